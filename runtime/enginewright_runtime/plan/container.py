@@ -1,0 +1,179 @@
+"""A plan file: 64 bytes of header, the manifest as JSON, then blobs at aligned offsets with nothing between them.
+
+Everything is checked before it is used, and nothing is allocated by what a header claims: lengths are compared with
+the file's own before a byte is read, the manifest's sha256 stands in the header, a blob's in the manifest, and blobs
+must fill the file exactly, in order, with zeroes as padding. Blobs are read through mmap, so that a plan costs no
+memory until its pages are touched. docs/plan-format.md is the same in prose.
+"""
+
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from enginewright_runtime.errors import PlanError
+from enginewright_runtime.plan import records
+from enginewright_runtime.plan.manifest import FORMAT_VERSION, Blob, Manifest
+
+MAGIC = b"\x89EWPLAN\n"  # a high byte and a line feed, as PNG's, show transfers that were not binary
+HEADER = struct.Struct("<8sIIQQ32s")  # magic, version, reserved, manifest length, file length, manifest sha256
+ALIGNMENT = 256
+MANIFEST_LIMIT = 64 << 20
+
+Buffer = bytes | bytearray | memoryview
+
+
+def layout(blobs: Mapping[str, Buffer]) -> dict[str, Blob]:
+    """The blob table for these bytes: in the mapping's order, each at the next aligned offset."""
+    table: dict[str, Blob] = {}
+    end = 0
+    for name, data in blobs.items():
+        offset = _aligned(end)
+        size = memoryview(data).nbytes
+        table[name] = Blob(offset=offset, bytes=size, sha256=sha256(data).hexdigest())
+        end = offset + size
+    return table
+
+
+def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer]) -> None:
+    """Write a plan atomically: a reader finds the old file or the whole new one, never a part.
+
+    `manifest.blobs` must be `layout(blobs)`. Raises PlanError if it is not, OSError if the disk refuses.
+    """
+    if manifest.blobs != layout(blobs):
+        raise PlanError(f"The plan {path} cannot be written: the manifest's blob table is not that of its blobs.")
+    text = records.canonical(manifest)
+    base = _aligned(HEADER.size + len(text))
+    last = max((blob.offset + blob.bytes for blob in manifest.blobs.values()), default=0)
+    header = HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), base + last, sha256(text).digest())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(header + text)
+            for blob_name, data in blobs.items():
+                _pad_to(base + manifest.blobs[blob_name].offset, file)
+                file.write(data)
+            _pad_to(base + last, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class PlanFile:
+    """A plan opened for reading. Close it, or use it in a `with`; views of its blobs keep the mapping alive."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and check header, manifest and blob table (not yet the blobs). Raises PlanError."""
+        self.path = path
+        self._map = _map(path)
+        try:
+            self.manifest, self._base = _read_manifest(self._map, path)
+            _check_table(self._map, self._base, self.manifest.blobs, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def blob(self, name: str) -> memoryview:
+        """The bytes of a blob, read-only, without a copy, after its sha256 was checked. Raises PlanError."""
+        entry = self.manifest.blobs.get(name)
+        if entry is None:
+            raise PlanError(f"The plan {self.path} has no blob {name!r}: build it again.")
+        start = self._base + entry.offset
+        view = memoryview(self._map)[start : start + entry.bytes]
+        if sha256(view).hexdigest() != entry.sha256:
+            raise PlanError(
+                f"The plan {self.path} is damaged: blob {name!r} does not have the sha256 that its manifest gives; "
+                "fetch or build it again."
+            )
+        return view
+
+    def verify(self) -> None:
+        """Check the sha256 of every blob. Raises PlanError at the first that is damaged."""
+        for name in self.manifest.blobs:
+            self.blob(name).release()
+
+    def close(self) -> None:
+        """Let go of the file. While views of blobs are alive the mapping stays until they are gone."""
+        try:
+            self._map.close()
+        except BufferError:
+            return  # a view is still in use: the mapping goes with the last one
+
+    def __enter__(self) -> "PlanFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < HEADER.size:
+                raise PlanError(
+                    f"{path} is not a plan: it has {size} bytes, and a plan's header alone has {HEADER.size}."
+                )
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise PlanError(f"The plan {path} cannot be read: {error.strerror or error}.") from error
+
+
+def _read_manifest(mapped: mmap.mmap, path: Path) -> tuple[Manifest, int]:
+    magic, version, reserved, length, total, expected = HEADER.unpack_from(mapped)
+    if magic != MAGIC:
+        raise PlanError(f"{path} is not a plan: it starts with {magic!r}, and a plan starts with {MAGIC!r}.")
+    if version != FORMAT_VERSION or reserved:
+        raise PlanError(
+            f"The plan {path} is of format version {version}.{reserved}, and this runtime reads {FORMAT_VERSION}.0: "
+            "build it again, or use the runtime of the builder's version."
+        )
+    if total != len(mapped):
+        raise PlanError(
+            f"The plan {path} is damaged: it should have {total} bytes and has {len(mapped)}; fetch it again."
+        )
+    if length > min(MANIFEST_LIMIT, len(mapped) - HEADER.size):
+        raise PlanError(f"The plan {path} is damaged: its manifest claims {length} bytes, more than there can be.")
+    text = mapped[HEADER.size : HEADER.size + length]
+    if sha256(text).digest() != expected:
+        raise PlanError(f"The plan {path} is damaged: its manifest does not have the sha256 that the header gives.")
+    what = f"The manifest of the plan {path}"
+    manifest = records.from_json(Manifest, records.parse(text, what=what), what=what)
+    return manifest, _aligned(HEADER.size + length)
+
+
+def _check_table(mapped: mmap.mmap, base: int, blobs: Mapping[str, Blob], path: Path) -> None:
+    end, file_end = 0, HEADER.size + HEADER.unpack_from(mapped)[3]
+    for name, blob in sorted(blobs.items(), key=lambda item: (item[1].offset, item[1].bytes)):
+        if blob.offset != _aligned(end) or blob.bytes < 0 or base + blob.offset + blob.bytes > len(mapped):
+            raise PlanError(
+                f"The plan {path} is damaged: blob {name!r} claims {blob.bytes} bytes at {blob.offset}, which does not "
+                "follow the blob before it or lies outside the file."
+            )
+        start = base + blob.offset
+        if any(mapped[file_end:start]):
+            raise PlanError(f"The plan {path} is damaged: there are bytes before blob {name!r} that belong to nothing.")
+        end, file_end = blob.offset + blob.bytes, start + blob.bytes
+    wanted = base + end
+    if wanted != len(mapped):
+        raise PlanError(f"The plan {path} is damaged: its blobs end at {wanted}, and the file at {len(mapped)}.")
+    if any(mapped[file_end:wanted]):
+        raise PlanError(f"The plan {path} is damaged: there are bytes after its manifest that belong to nothing.")
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def _pad_to(offset: int, file: BinaryIO) -> None:
+    file.write(bytes(offset - file.tell()))

@@ -1,0 +1,104 @@
+"""What the operator asks a build Job for, and what the Job answers.
+
+A request travels as JSON in the Job's environment, a result as JSON in the container's termination message, which
+Kubernetes cuts at 4,096 bytes. The builder needs no access to the cluster's API.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from enginewright_runtime.errors import PlanError
+from enginewright_runtime.plan import records
+from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.recipe import Recipe
+
+REQUEST_VARIABLE = "ENGINEWRIGHT_BUILD_REQUEST"
+TERMINATION_VARIABLE = "ENGINEWRIGHT_TERMINATION_MESSAGE"
+TERMINATION_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """How to reach an object store. Credentials are never part of it: they come from the process's environment.
+
+    `endpoint` is a URL for a store other than Amazon's; `ca_bundle` is a path to PEM certificates.
+    """
+
+    endpoint: str = ""
+    region: str = ""
+    path_style: bool = False
+    ca_bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """A recipe, and where its inputs lie and its plan goes (URIs: s3://bucket/key or file:///path)."""
+
+    recipe: Recipe
+    model: str
+    destination: str
+    companion: str = ""
+    calibration: str = ""
+    accuracy_data: str = ""
+    storage: StoreOptions = field(default_factory=StoreOptions)
+
+    def to_json(self) -> str:
+        """The canonical JSON text."""
+        return records.canonical(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "BuildRequest":
+        """Read a request. Raises PlanError naming the field that does not fit."""
+        return records.from_json(cls, records.parse(text, what="The build request"), what="build request")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One gate's judgement: `measured` and `limit` are in `unit`; `message` says by how much it failed."""
+
+    gate: str
+    passed: bool
+    measured: float
+    limit: float
+    unit: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """How a build ended. `message` is one sentence, written for the person who wrote the manifest."""
+
+    outcome: str
+    message: str
+    digest: str = ""
+    plan_bytes: int = 0
+    plan_sha256: str = ""
+    layers_before: int = 0
+    layers_after: int = 0
+    seconds: float = 0.0
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    gates: tuple[Verdict, ...] = ()
+
+    @classmethod
+    def of(cls, outcome: Outcome, message: str) -> "BuildResult":
+        """A result that has nothing to tell but how it ended."""
+        return cls(outcome=outcome.name, message=message)
+
+    def to_termination_message(self) -> str:
+        """JSON of at most 4,096 bytes; the sentence is cut, with an ellipsis, where it would not fit."""
+        result = self
+        while len(text := records.canonical(result)) > TERMINATION_LIMIT:
+            keep = len(result.message) - (len(text) - TERMINATION_LIMIT) - 4
+            if keep <= 0:
+                result = replace(result, gates=(), latency_ms={}, message=result.message[:1000])
+                continue
+            result = replace(result, message=result.message[:keep].rstrip() + " …")
+        return text.decode()
+
+    @classmethod
+    def from_termination_message(cls, text: str) -> "BuildResult | None":
+        """Read a result; None where the text is none (a container that was killed leaves none)."""
+        try:
+            return records.from_json(cls, records.parse(text, what="The termination message"), what="build result")
+        except PlanError:
+            return None

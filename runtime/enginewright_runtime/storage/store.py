@@ -1,0 +1,42 @@
+"""The interface to object storage: the few verbs that plans and models need.
+
+Every verb raises StorageError (worth another try), StorageDeniedError (not worth one) or ObjectMissingError, naming
+the URI. Retries within a verb are the implementation's own.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """What a store knows of an object without reading it.
+
+    `version` is the store's own word for this very content: a VersionId where the bucket keeps versions, else the
+    ETag; for a folder, "sha256:" and the digest. It changes whenever the content does.
+    """
+
+    uri: str
+    bytes: int
+    version: str
+
+
+class ObjectStore(Protocol):
+    """One object store, addressed by whole URIs of its own scheme."""
+
+    def head(self, uri: str) -> StoredObject:
+        """Size and version. Raises ObjectMissingError if there is none."""
+
+    def download(self, uri: str, path: Path) -> StoredObject:
+        """Write the object to `path`, atomically, its size and checksum verified; return what was fetched."""
+
+    def upload(self, path: Path, uri: str, *, overwrite: bool = False) -> bool:
+        """Store the file `path`, all or nothing. Without `overwrite` the first writer wins: False if one was there."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose URI begins with `prefix`, which ends in "/"; in no order that one may rely on."""
+
+    def delete(self, uri: str) -> None:
+        """Remove the object; removing one that is not there is no error."""
