@@ -1,17 +1,17 @@
-"""Writes the trained network as ONNX: one node for each layer, nothing folded or fused, because that is the builder's job.
+"""Writes the trained network as ONNX: a node for each layer, nothing folded or fused: that is the builder's job.
 
-What an exporter of a framework would leave behind is left here too: batch norms with their running statistics, a dropout
-that does nothing any more, and a scale that is computed from constants each time. The builder's passes remove them.
+What a framework's exporter leaves behind is here too: batch norms with their running statistics, a dropout that does
+nothing any more, a scale that is computed from constants each time. The builder's passes remove them.
 """
 
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-import network
+import layers
 import numpy as np
 import onnx
-from network import Array
+from layers import Array
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 21
@@ -32,11 +32,11 @@ class Graph:
 
     def weight(self, name: str, value: Array) -> str:
         """Adds a trained tensor as float32 and returns its name."""
-        self.weights.append(numpy_helper.from_array(value.astype(np.float32), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         return name
 
 
-def write(net: network.Sequential, file: Path) -> None:
+def write(net: layers.Sequential, file: Path) -> None:
     """Writes `net`, followed by a softmax, as image [batch, 1, 8, 8] -> probabilities [batch, 10], both float32."""
     graph = Graph()
     logits = append_all(net, graph, "image", path="")
@@ -59,46 +59,46 @@ def write(net: network.Sequential, file: Path) -> None:
 
 
 @singledispatch
-def append(layer: network.Layer, graph: Graph, x: str, path: str) -> str:
+def append(layer: layers.Layer, graph: Graph, x: str, path: str) -> str:
     """Appends the nodes of one layer that reads the value `x`; returns the name of the value it makes."""
     raise TypeError(f"{path}: there is no ONNX form for a layer of type {type(layer).__name__}, add one to export.py")
 
 
 @append.register
-def append_all(layer: network.Sequential, graph: Graph, x: str, path: str) -> str:
+def append_all(layer: layers.Sequential, graph: Graph, x: str, path: str) -> str:
     for name, part in layer.layers.items():
         x = append(part, graph, x, f"{path}/{name}" if path else name)
     return x
 
 
 @append.register
-def _(layer: network.Residual, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.Residual, graph: Graph, x: str, path: str) -> str:
     return graph.add("Add", f"{path}/add", append(layer.body, graph, x, path), x)
 
 
 @append.register
-def _(layer: network.Branches, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.Branches, graph: Graph, x: str, path: str) -> str:
     outputs = [append(branch, graph, x, f"{path}/{name}") for name, branch in layer.branches.items()]
     return graph.add("Concat", f"{path}/concat", *outputs, axis=1)
 
 
 @append.register
-def _(layer: network.Rescale, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.Rescale, graph: Graph, x: str, path: str) -> str:
     one = graph.add("Constant", f"{path}/one", value_float=1.0)
-    maximum = graph.add("Constant", f"{path}/maximum", value_float=layer.maximum)
+    maximum = graph.add("Constant", f"{path}/maximum", value_float=float(layer.maximum))
     scale = graph.add("Div", f"{path}/scale", one, maximum)
     return graph.add("Mul", path, x, scale)
 
 
 @append.register
-def _(layer: network.Convolution, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.Convolution, graph: Graph, x: str, path: str) -> str:
     kernel = layer.weight.value.shape[2]
     weight = graph.weight(f"{path}.weight", layer.weight.value)
     return graph.add("Conv", path, x, weight, kernel_shape=[kernel, kernel], pads=[kernel // 2] * 4)
 
 
 @append.register
-def _(layer: network.BatchNorm, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.BatchNorm, graph: Graph, x: str, path: str) -> str:
     statistics = {
         "scale": layer.scale.value,
         "bias": layer.bias.value,
@@ -110,33 +110,33 @@ def _(layer: network.BatchNorm, graph: Graph, x: str, path: str) -> str:
 
 
 @append.register
-def _(layer: network.Relu, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.Relu, graph: Graph, x: str, path: str) -> str:
     return graph.add("Relu", path, x)
 
 
 @append.register
-def _(layer: network.MaxPool, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.MaxPool, graph: Graph, x: str, path: str) -> str:
     return graph.add("MaxPool", path, x, kernel_shape=[2, 2], strides=[2, 2])
 
 
 @append.register
-def _(layer: network.AveragePool, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.AveragePool, graph: Graph, x: str, path: str) -> str:
     return graph.add("AveragePool", path, x, kernel_shape=[2, 2], strides=[2, 2])
 
 
 @append.register
-def _(layer: network.Flatten, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.Flatten, graph: Graph, x: str, path: str) -> str:
     return graph.add("Flatten", path, x, axis=1)
 
 
 @append.register
-def _(layer: network.Dropout, graph: Graph, x: str, path: str) -> str:
-    rate = graph.weight(f"{path}.rate", np.float32(layer.rate))
+def _(layer: layers.Dropout, graph: Graph, x: str, path: str) -> str:
+    rate = graph.weight(f"{path}.rate", np.array(layer.rate))
     return graph.add("Dropout", path, x, rate)
 
 
 @append.register
-def _(layer: network.Dense, graph: Graph, x: str, path: str) -> str:
+def _(layer: layers.Dense, graph: Graph, x: str, path: str) -> str:
     weight = graph.weight(f"{path}.weight", layer.weight.value)
     bias = graph.weight(f"{path}.bias", layer.bias.value)
     return graph.add("Gemm", path, x, weight, bias)

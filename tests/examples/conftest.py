@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
-SCRIPTS = ("network", "export", "train")
+SCRIPTS = ("layers", "network", "export", "train")
 
 
 @pytest.fixture(scope="session")
 def digits() -> Iterator[SimpleNamespace]:
-    """The modules network, export and train; their folder leaves sys.path, and they sys.modules, afterwards."""
+    """The modules layers, network, export and train; their folder leaves sys.path, and they sys.modules, afterwards."""
     pytest.importorskip("sklearn", reason="training the example needs scikit-learn")
     sys.path.insert(0, str(DIGITS))
     try:

@@ -41,9 +41,9 @@ def slope(loss, tensor: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", LAYERS)
 def test_backward_gives_the_slope_of_forward(digits, name):
     rng = np.random.default_rng(0)
-    layer = LAYERS[name](digits.network, rng)
+    layer = LAYERS[name](digits.layers, rng)
     for parameter in layer.parameters():
-        # Random values, so that a scale of one or a bias of zero hides nothing; float64, so that differences mean something.
+        # Random, so that a scale of one or a bias of zero hides nothing; float64, so that small differences count.
         parameter.value = rng.normal(size=parameter.value.shape)
     x = rng.normal(size=(2, 3, 4, 4))
     direction = rng.normal(size=layer.forward(x, training=True).shape)
@@ -67,7 +67,7 @@ def test_the_gradient_of_cross_entropy_is_its_slope(digits):
 
 
 def test_dropout_passes_the_gradient_of_what_it_kept(digits):
-    dropout = digits.network.Dropout(0.5, rng=np.random.default_rng(0))
+    dropout = digits.layers.Dropout(0.5, rng=np.random.default_rng(0))
     x = np.ones((4, 100), np.float32)
     y = dropout.forward(x, training=True)
     assert set(np.unique(y)) == {0, 2}
@@ -76,20 +76,35 @@ def test_dropout_passes_the_gradient_of_what_it_kept(digits):
 
 def test_dropout_does_nothing_after_training(digits):
     x = np.ones((4, 100), np.float32)
-    assert digits.network.Dropout(0.5, rng=np.random.default_rng(0)).forward(x, training=False) is x
+    assert digits.layers.Dropout(0.5, rng=np.random.default_rng(0)).forward(x, training=False) is x
 
 
 def test_equal_maxima_share_the_gradient(digits):
-    pool = digits.network.MaxPool()
+    pool = digits.layers.MaxPool()
     pool.forward(np.array([[1.0, 1.0], [0.0, 1.0]]).reshape(1, 1, 2, 2), training=True)
     shared = pool.backward(np.array(3.0).reshape(1, 1, 1, 1))
     np.testing.assert_allclose(shared.reshape(2, 2), [[1, 1], [0, 1]])
 
 
-def test_shifting_moves_the_picture_and_fills_with_background(digits):
-    image = np.ones((64, 1, 2, 2), np.float32)
-    sums = digits.train.shifted(image, np.random.default_rng(0)).sum(axis=(1, 2, 3))
-    assert set(sums) == {1, 2, 4}  # moved both ways, one way, not at all
+def test_shifting_moves_a_dot_by_less_than_a_pixel_either_way(digits):
+    dots = np.zeros((200, 1, 5, 5), np.float32)
+    dots[:, 0, 2, 2] = 16
+    moved = digits.train.shifted(dots, np.random.default_rng(0))[:, 0] / 16
+    np.testing.assert_allclose(moved.sum(axis=(1, 2)), 1, rtol=1e-5)  # no ink is lost
+    down = moved.sum(axis=2) @ np.arange(-2, 3)
+    right = moved.sum(axis=1) @ np.arange(-2, 3)
+    for way in (down, right):
+        assert -1 <= way.min() < -0.9
+        assert 0.9 < way.max() <= 1
+        assert abs(way.mean()) < 0.15
+    assert abs(np.corrcoef(down, right)[0, 1]) < 0.2  # the two ways are drawn apart
+
+
+def test_shifting_brings_background_in_at_the_border(digits):
+    moved = digits.train.shifted(np.ones((50, 1, 4, 4), np.float32), np.random.default_rng(0))
+    np.testing.assert_allclose(moved[:, :, 1:-1, 1:-1], 1, rtol=1e-5)
+    border = moved.sum(axis=(1, 2, 3)) - moved[:, :, 1:-1, 1:-1].sum(axis=(1, 2, 3))
+    assert np.all(border < 12)
 
 
 def test_the_split_keeps_training_and_held_out_images_apart(digits):
@@ -134,10 +149,10 @@ def test_the_exported_model_computes_what_the_network_computes(digits, tmp_path)
 
 
 def test_a_layer_without_an_onnx_form_is_named(digits, tmp_path):
-    class Unknown(digits.network.Layer):
+    class Unknown(digits.layers.Layer):
         pass
 
-    net = digits.network.Sequential(tail=digits.network.Sequential(odd=Unknown()))
+    net = digits.layers.Sequential(tail=digits.layers.Sequential(odd=Unknown()))
     with pytest.raises(TypeError, match="tail/odd: there is no ONNX form for a layer of type Unknown"):
         digits.export.write(net, tmp_path / "model.onnx")
 
@@ -145,7 +160,7 @@ def test_a_layer_without_an_onnx_form_is_named(digits, tmp_path):
 def test_a_network_under_the_required_accuracy_is_not_written(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(digits.train, "EPOCHS", 0)
     monkeypatch.setattr(digits.train, "HERE", tmp_path)
-    with pytest.raises(SystemExit, match="model.onnx is not written"):
+    with pytest.raises(SystemExit, match=r"model\.onnx is not written"):
         digits.train.main()
     assert list(tmp_path.iterdir()) == []
 
