@@ -1,0 +1,127 @@
+"""One process leads at a time, and a leader that cannot renew stops before the next one starts."""
+
+import asyncio
+import contextlib
+
+from enginewright_operator.leader import Leader, LeaseState, Terms
+
+TERMS = Terms(duration=0.2, renew_within=0.1, retry_every=0.02)
+
+
+class SharedLease:
+    """A Lease in memory with an API server's optimistic concurrency; `down` makes it unreachable."""
+
+    def __init__(self) -> None:
+        self.state: LeaseState | None = None
+        self.down: set[str] = set()
+        self._version = 0
+
+    def of(self, caller: str) -> "_View":
+        return _View(self, caller)
+
+    def put(self, holder: str) -> None:
+        self._version += 1
+        self.state = LeaseState(holder=holder, renewed=str(self._version), transitions=0, version=str(self._version))
+
+
+class _View:
+    def __init__(self, lease: SharedLease, caller: str) -> None:
+        self._lease = lease
+        self._caller = caller
+
+    async def read(self) -> LeaseState | None:
+        self._reachable()
+        return self._lease.state
+
+    async def write(self, holder: str, *, before: LeaseState | None) -> bool:
+        self._reachable()
+        if before != self._lease.state:
+            return False
+        self._lease.put(holder)
+        return True
+
+    def _reachable(self) -> None:
+        if self._caller in self._lease.down:
+            raise OSError("unreachable")
+
+
+class Working:
+    """Work that notes who leads, until it is stopped."""
+
+    def __init__(self) -> None:
+        self.leading: set[str] = set()
+        self.most = 0
+        self.started: list[str] = []
+
+    def by(self, name: str, leader: Leader) -> "asyncio.Task[None]":
+        async def work(stop: asyncio.Event) -> None:
+            self.started.append(name)
+            self.leading.add(name)
+            self.most = max(self.most, len(self.leading))
+            try:
+                await stop.wait()
+            finally:
+                self.leading.discard(name)
+
+        return asyncio.create_task(leader.lead(work))
+
+
+async def _ended(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _until(condition: object, seconds: float = 2.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.005)
+
+
+async def test_of_two_candidates_one_leads() -> None:
+    lease, working = SharedLease(), Working()
+    tasks = [working.by(name, Leader(lease.of(name), identity=name, terms=TERMS)) for name in ("one", "two")]
+    await asyncio.sleep(0.3)
+    assert len(working.leading) == 1
+    assert working.most == 1
+    await _ended(*tasks)
+
+
+async def test_a_leader_that_ends_gives_its_lease_up_at_once() -> None:
+    lease, working = SharedLease(), Working()
+    first = working.by("one", Leader(lease.of("one"), identity="one", terms=TERMS))
+    await _until(lambda: working.leading == {"one"})
+    await _ended(first)
+    assert lease.state is not None
+    assert lease.state.holder == ""
+
+
+async def test_a_leader_cut_off_stops_before_another_starts() -> None:
+    lease, working = SharedLease(), Working()
+    tasks = [working.by("one", Leader(lease.of("one"), identity="one", terms=TERMS))]
+    await _until(lambda: working.leading == {"one"})
+    tasks.append(working.by("two", Leader(lease.of("two"), identity="two", terms=TERMS)))
+    lease.down.add("one")
+    await _until(lambda: "two" in working.leading)
+    assert working.most == 1
+    await _ended(*tasks)
+
+
+async def test_a_crashed_holder_is_replaced_only_after_the_whole_duration() -> None:
+    lease, working = SharedLease(), Working()
+    lease.put("gone")
+    started = asyncio.get_running_loop().time()
+    task = working.by("two", Leader(lease.of("two"), identity="two", terms=TERMS))
+    await _until(lambda: "two" in working.leading)
+    assert asyncio.get_running_loop().time() - started >= TERMS.duration
+    await _ended(task)
+
+
+async def test_a_leader_whose_lease_was_taken_stops_at_once() -> None:
+    lease, working = SharedLease(), Working()
+    task = working.by("one", Leader(lease.of("one"), identity="one", terms=TERMS))
+    await _until(lambda: working.leading == {"one"})
+    lease.put("other")
+    await _until(lambda: not working.leading)
+    await _ended(task)
