@@ -48,6 +48,11 @@ def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer]) -> None:
     if manifest.blobs != layout(blobs):
         raise PlanError(f"The plan {path} cannot be written: the manifest's blob table is not that of its blobs.")
     text = records.canonical(manifest)
+    if len(text) > MANIFEST_LIMIT:
+        raise PlanError(
+            f"The plan {path} cannot be written: its manifest has {len(text)} bytes, and no reader takes more than "
+            f"{MANIFEST_LIMIT}; build fewer shapes into one plan."
+        )
     base = _aligned(HEADER.size + len(text))
     last = max((blob.offset + blob.bytes for blob in manifest.blobs.values()), default=0)
     header = HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), base + last, sha256(text).digest())
@@ -87,12 +92,12 @@ class PlanFile:
         """The bytes of a blob, read-only, without a copy, after its sha256 was checked. Raises PlanError."""
         entry = self.manifest.blobs.get(name)
         if entry is None:
-            raise PlanError(f"The plan {self.path} has no blob {name!r}: build it again.")
+            raise PlanError(f"The plan {self.path} has no blob {records.shown(name)!r}: build it again.")
         start = self._base + entry.offset
         view = memoryview(self._map)[start : start + entry.bytes]
         if sha256(view).hexdigest() != entry.sha256:
             raise PlanError(
-                f"The plan {self.path} is damaged: blob {name!r} does not have the sha256 that its manifest gives; "
+                f"The plan {self.path} is damaged: blob {records.shown(name)!r} does not have the sha256 that its manifest gives; "
                 "fetch or build it again."
             )
         return view
@@ -118,15 +123,20 @@ class PlanFile:
 
 def _map(path: Path) -> mmap.mmap:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             size = os.fstat(file.fileno()).st_size
             if size < HEADER.size:
                 raise PlanError(
                     f"{path} is not a plan: it has {size} bytes, and a plan's header alone has {HEADER.size}."
                 )
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise PlanError(f"The plan {path} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PlanError(f"The plan {str(path)!r} cannot be read: {reason}; check the path.") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would wait for a writer that never comes
 
 
 def _read_manifest(mapped: mmap.mmap, path: Path) -> tuple[Manifest, int]:
@@ -149,7 +159,25 @@ def _read_manifest(mapped: mmap.mmap, path: Path) -> tuple[Manifest, int]:
         raise PlanError(f"The plan {path} is damaged: its manifest does not have the sha256 that the header gives.")
     what = f"The manifest of the plan {path}"
     manifest = records.from_json(Manifest, records.parse(text, what=what), what=what)
+    _check_references(manifest, path)
     return manifest, _aligned(HEADER.size + length)
+
+
+def _check_references(manifest: Manifest, path: Path) -> None:
+    tensors = [tensor for golden in manifest.goldens for tensor in (*golden.inputs.values(), *golden.outputs.values())]
+    segments = [segment for schedule in manifest.schedules for segment in schedule.segments]
+    unknown = {entry.blob for entry in (*tensors, *segments)} - set(manifest.blobs)
+    if unknown:
+        name = records.shown(min(unknown))
+        raise PlanError(f"The plan {path} is damaged: it names the blob {name!r}, which it does not have.")
+    for golden in manifest.goldens:
+        if not 0 <= golden.schedule < len(manifest.schedules):
+            raise PlanError(
+                f"The plan {path} is damaged: a golden is of schedule {golden.schedule}, and there are "
+                f"{len(manifest.schedules)}, counted from 0."
+            )
+    if manifest.format != FORMAT_VERSION:
+        raise PlanError(f"The plan {path} is damaged: its manifest says that it is of format {manifest.format}.")
 
 
 def _check_table(mapped: mmap.mmap, base: int, blobs: Mapping[str, Blob], path: Path) -> None:
@@ -157,12 +185,14 @@ def _check_table(mapped: mmap.mmap, base: int, blobs: Mapping[str, Blob], path: 
     for name, blob in sorted(blobs.items(), key=lambda item: (item[1].offset, item[1].bytes)):
         if blob.offset != _aligned(end) or blob.bytes < 0 or base + blob.offset + blob.bytes > len(mapped):
             raise PlanError(
-                f"The plan {path} is damaged: blob {name!r} claims {blob.bytes} bytes at {blob.offset}, which does not "
+                f"The plan {path} is damaged: blob {records.shown(name)!r} claims {blob.bytes} bytes at {blob.offset}, which does not "
                 "follow the blob before it or lies outside the file."
             )
         start = base + blob.offset
         if any(mapped[file_end:start]):
-            raise PlanError(f"The plan {path} is damaged: there are bytes before blob {name!r} that belong to nothing.")
+            raise PlanError(
+                f"The plan {path} is damaged: there are bytes before blob {records.shown(name)!r} that belong to nothing."
+            )
         end, file_end = blob.offset + blob.bytes, start + blob.bytes
     wanted = base + end
     if wanted != len(mapped):

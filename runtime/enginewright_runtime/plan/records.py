@@ -7,9 +7,11 @@ executed and nothing is allocated beyond what the JSON text itself holds.
 
 import dataclasses
 import json
+import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from hashlib import sha256
@@ -18,6 +20,10 @@ from typing import Any, TypeVar, get_args, get_origin
 from enginewright_runtime.errors import PlanError
 
 Record = TypeVar("Record")
+
+DEPTH_LIMIT = 100  # so that whoever walks what was read may do so recursively
+
+_EXACT = 1 << 53  # integers beyond are no numbers that a float holds
 
 
 def to_json(record: object) -> Any:
@@ -49,10 +55,16 @@ def digest(record: object) -> str:
 def parse(text: bytes | str, *, what: str) -> Any:
     """JSON text to values. Raises PlanError for anything that is not strict JSON, naming `what` was read."""
     try:
-        return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constants)
+        if isinstance(text, bytes):
+            text = text.decode()  # json itself would also take UTF-16 and UTF-32
+        read = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constants, parse_float=_finite)
+        if "\\u" in text:
+            json.dumps(read, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        _check_depth(read)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise PlanError(f"{what} is not valid JSON: {reason}.") from error
+        raise PlanError(f"{what} is not valid JSON: {shown(reason, 200)}.") from error
+    return read
 
 
 def from_json(cls: type[Record], value: Any, *, what: str) -> Record:
@@ -76,7 +88,7 @@ def _read(wanted: Any, value: Any, where: str) -> Any:
     if origin is Mapping:
         if not isinstance(value, dict):
             raise _unfit(where, "an object", value)
-        return {key: _read(get_args(wanted)[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {key: _read(get_args(wanted)[1], item, f"{where}.{shown(key)}") for key, item in value.items()}
     if dataclasses.is_dataclass(wanted):
         return _read_dataclass(wanted, value, where)
     return _read_scalar(wanted, value, where)
@@ -88,7 +100,9 @@ def _read_dataclass(cls: Any, value: Any, where: str) -> Any:
     hints = _hints(cls)
     unknown = sorted(set(value) - set(hints))
     if unknown:
-        raise PlanError(f"{where} has the unknown field {unknown[0]!r}; it may have: {', '.join(sorted(hints))}.")
+        raise PlanError(
+            f"{where} has the unknown field {shown(unknown[0])!r}; it may have: {', '.join(sorted(hints))}."
+        )
     required = {field.name for field in dataclasses.fields(cls) if _required(field)}
     missing = sorted(required - set(value))
     if missing:
@@ -105,16 +119,24 @@ def _read_scalar(wanted: Any, value: Any, where: str) -> Any:
         if not isinstance(value, str) or value not in list(wanted):
             raise _unfit(where, f"one of {', '.join(wanted)}", value)
         return wanted(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _EXACT:
         return float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise _unfit(where, {str: "text", int: "an integer", float: "a number", bool: "true or false"}[wanted], value)
     return value
 
 
+def shown(text: str, limit: int = 60) -> str:
+    """Foreign text for a sentence: on one line, and no longer than that."""
+    line = " ".join(text.split()) if text.isprintable() else ascii(text[:limit])[1:-1]
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
 def _unfit(where: str, wanted: str, value: Any) -> PlanError:
-    got = json.dumps(value, default=str)
-    return PlanError(f"{where} must be {wanted}, got {got if len(got) <= 60 else got[:57] + '...'}.")
+    # What is nested is named and not written out: that could be as large, and as deep, as the file.
+    kinds = {list: "a list", dict: "an object"}
+    got = kinds.get(type(value)) or shown(json.dumps(value, ensure_ascii=False, default=str))
+    return PlanError(f"{where} must be {wanted}, got {got}.")
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:
@@ -135,10 +157,32 @@ def _hints(cls: type) -> dict[str, Any]:
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
     if len(read) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {shown(repeated)!r} occurs twice")
     return read
 
 
 def _no_constants(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{shown(text)} is too large for a number")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEPTH_LIMIT):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {DEPTH_LIMIT} levels")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -4,6 +4,7 @@ A request travels as JSON in the Job's environment, a result as JSON in the cont
 Kubernetes cuts at 4,096 bytes. The builder needs no access to the cluster's API.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from enginewright_runtime.plan.recipe import Recipe
 REQUEST_VARIABLE = "ENGINEWRIGHT_BUILD_REQUEST"
 TERMINATION_VARIABLE = "ENGINEWRIGHT_TERMINATION_MESSAGE"
 TERMINATION_LIMIT = 4096
+SENTENCE_LEAST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +87,31 @@ class BuildResult:
         return cls(outcome=outcome.name, message=message)
 
     def to_termination_message(self) -> str:
-        """JSON of at most 4,096 bytes; the sentence is cut, with an ellipsis, where it would not fit."""
-        result = self
-        while len(text := records.canonical(result)) > TERMINATION_LIMIT:
-            keep = len(result.message) - (len(text) - TERMINATION_LIMIT) - 4
-            if keep <= 0:
-                result = replace(result, gates=(), latency_ms={}, message=result.message[:1000])
-                continue
-            result = replace(result, message=result.message[:keep].rstrip() + " …")
-        return text.decode()
+        """JSON of at most 4,096 bytes of UTF-8.
+
+        Where all does not fit, the sentence is cut, with an ellipsis; should less than SENTENCE_LEAST characters of it
+        be left, the latencies are left out first, then the gates.
+        """
+        # A file name that is not UTF-8 may stand in the sentence.
+        whole = replace(self, message=self.message.encode(errors="replace").decode())
+        text = ""
+        for result in (whole, replace(whole, latency_ms={}), replace(whole, latency_ms={}, gates=())):
+            kept, text = result._fitted()
+            if kept >= min(len(whole.message), SENTENCE_LEAST):
+                return text
+        return text
+
+    def _fitted(self) -> tuple[int, str]:
+        """How many characters of the sentence fit, and the JSON text with so many; -1 where it cannot fit at all."""
+        if len(text := records.canonical(self)) <= TERMINATION_LIMIT:
+            return len(self.message), text.decode()
+
+        def cut(length: int) -> bytes:
+            return records.canonical(replace(self, message=self.message[:length].rstrip() + " …"))
+
+        lengths = range(min(len(self.message), TERMINATION_LIMIT) + 1)
+        kept = bisect_right(lengths, TERMINATION_LIMIT, key=lambda length: len(cut(length))) - 1
+        return kept, cut(max(kept, 0)).decode()
 
     @classmethod
     def from_termination_message(cls, text: str) -> "BuildResult | None":

@@ -14,8 +14,9 @@ from typing import Protocol
 class StoredObject:
     """What a store knows of an object without reading it.
 
-    `version` is the store's own word for this very content: a VersionId where the bucket keeps versions, else the
-    ETag; for a folder, "sha256:" and the digest. It changes whenever the content does.
+    `version` is the store's own word for this very content: an object store's ETag; for a folder, "sha256:" and the
+    digest. It changes whenever the content does. (Not S3's VersionId, which also changes when the same bytes are put
+    again, and which a listing does not tell.)
     """
 
     uri: str
@@ -24,7 +25,7 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """One object store, addressed by whole URIs of its own scheme."""
+    """One object store, addressed by whole URIs of its own scheme. Safe to use from several threads."""
 
     def head(self, uri: str) -> StoredObject:
         """Size and version. Raises ObjectMissingError if there is none."""

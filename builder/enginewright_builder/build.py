@@ -1,0 +1,195 @@
+"""The whole build in one function, to be read first: from a request to a proven plan in storage.
+
+Fetch -> import -> for each shape: passes, memory plan, tactics -> emit -> prove (goldens, gates) -> deliver. A plan
+that fails a gate is never stored, and nothing is stored but whole.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import enginewright_runtime
+from enginewright_builder import delivery, emit, gates, measuring, planning, proving, report, schedules, sources
+from enginewright_builder.calibration import samples as calibration
+from enginewright_builder.calibration.samples import Samples
+from enginewright_builder.emit import Blobs
+from enginewright_builder.importers.table import IMPORTERS
+from enginewright_builder.network import specialize
+from enginewright_builder.network.network import Network
+from enginewright_builder.planning import Built
+from enginewright_builder.progress import Progress
+from enginewright_builder.proving import Proven
+from enginewright_runtime.engine import available
+from enginewright_runtime.errors import TargetMismatchError, UnsupportedError, UsageError
+from enginewright_runtime.plan import container
+from enginewright_runtime.plan.manifest import Manifest
+from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.recipe import Precision, Recipe
+from enginewright_runtime.plan.request import BuildRequest, BuildResult
+from enginewright_runtime.plan.target import Target, TargetKind, unmet
+
+_EXTRA_STEPS = 3  # of a schedule, beside its candidates: passes, inputs, the race
+
+
+def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite: bool = False) -> BuildResult:
+    """Build the plan that `request` orders and store it. `workdir` takes the inputs and the plan: plan for their size.
+
+    Without `overwrite` the first of several builders wins and all succeed. Raises an EnginewrightError whose outcome
+    says how it ended; GatesFailedError carries the result with every verdict.
+    """
+    started = time.monotonic()
+    recipe = request.recipe
+    here = _require_buildable(recipe)
+    if not overwrite and (there := delivery.already_there(request, workdir)) is not None:
+        return there
+    with progress.phase("Fetching the model and its data") as step:
+        fetched = sources.fetch(request, workdir, step)
+    with progress.phase("Reading the network") as step:
+        step(fetched.model.name)
+        network = _import(recipe, fetched)
+        shapes, decided = schedules.wanted(network, recipe)
+        samples = _samples(recipe, fetched, network, shapes[0])
+    notes = [note for note in (decided, *network.notes, *_precision_notes(recipe)) if note]
+    for note in notes:
+        progress.note(note)
+    blobs = Blobs()
+    with planning.reference(network, blobs) as right:
+        total = len(shapes) * (planning.candidates_of(recipe.effort, network) + _EXTRA_STEPS)
+        built: list[Built] = []
+        with progress.phase("Trying tactics", total=total) as step:
+            for index, each in enumerate(shapes):
+                built.append(
+                    planning.schedule(
+                        index=index,
+                        network=network,
+                        shapes=each,
+                        samples=samples,
+                        right=right,
+                        blobs=blobs,
+                        effort=recipe.effort,
+                        step=step,
+                    )
+                )
+        plan = workdir / "engine.plan"
+        with progress.phase("Proving the plan") as step:
+            _write(plan, recipe, here, built, blobs, {})
+            proven = proving.prove(plan, built, recipe.gates, data=fetched.accuracy, right=right, step=step)
+    result = _result(recipe, built, proven)
+    failure = gates.failure(proven.verdicts)
+    if failure:
+        seconds = time.monotonic() - started
+        failed = replace(result, outcome=Outcome.GATE_FAILED.name, message=failure, seconds=seconds)
+        raise gates.GatesFailedError(failed)
+    with progress.phase("Storing the plan") as step:
+        step(request.destination)
+        _write(plan, recipe, here, built, blobs, _report(result, built, proven, notes, blobs))
+        size, digest = delivery.fingerprint(plan)
+        first = delivery.deliver(plan, request, workdir, overwrite=overwrite)
+    return replace(
+        first or replace(result, plan_bytes=size, plan_sha256=digest), seconds=round(time.monotonic() - started, 3)
+    )
+
+
+def _require_buildable(recipe: Recipe) -> Target:
+    """This machine, if the recipe can be built on it with this builder."""
+    if recipe.target.kind is not TargetKind.CPU:
+        raise UnsupportedError(
+            f"The target {str(recipe.target.kind)!r} is not built by this version yet, only 'cpu' is: "
+            "use --target cpu (in a manifest: gpuClass: cpu)."
+        )
+    if recipe.builder != enginewright_runtime.__version__:
+        raise UsageError(
+            f"The recipe is for builder {recipe.builder}, and this is {enginewright_runtime.__version__}: "
+            "run the builder image of the operator's version."
+        )
+    if recipe.plugins:
+        raise UnsupportedError(f"The plugin {recipe.plugins[0]!r} cannot be built yet: this version builds no plugins.")
+    here = available.describe_host()
+    reasons = unmet(recipe.target, here)
+    if reasons:
+        raise TargetMismatchError(
+            f"This machine is not what the recipe's target asks for ({'; '.join(reasons)}): build it on one that is."
+        )
+    return here
+
+
+def _import(recipe: Recipe, fetched: sources.Sources) -> Network:
+    importer = IMPORTERS.get(recipe.format)
+    if importer is None:
+        raise UnsupportedError(
+            f"The model format {str(recipe.format)!r} cannot be read by this version, which reads "
+            f"{', '.join(IMPORTERS)}: convert the model to ONNX."
+        )
+    return importer(fetched.model, outputs=recipe.outputs)
+
+
+def _samples(recipe: Recipe, fetched: sources.Sources, network: Network, shapes: planning.Shapes) -> Samples | None:
+    if fetched.calibration is None:
+        return None
+    taken = [emit.binding(value) for value in specialize.with_shapes(network, shapes).inputs]
+    what = f"The calibration file {fetched.calibration.name}"
+    return calibration.read(fetched.calibration, taken, what=what, limit=recipe.calibration_samples)
+
+
+def _precision_notes(recipe: Recipe) -> list[str]:
+    names = ", ".join(p for p in recipe.precisions if p is not Precision.FP32)
+    return [f"{names} allowed, and the cpu target has no tactics for it yet: built as the model is"] if names else []
+
+
+def _result(recipe: Recipe, built: Sequence[Built], proven: Proven) -> BuildResult:
+    """`latency_ms` is of the gate's batch, else of the first schedule that has one."""
+    first = built[0].facts
+    latency = next((each for each in proven.latencies if each is not None), None)
+    if recipe.gates.latency is not None:
+        sizes = [measuring.batch_of(each.schedule) for each in built]
+        latency = proven.latencies[sizes.index(recipe.gates.latency.batch)]
+    known = {} if latency is None else {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99}
+    shapes = f"{len(built)} shapes" if len(built) > 1 else "1 shape"
+    return BuildResult(
+        outcome=Outcome.DONE.name,
+        message=f"Built for {shapes}: {first.layers_before} layers became {first.layers_after}"
+        + (f", p99 {latency.p99:.3g} ms." if latency else "."),
+        digest=recipe.digest,
+        layers_before=first.layers_before,
+        layers_after=first.layers_after,
+        latency_ms={name: round(value, 4) for name, value in known.items()},
+        gates=proven.verdicts,
+    )
+
+
+def _report(
+    result: BuildResult, built: Sequence[Built], proven: Proven, notes: Sequence[str], blobs: Blobs
+) -> dict[str, Any]:
+    facts = [replace(b.facts, latency=known) for b, known in zip(built, proven.latencies, strict=True)]
+    names = emit.blobs_of([each.schedule.segments[0] for each in built], [])
+    weights = sum(len(blobs.blob(name)) for name in set(names) if name.startswith("weights/"))
+    told = report.of(
+        schedules=facts, notes=notes, verdicts=proven.verdicts, accuracy=proven.accuracy, weights_bytes=weights
+    )
+    told["result"] = {
+        "layers_before": result.layers_before,
+        "layers_after": result.layers_after,
+        "latency_ms": dict(result.latency_ms),
+    }
+    return told
+
+
+def _write(
+    path: Path, recipe: Recipe, here: Target, built: Sequence[Built], blobs: Blobs, told: dict[str, Any]
+) -> None:
+    goldens = tuple(golden for each in built for golden in each.goldens)
+    segments = [segment for each in built for segment in each.schedule.segments]
+    kept = blobs.only(emit.blobs_of(segments, goldens))
+    manifest = Manifest(
+        recipe=recipe,
+        digest=recipe.digest,
+        target=here,
+        builder=enginewright_runtime.__version__,
+        schedules=tuple(each.schedule for each in built),
+        blobs=container.layout(kept),
+        goldens=goldens,
+        report=told,
+    )
+    container.write(path, manifest, kept)

@@ -1,0 +1,181 @@
+"""The words of `enginewright build` to a request. Pure but for reading the files that identities are made from."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import enginewright_runtime
+from enginewright_builder import sources
+from enginewright_runtime.errors import InputError, ModelError, UsageError
+from enginewright_runtime.plan.recipe import (
+    AccuracyGate,
+    Effort,
+    Gates,
+    LatencyGate,
+    Metric,
+    ModelFormat,
+    Precision,
+    Recipe,
+)
+from enginewright_runtime.plan.request import BuildRequest
+from enginewright_runtime.plan.target import TargetKind, TargetRequirement
+from enginewright_runtime.storage import uris
+
+Word = TypeVar("Word", Effort, Metric, Precision, TargetKind)
+
+FORMATS: Mapping[str, ModelFormat] = {
+    ".onnx": ModelFormat.ONNX,
+    ".pb": ModelFormat.TENSORFLOW,
+    ".caffemodel": ModelFormat.CAFFE,
+}
+_UNITS: Mapping[str, int] = {
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "Ki": 1 << 10,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+}
+_GATES = "accuracy=FILE.npz,max-drop=0.005[,metric=top1|cosine], latency=7ms[,batch=1] or memory=2Gi"
+
+
+def request(
+    *,
+    model: Path,
+    output: Path,
+    target: str,
+    shapes: Sequence[str],
+    batches: str,
+    precisions: str,
+    calibration: Path | None,
+    outputs: Sequence[str],
+    gate_words: Sequence[str],
+    effort: str,
+) -> BuildRequest:
+    """The request that these words make. Raises UsageError, ModelError or InputError."""
+    gates, data = read_gates(gate_words)
+    return BuildRequest(
+        recipe=Recipe(
+            model=_identity(model, what="model"),
+            format=format_of(model),
+            outputs=tuple(outputs),
+            shapes=read_shapes(shapes),
+            batch_sizes=_batches(batches),
+            precisions=_precisions(precisions),
+            calibration=_identity(calibration, what="calibration file") if calibration else "",
+            effort=one_of(Effort, effort, "--effort"),
+            gates=gates,
+            target=TargetRequirement(kind=one_of(TargetKind, target, "--target")),
+            builder=enginewright_runtime.__version__,
+        ),
+        model=_uri(model),
+        destination=_uri(output),
+        calibration=_uri(calibration) if calibration else "",
+        accuracy_data=_uri(data) if data else "",
+    )
+
+
+def format_of(model: Path) -> ModelFormat:
+    """By the suffix; ONNX where it says nothing."""
+    return FORMATS.get(model.suffix, ModelFormat.ONNX)
+
+
+def read_shapes(words: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """`image=1x3x224x224` words to schedules: an input that is named again begins the next schedule.
+
+    An input that the next schedule does not name keeps its shape of before.
+    """
+    schedules: list[dict[str, tuple[int, ...]]] = []
+    named: set[str] = set()
+    for word in words:
+        name, separator, text = word.rpartition("=")
+        if not separator or not name or not re.fullmatch(r"\d+([x,]\d+)*|scalar", text):
+            raise UsageError(f"--shape must look like image=1x3x224x224, got {word!r}.")
+        shape = () if text == "scalar" else tuple(int(part) for part in re.split("[x,]", text))
+        if name in named or not schedules:
+            schedules.append(dict(schedules[-1]) if schedules else {})
+            named = set()
+        schedules[-1][name] = shape
+        named.add(name)
+    return tuple(schedules)
+
+
+def read_gates(words: Sequence[str]) -> tuple[Gates, Path | None]:
+    """Gates, and the accuracy gate's data. Raises UsageError naming the word that is not understood."""
+    accuracy: AccuracyGate | None = None
+    latency: LatencyGate | None = None
+    memory, data = 0, None
+    for word in words:
+        kind, _, rest = word.partition("=")
+        value, *more = rest.split(",")
+        options = dict(part.partition("=")[::2] for part in more)
+        if kind == "accuracy" and value and set(options) <= {"max-drop", "metric"}:
+            data = Path(value)
+            accuracy = AccuracyGate(
+                data=_identity(data, what="accuracy gate's data file"),
+                metric=one_of(Metric, options.get("metric", Metric.TOP1), "--gate accuracy=…,metric"),
+                max_drop=_number(options.get("max-drop", "0.005"), word),
+            )
+        elif kind == "latency" and set(options) <= {"batch"}:
+            latency = LatencyGate(batch=int(_number(options.get("batch", "1"), word)), p99_ms=read_milliseconds(value))
+        elif kind == "memory" and not options:
+            memory = read_bytes(value)
+        else:
+            raise UsageError(f"--gate must be {_GATES}, got {word!r}.")
+    return Gates(accuracy=accuracy, latency=latency, memory=memory), data
+
+
+def read_bytes(text: str) -> int:
+    """`2Gi`, `500M` or plain bytes, as Kubernetes writes quantities."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]|[KMG]i)?", text)
+    if match is None:
+        raise UsageError(f"An amount of memory must look like 2Gi, 500Mi or 1000000, got {text!r}.")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def read_milliseconds(text: str) -> float:
+    """`7ms`, `1.5s`, `800us`, or a plain number of milliseconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s)?", text)
+    if match is None:
+        raise UsageError(f"A latency must look like 7ms, 800us or 1.5s, got {text!r}.")
+    return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2] or "ms"]
+
+
+def one_of(kind: type[Word], word: str, flag: str) -> Word:
+    """The member of an enumeration that a word names. Raises UsageError with all of them."""
+    if word not in list(kind):
+        raise UsageError(f"{flag} must be one of {', '.join(kind)}, got {word!r}.")
+    return kind(word)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"(\d+(,\d+)*)?", text):
+        raise UsageError(f"--batch must look like 1,8, got {text!r}.")
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def _precisions(text: str) -> tuple[Precision, ...]:
+    named = [one_of(Precision, part.strip(), "--precision") for part in text.split(",") if part.strip()]
+    return tuple(dict.fromkeys([Precision.FP32, *named]))
+
+
+def _number(text: str, word: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--gate {word}: {text!r} is no number; it must be {_GATES}.") from error
+
+
+def _identity(path: Path, *, what: str) -> str:
+    try:
+        return sources.identity(path)
+    except OSError as error:
+        kind = ModelError if what == "model" else InputError
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise kind(f"The {what} {path} {reason}: give the path of a file.") from error
+
+
+def _uri(path: Path) -> str:
+    return uris.from_path(path.absolute() if ".." not in path.parts else path.resolve())

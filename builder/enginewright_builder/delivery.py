@@ -1,0 +1,69 @@
+"""A finished plan goes to its place once: the first builder wins, whoever comes later succeeds with the first's plan.
+
+A Job that is started again after its pod was lost finds the plan of its former life here, and need not build twice.
+"""
+
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from enginewright_runtime.errors import ObjectMissingError, PlanError
+from enginewright_runtime.plan import records
+from enginewright_runtime.plan.container import PlanFile
+from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.request import BuildRequest, BuildResult, Verdict
+from enginewright_runtime.storage import open as stores
+
+
+def already_there(request: BuildRequest, workdir: Path) -> BuildResult | None:
+    """The result of the plan that lies at the destination, if it is whole and of this very recipe; else None."""
+    store = stores.open_store(request.destination, request.storage)
+    try:
+        store.head(request.destination)
+    except ObjectMissingError:
+        return None
+    path = workdir / "stored.plan"
+    try:
+        store.download(request.destination, path)
+        with PlanFile(path) as plan:
+            plan.verify()
+            if plan.manifest.digest != request.recipe.digest:
+                return None
+            report = plan.manifest.report
+    except (PlanError, ObjectMissingError):
+        return None
+    return _result(report, path, request)
+
+
+def deliver(path: Path, request: BuildRequest, workdir: Path, *, overwrite: bool) -> BuildResult | None:
+    """Store the plan. None if it is there now; the other's result where somebody else was first."""
+    store = stores.open_store(request.destination, request.storage)
+    if store.upload(path, request.destination, overwrite=overwrite):
+        return None
+    first = already_there(request, workdir)
+    if first is None:
+        # What lies there is damaged or of another recipe: nobody can use it under this name.
+        store.upload(path, request.destination, overwrite=True)
+    return first
+
+
+def fingerprint(path: Path) -> tuple[int, str]:
+    """Bytes and sha256 (hexadecimal) of a file."""
+    with path.open("rb") as file:
+        return path.stat().st_size, file_digest(file, "sha256").hexdigest()
+
+
+def _result(report: Any, path: Path, request: BuildRequest) -> BuildResult:
+    size, digest = fingerprint(path)
+    told = report.get("result", {})
+    return BuildResult(
+        outcome=Outcome.DONE.name,
+        message=f"Another build of this recipe was first: its plan stands at {request.destination}, and is used.",
+        digest=request.recipe.digest,
+        plan_bytes=size,
+        plan_sha256=digest,
+        layers_before=int(told.get("layers_before", 0)),
+        layers_after=int(told.get("layers_after", 0)),
+        latency_ms={str(name): float(value) for name, value in told.get("latency_ms", {}).items()},
+        gates=tuple(records.from_json(Verdict, each, what="gate") for each in report.get("gates", [])),
+    )

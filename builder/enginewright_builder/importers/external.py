@@ -1,0 +1,76 @@
+"""External data is checked before anything opens it: a model must never make us read outside of its own folder."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+
+from enginewright_runtime.errors import ModelError
+
+
+def check(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model whose external tensors lie elsewhere, are missing or are cut. Raises ModelError."""
+    folder = path.parent
+    for tensor in tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_tensor(tensor, folder, path)
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor in a model: of its graph, of bodies, of functions, of attributes."""
+    yield from _of_graph(proto.graph)
+    for function in proto.functions:
+        yield from _of_nodes(function.node)
+        yield from _of_attributes(function.attribute_proto)
+
+
+def _check_tensor(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    what = f"The model {path} keeps the tensor {tensor.name!r} in the file {location!r}"
+    windows = PureWindowsPath(location)
+    parts = {*PurePosixPath(location).parts, *windows.parts}
+    if not location or "\0" in location or location.startswith("/") or windows.anchor or ".." in parts:
+        raise ModelError(
+            f"{what}, which leaves the model's folder: wanted a relative path without '..'; export it again."
+        )
+    file = folder
+    for part in PurePosixPath(location).parts:
+        file = file / part
+        if file.is_symlink():
+            raise ModelError(f"{what}, which goes through the symbolic link {file}: put the file itself there.")
+    if not file.is_file():
+        raise ModelError(f"{what}, which does not exist in {folder}: put it beside the model.")
+    size = file.stat().st_size
+    try:
+        offset = int(entries.get("offset", "0"))
+        length = int(entries["length"]) if "length" in entries else size - offset
+    except ValueError as error:
+        raise ModelError(f"{what} at an offset or length that is no number: export it again.") from error
+    if offset < 0 or length < 0 or offset + length > size:
+        raise ModelError(f"{what}, bytes {offset} to {offset + length}, but the file has {size} bytes: fetch it again.")
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _of_nodes(graph.node)
+
+
+def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        yield from _of_attributes(node.attribute)
+
+
+def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        if attribute.HasField("sparse_tensor"):
+            yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+        yield from attribute.tensors
+        if attribute.HasField("g"):
+            yield from _of_graph(attribute.g)
+        for graph in attribute.graphs:
+            yield from _of_graph(graph)

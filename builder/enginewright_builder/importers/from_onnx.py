@@ -1,0 +1,111 @@
+"""ONNX in: read, check, and bring a model into the one form that passes expect. Nothing is converted.
+
+A model's opset stays what it is: ONNX Runtime runs them all, and a pass that does not know one declines. The form: local
+functions inlined, constants as initializers of the main graph, no initializer among the inputs, every layer named, every
+type and shape that ONNX's own inference can tell. External data must lie in the model's folder and is never read here:
+onnx-ir maps it when a tensor's bytes are asked for.
+"""
+
+import difflib
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx.checker import ValidationError
+
+from enginewright_builder.importers import external, operators, sparse, tidy
+from enginewright_builder.network import rewire, shapes
+from enginewright_builder.network.network import Network
+from enginewright_runtime.errors import ModelError, UnsupportedError
+
+_LISTED = 8
+
+
+def load(path: Path, *, outputs: tuple[str, ...] = ()) -> Network:
+    """Read the ONNX model at `path`; `outputs` names what to compute (any layer's output), empty means the model's own.
+
+    Raises ModelError (missing, damaged, invalid, external data outside of its folder) and UnsupportedError (operators
+    that ONNX Runtime does not know, all of them in one sentence; an output that no layer makes).
+    """
+    proto = _read(path)
+    external.check(proto, path)
+    operators.check(proto, path)
+    in_order = _check(path)
+    sparse.densify(proto)
+    model = ir.serde.deserialize_model(proto)
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    if not in_order:
+        _sort(model, path)
+    notes = tidy.tidy(model)
+    network = Network(model, notes=notes)
+    rewire.lift_constants(network)
+    if outputs:
+        _choose(network, outputs, path)
+    shapes.infer(network)
+    return network
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"The model {path} does not exist: give the path of an ONNX file.") from error
+    except OSError as error:
+        raise ModelError(f"The model {path} cannot be read: {error.strerror or error}.") from error
+    if not data:
+        raise ModelError(f"The model {path} is empty: got 0 bytes, wanted an ONNX file; export or fetch it again.")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelError(
+            f"The model {path} is not an ONNX file, or is truncated ({len(data)} bytes do not parse): "
+            "export or fetch it again."
+        ) from error
+    if not proto.HasField("graph") or not proto.opset_import or not (proto.graph.node or proto.graph.output):
+        raise ModelError(
+            f"The model {path} is not an ONNX file: its {len(data)} bytes hold no graph with an operator set; "
+            "export or fetch it again."
+        )
+    return proto
+
+
+def _check(path: Path) -> bool:
+    """Whether the layers are in an order in which they can run. ONNX Runtime sorts them if not, and so do we."""
+    try:
+        onnx.checker.check_model(str(path))
+    except ValidationError as error:
+        reason = " ".join(str(error).split("\n\n", maxsplit=1)[0].split()).rstrip(".")
+        if "topologically sorted" in reason:
+            return False
+        raise ModelError(f"The model {path} is not valid ONNX: {reason}; export it again.") from error
+    return True
+
+
+def _sort(model: ir.Model, path: Path) -> None:
+    try:
+        model.graph.sort()
+    except ValueError as error:
+        raise ModelError(f"The model {path} is not valid ONNX: its layers form a cycle; export it again.") from error
+
+
+def _choose(network: Network, outputs: tuple[str, ...], path: Path) -> None:
+    made = {value.name: value for node in network.layers() for value in node.outputs if value.name}
+    for name in outputs:
+        if name not in made:
+            raise UnsupportedError(
+                f"The model {path} has no layer with the output {name!r}: name one of its {len(made)} outputs of layers, "
+                f"{_candidates(name, network, made)}."
+            )
+    network.graph.outputs.clear()
+    network.graph.outputs.extend(made[name] for name in dict.fromkeys(outputs))
+
+
+def _candidates(name: str, network: Network, made: dict[str | None, ir.Value]) -> str:
+    """The nearest names first, then the model's own outputs, a few in all."""
+    names = [known for known in made if known]
+    near = difflib.get_close_matches(name, names, n=_LISTED, cutoff=0.4)
+    own = [value.name for value in network.outputs if value.name]
+    listed = list(dict.fromkeys([*near, *own, *reversed(names)]))[:_LISTED]
+    return "for example " + ", ".join(repr(candidate) for candidate in listed)

@@ -1,0 +1,16 @@
+"""What counts as a layer, for reports: how long a network is before and after the passes."""
+
+from collections import Counter
+
+from enginewright_builder.network.network import Network
+
+
+def count(network: Network) -> int:
+    """The layers of the main graph; a layer with bodies (If, Loop, Scan) counts as one."""
+    return len(network.graph)
+
+
+def kinds(network: Network) -> dict[str, int]:
+    """How many layers of each kind there are, the most frequent first; a domain other than ONNX's stands before the name."""
+    names = (f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in network.layers())
+    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))

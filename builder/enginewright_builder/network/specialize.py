@@ -1,0 +1,105 @@
+"""One schedule's network: the free dimensions of the inputs fixed, and every shape inferred again from them."""
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from enginewright_builder.network import shapes as inference
+from enginewright_builder.network.network import Network
+from enginewright_runtime.errors import InputError, UnsupportedError
+
+Shape = tuple[int, ...]
+
+
+def with_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> Network:
+    """A copy with these inputs' shapes fixed; it shares the constants. Inputs that are not named stay as they are.
+
+    Raises InputError: no such input, another rank, a dimension that the model fixes otherwise, a negative dimension.
+    Raises UnsupportedError: the input is no tensor.
+    """
+    known = {value.name: value for value in network.inputs}
+    for name, shape in shapes.items():
+        if name not in known:
+            names = ", ".join(repr(value.name) for value in network.inputs) or "none"
+            raise InputError(f"There is no input {name!r} to give a shape to: the model's inputs are {names}.")
+        _check(known[name], tuple(shape))
+    fixed = network.copy()
+    symbols = _symbols(network, shapes)
+    _bind_outside_onnx(fixed, symbols)
+    for value in fixed.inputs:
+        if value.name in shapes:
+            value.shape = ir.Shape(shapes[value.name])
+    inference.infer(fixed)
+    return fixed
+
+
+def with_batch(network: Network, size: int) -> Network:
+    """A copy in which the first dimension of every input that leaves it free is `size`.
+
+    Raises UnsupportedError where an input's rank is unknown or another of its dimensions is free: give shapes instead.
+    """
+    shapes: dict[str, Shape] = {}
+    for value in network.inputs:
+        dimensions = None if value.shape is None else tuple(value.shape)
+        if dimensions is None or any(not isinstance(d, int) for d in dimensions[1:]):
+            raise UnsupportedError(
+                f"A batch size does not fix the shape of input {value.name!r}: the model says {describe(value)}, and a "
+                "batch size fixes only the first dimension; give shapes instead."
+            )
+        if dimensions and not isinstance(dimensions[0], int):
+            shapes[value.name or ""] = (size, *(d for d in dimensions[1:] if isinstance(d, int)))
+    return with_shapes(network, shapes)
+
+
+def free_inputs(network: Network) -> tuple[str, ...]:
+    """The names of the inputs that have a free dimension or no known rank."""
+    return tuple(v.name or "" for v in network.inputs if v.shape is None or not v.shape.is_static())
+
+
+def describe(value: ir.Value) -> str:
+    """A shape as people write it: [batch, 3, 224, 224], with ? for what is unknown; "any rank" where nothing is."""
+    if value.shape is None:
+        return "any rank"
+    return "[" + ", ".join(str(d) if isinstance(d, int) else d.value or "?" for d in value.shape) + "]"
+
+
+def _check(value: ir.Value, shape: Shape) -> None:
+    if not isinstance(value.type, ir.TensorType):
+        raise UnsupportedError(
+            f"The input {value.name!r} cannot be given a shape: it is {value.type or 'of an unknown type'}, not a tensor."
+        )
+    what = f"The shape {list(shape)} does not fit input {value.name!r}"
+    if any(dimension < 0 for dimension in shape):
+        raise InputError(f"{what}: wanted {describe(value)}, and a dimension cannot be negative.")
+    if value.shape is None:
+        return
+    if len(shape) != len(value.shape):
+        raise InputError(f"{what}: got {len(shape)} dimensions, wanted the {len(value.shape)} of {describe(value)}.")
+    for index, (got, wanted) in enumerate(zip(shape, value.shape, strict=True)):
+        if isinstance(wanted, int) and got != wanted:
+            raise InputError(
+                f"{what}: dimension {index} is {got}, and the model {describe(value)} fixes it to {wanted}."
+            )
+
+
+def _symbols(network: Network, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Names of free dimensions with the sizes they get; a name that gets two is left out."""
+    sizes: dict[str, set[int]] = {}
+    for value in network.inputs:
+        if value.name in shapes and value.shape is not None:
+            for dimension, size in zip(value.shape, shapes[value.name], strict=True):
+                if not isinstance(dimension, int) and dimension.value:
+                    sizes.setdefault(dimension.value, set()).add(size)
+    return {name: found.pop() for name, found in sizes.items() if len(found) == 1}
+
+
+def _bind_outside_onnx(network: Network, symbols: Mapping[str, int]) -> None:
+    """Forget what inference will find again; of other domains' layers keep the claim with the sizes put in."""
+    for node in network.graph.all_nodes():
+        for value in node.outputs:
+            if not node.domain:
+                value.shape = None
+            elif value.shape is not None:
+                value.shape = ir.Shape(
+                    [d if isinstance(d, int) else symbols.get(d.value or "", d) for d in value.shape]
+                )

@@ -1,0 +1,98 @@
+"""How a build tells a person what it is doing: phases with counts, on standard error only.
+
+Standard output belongs to the result (with --json: to one JSON object), so nothing here may ever write there.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+Step = Callable[[str], None]
+
+
+class Progress(Protocol):
+    """Where a build reports to."""
+
+    def phase(self, name: str, total: int = 0) -> AbstractContextManager[Step]:
+        """A phase of the build; call what it gives before each of its `total` steps, with the step's name."""
+
+    def note(self, sentence: str) -> None:
+        """Something that a person should know, such as a choice made for them."""
+
+
+class Silent:
+    """Reports to nobody."""
+
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[Step]:
+        """Nothing is shown."""
+        yield lambda _step: None
+
+    def note(self, sentence: str) -> None:
+        """Nothing is shown."""
+
+
+class Lines:
+    """One line a phase and a step, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[Step]:
+        """A line at the start, and one a step with its count."""
+        done = 0
+
+        def step(what: str) -> None:
+            nonlocal done
+            done += 1
+            self._print(f"  {done}/{total} {what}" if total else f"  {what}")
+
+        self._print(f"{name} …")
+        yield step
+
+    def note(self, sentence: str) -> None:
+        """A line of its own."""
+        self._print(f"note: {sentence}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class Live:
+    """Moving bars, for a terminal; a finished phase stays as a line with its time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[Step]:
+        """A bar where the number of steps is known, a spinner where it is not."""
+        columns = [SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description:<28}", markup=False)]
+        counts = [BarColumn(bar_width=24), MofNCompleteColumn()] if total else []
+        tail = [TimeElapsedColumn(), TextColumn("[dim]{task.fields[step]}[/]")]
+        with Bars(*columns, *counts, *tail, console=self._console) as bars:
+            task = bars.add_task(name, total=total or None, step="")
+            done = 0
+
+            def step(what: str) -> None:
+                nonlocal done
+                bars.update(task, completed=done, step=what)
+                done += 1
+
+            yield step
+            bars.update(task, total=max(total, done, 1), completed=max(total, done, 1), step="")
+
+    def note(self, sentence: str) -> None:
+        """A line of its own."""
+        self._console.print(f"note: {sentence}", highlight=False, markup=False)
+
+
+def on_standard_error() -> Progress:
+    """Bars if standard error is a terminal, else plain lines."""
+    console = Console(stderr=True)
+    return Live(console) if console.is_terminal else Lines(console)

@@ -1,0 +1,1 @@
+"""Tactics: the ways to run a segment on a target. `table.TACTICS` lists them; `tuning` checks, times and chooses."""

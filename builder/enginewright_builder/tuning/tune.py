@@ -1,0 +1,170 @@
+"""Choosing how to run one schedule: every candidate is checked, the right ones are timed, the fastest wins.
+
+Two rounds, so that many candidates of a large model need not be in memory at once: each alone for the check and a
+rough time, then the best few side by side. The untouched model's best is always among those, so the choice is never
+slower than ONNX Runtime with its best settings.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from enginewright_builder.emit import Blobs
+from enginewright_builder.tactics.table import Candidate
+from enginewright_builder.tactics.variant import Variant
+from enginewright_builder.tuning import bounds, timer, trial
+from enginewright_builder.tuning.bounds import Arithmetic
+from enginewright_builder.tuning.choose import choose
+from enginewright_builder.tuning.inputs import Proof
+from enginewright_builder.tuning.timer import Budget
+from enginewright_runtime.engine.executor import ExecutionError
+from enginewright_runtime.errors import InputError, PlanError
+from enginewright_runtime.plan.manifest import Binding, Segment
+from enginewright_runtime.plan.recipe import Effort
+
+FINALISTS = 4
+_ROUGH = Budget(seconds=0.03, least=3, most=50, turn=3, pause=0)  # of the first round
+_SLOW = 0.1  # seconds a run from which on turns are of one run
+BUDGETS: Mapping[Effort, Budget] = {
+    Effort.FAST: Budget(seconds=0.6),
+    Effort.BALANCED: Budget(seconds=3.0),
+    Effort.THOROUGH: Budget(seconds=12.0, least=10),
+}
+UNCHECKED = {"graph_optimization": "all"}  # the library's defaults, where nothing could be checked
+REFERENCE = {"graph_optimization": "disabled"}  # what every candidate is checked against
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What became of a candidate. `error` is relative to each output's largest value, times are in milliseconds."""
+
+    name: str
+    reason: str
+    error: float = 0.0
+    rough_ms: float = 0.0
+    median_ms: float = 0.0
+    p99_ms: float = 0.0
+    samples: int = 0
+    dropped: str = ""
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """The chosen segment, why, and every candidate's trial."""
+
+    segment: Segment
+    variant: Variant
+    tactic: str
+    why: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One schedule to tune: its bindings, the segment of each variant, and what to check against."""
+
+    inputs: Sequence[Binding]
+    outputs: Sequence[Binding]
+    segments: Mapping[Variant, Segment]
+    proof: Proof
+    arithmetic: Arithmetic
+    blobs: Blobs
+
+
+def tune(task: Task, candidates: Sequence[Candidate], budget: Budget, step: Callable[[str], None]) -> Tuned:
+    """Choose among `candidates`, which are in the table's order. `step` hears the name of each before its trial."""
+    if task.proof.reason:
+        return _unchecked(task, task.proof.reason)
+    trials: dict[str, Trial] = {}
+    for candidate in candidates:
+        step(candidate.name)
+        trials[candidate.name] = _qualify(task, candidate)
+    right = [candidate for candidate in candidates if not trials[candidate.name].dropped]
+    if not right:
+        return _reference(task, tuple(trials.values()))
+    finalists = _finalists(right, trials)
+    step("the best side by side")
+    samples = _race(task, finalists, budget, slow=max(trials[c.name].rough_ms for c in finalists) > _SLOW * 1000)
+    choice = choose(samples)
+    for name, taken in samples.items():
+        trials[name] = replace(
+            trials[name],
+            median_ms=statistics.median(taken) * 1000,
+            p99_ms=timer.percentile(taken, 0.99) * 1000,
+            samples=len(taken),
+            chosen=name == choice.name,
+        )
+    winner = next(candidate for candidate in finalists if candidate.name == choice.name)
+    return Tuned(
+        segment=_segment(task, winner),
+        variant=winner.variant,
+        tactic=winner.tactic.name,
+        why=choice.reason,
+        trials=tuple(trials.values()),
+    )
+
+
+def _qualify(task: Task, candidate: Candidate) -> Trial:
+    result = Trial(name=candidate.name, reason=candidate.tactic.reason)
+    try:
+        with trial.loaded(_segment(task, candidate), task.inputs, task.outputs, task.blobs) as run:
+            got = [run(feed) for feed in task.proof.feeds]
+            reasons = (
+                bounds.disagreement(g, w, task.arithmetic) for g, w in zip(got, task.proof.expected, strict=True)
+            )
+            wrong = next((reason for reason in reasons if reason), "")
+            rough = 0.0 if wrong else _rough(lambda: run(task.proof.feeds[0]))
+    except (PlanError, ExecutionError, InputError) as error:
+        return replace(result, dropped=f"fails: {error.message}")
+    error_size = bounds.worst(got, task.proof.expected)
+    if wrong:
+        return replace(result, error=error_size, dropped=f"wrong: {wrong}")
+    return replace(result, error=error_size, rough_ms=rough * 1000)
+
+
+def _rough(run: timer.Run) -> float:
+    return statistics.median(timer.measure({"": run}, _ROUGH)[""])
+
+
+def _finalists(right: Sequence[Candidate], trials: Mapping[str, Trial]) -> list[Candidate]:
+    """The best few by rough time, each variant's best among them, in the table's order."""
+    ranked = sorted(right, key=lambda candidate: trials[candidate.name].rough_ms)
+    best = {candidate.variant: candidate for candidate in reversed(ranked)}
+    names = {candidate.name for candidate in (*ranked[:FINALISTS], *best.values())}
+    return [candidate for candidate in right if candidate.name in names]
+
+
+def _race(task: Task, finalists: Sequence[Candidate], budget: Budget, *, slow: bool) -> dict[str, list[float]]:
+    feed = task.proof.feeds[0]
+    with ExitStack() as stack:
+        runs: dict[str, timer.Run] = {}
+        for candidate in finalists:
+            run = stack.enter_context(trial.loaded(_segment(task, candidate), task.inputs, task.outputs, task.blobs))
+            runs[candidate.name] = lambda run=run: run(feed)  # type: ignore[misc]  # bound now, not at the call
+        return timer.measure(runs, replace(budget, turn=1, least=3) if slow else budget)
+
+
+def _segment(task: Task, candidate: Candidate) -> Segment:
+    return trial.with_options(task.segments[candidate.variant], candidate.options)
+
+
+def _unchecked(task: Task, reason: str) -> Tuned:
+    return Tuned(
+        segment=trial.with_options(task.segments[Variant.UNTOUCHED], UNCHECKED),
+        variant=Variant.UNTOUCHED,
+        tactic="the library's defaults",
+        why=f"nothing could be checked, so the model stays untouched: {reason}",
+        trials=(),
+    )
+
+
+def _reference(task: Task, trials: tuple[Trial, ...]) -> Tuned:
+    return Tuned(
+        segment=trial.with_options(task.segments[Variant.UNTOUCHED], REFERENCE),
+        variant=Variant.UNTOUCHED,
+        tactic="no optimization",
+        why="every candidate was wrong or failed, so the model runs as it is checked: untouched and unoptimized",
+        trials=trials,
+    )

@@ -1,0 +1,51 @@
+"""`enginewright bench`: how fast a plan is on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    plan: Annotated[Path, typer.Argument(help="The plan to time.")],
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each schedule.")] = 3.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processors one inference may use.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Inferences at once, each on its own thread.")] = 1,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="name=f.npy or f.npz (default: random values).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+) -> None:
+    """Time a plan: p50, p90 and p99 of one inference in milliseconds, and inferences a second.
+
+    Each schedule is warmed up, then the schedules take turns in short rounds, so that a machine that changes its speed
+    does so for all of them. The plan's golden inputs are replayed first: a wrong engine has no speed.
+    """
+    import json
+
+    from enginewright_runtime.commands import arrays, timing
+    from enginewright_runtime.engine import available
+    from enginewright_runtime.engine.engine import Engine
+    from enginewright_runtime.plan import records
+
+    with Engine(plan, threads=threads) as engine:
+        engine.replay_goldens()
+        given = [arrays.read_inputs(inputs, engine.inputs)] if inputs else []
+        feeds = given or [arrays.random_inputs(schedule.inputs) for schedule in engine.manifest.schedules]
+        results = timing.measure(engine.infer, feeds, seconds=seconds, concurrency=concurrency)
+    machine = available.describe_host()
+    if as_json:
+        told = {
+            "plan": str(plan),
+            "digest": engine.manifest.digest,
+            "machine": records.to_json(machine),
+            "concurrency": concurrency,
+            "schedules": [result.to_json() for result in results],
+        }
+        typer.echo(json.dumps(told, ensure_ascii=False))
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
+    typer.echo(f"{machine.product or machine.architecture}, {machine.processors} processors, {versions}")
+    typer.echo(f"{plan.name}: {concurrency} at once, {seconds:g} s each\n")
+    for line in timing.table(results):
+        typer.echo(line)

@@ -1,0 +1,62 @@
+"""`enginewright infer`: one inference on files."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SHOWN = 8  # values of each output that a person sees; files and --json have them all
+
+
+def infer(
+    plan: Annotated[Path, typer.Argument(help="The plan to run.")],
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="name=f.npy, f.npz, or f.npy where there is one input.")
+    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Write each output there, as <name>.npy.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outputs as one JSON object.")] = False,
+) -> None:
+    """Run a plan once on arrays from files, and show or write its outputs."""
+    import json
+
+    from enginewright_runtime.commands import arrays
+    from enginewright_runtime.engine.engine import Engine
+
+    with Engine(plan) as engine:
+        outputs = engine.infer(arrays.read_inputs(inputs or [], engine.inputs))
+    written = arrays.write_outputs(outputs, output_dir) if output_dir else {}
+    if as_json:
+        told = {name: {**_told(value), **_at(written.get(name))} for name, value in outputs.items()}
+        typer.echo(json.dumps({"outputs": told}, ensure_ascii=False))
+        return
+    for name, value in outputs.items():
+        typer.echo(_line(name, value) + (f"  -> {written[name]}" if name in written else ""))
+
+
+def _told(value: Any) -> dict[str, Any]:
+    import numpy as np
+
+    from enginewright_runtime.engine.values import name_of
+
+    if not isinstance(value, np.ndarray):
+        return {"values": [_told(each) for each in value] if value is not None else None}
+    # JSON has no NaN and no infinity: those stand as text, everything else as what it is.
+    wide = value.astype(np.float64) if value.dtype.kind in "fV" else value
+    flat = [each if not isinstance(each, float) or np.isfinite(each) else str(each) for each in wide.ravel().tolist()]
+    flat = [str(each) if isinstance(each, complex) else each for each in flat]
+    return {"dtype": name_of(value.dtype), "shape": list(value.shape), "data": flat}
+
+
+def _line(name: str, value: Any) -> str:
+    import numpy as np
+
+    from enginewright_runtime.engine.values import name_of
+
+    if not isinstance(value, np.ndarray):
+        return f"{name}: {'nothing' if value is None else f'a sequence of {len(value)} tensors'}"
+    few = ", ".join(f"{each:.6g}" if value.dtype.kind in "fV" else str(each) for each in value.reshape(-1)[:SHOWN])
+    return f"{name}: {name_of(value.dtype)} {list(value.shape)} [{few}{', …' if value.size > SHOWN else ''}]"
+
+
+def _at(path: Path | None) -> dict[str, str]:
+    return {} if path is None else {"file": str(path)}

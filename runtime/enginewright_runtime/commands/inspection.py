@@ -1,0 +1,176 @@
+"""A manifest as tables for a terminal.
+
+The builder's report inside it is free-form: whatever part is absent or of another shape is left out, and `inspect
+--json` still has it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from enginewright_runtime.plan.manifest import Binding, Manifest, Schedule
+from enginewright_runtime.plan.target import Target
+
+FEW = 8  # details of one pass, blobs: past it a person asks for --all
+
+
+def show(manifest: Manifest, path: Path, *, all_details: bool, console: Console | None = None) -> None:
+    """Print everything a person may want to know, most important first."""
+    console = console or Console(highlight=False, soft_wrap=False)
+    console.print(f"[bold]{escape(path.name)}[/]  {size(path.stat().st_size)}  digest {manifest.digest}")
+    console.print(_facts(manifest))
+    reports = _list(manifest.report.get("schedules"))
+    for index, schedule in enumerate(manifest.schedules):
+        report = _mapping(reports[index]) if index < len(reports) else {}
+        console.print(f"\n[bold]Schedule {index}[/]")
+        for part in _schedule(schedule, report, all_details=all_details):
+            console.print(Padding(part, (0, 0, 0, 2)))
+    for title, lines in (("Gates", _gates(manifest)), ("Notes", _texts(manifest.report.get("notes")))):
+        if lines:
+            console.print(f"\n[bold]{title}[/]", *(f"  {escape(line)}" for line in lines), sep="\n")
+    console.print(f"\n[bold]Blobs[/]  {len(manifest.blobs)}, {size(sum(b.bytes for b in manifest.blobs.values()))}")
+    console.print(Padding(_blobs(manifest, all_details=all_details), (0, 0, 0, 2)))
+
+
+def size(count: int) -> str:
+    """Bytes in words: 1,234 bytes, 12.3 KiB, 4.5 MiB."""
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if amount < 1024 or unit == "MiB":
+            break
+        amount /= 1024
+    return f"{count:,} bytes" if unit == "bytes" else f"{amount:,.1f} {unit}"
+
+
+def _facts(manifest: Manifest) -> Table:
+    recipe = manifest.recipe
+    table = _grid()
+    table.add_row("target", escape(_target(manifest.target)))
+    table.add_row("model", escape(f"{recipe.model} ({recipe.format})"))
+    table.add_row("precisions", ", ".join(recipe.precisions))
+    table.add_row("effort", f"{recipe.effort}, workspace {size(recipe.workspace)}")
+    if recipe.calibration:
+        table.add_row("calibration", escape(f"{recipe.calibration}, {recipe.calibration_samples} samples"))
+    table.add_row("builder", escape(manifest.builder))
+    table.add_row("goldens", f"{len(manifest.goldens)}, replayed before the engine is ready")
+    if isinstance(weights := manifest.report.get("weights_bytes"), int):
+        table.add_row("weights", f"{size(weights)}, shared by all schedules")
+    if accuracy := _mapping(manifest.report.get("accuracy")):
+        table.add_row("accuracy", escape(_words(accuracy)))
+    return table
+
+
+def _target(target: Target) -> str:
+    parts = [target.kind, target.architecture, target.product, target.compute_capability, target.mig_profile]
+    libraries = [f"{name} {version}" for name, version in sorted(target.libraries.items())]
+    counted = [f"{target.processors} processors"] if target.processors else []
+    return ", ".join([*(part for part in parts if part), *counted, *libraries])
+
+
+def _schedule(schedule: Schedule, report: Mapping[str, Any], *, all_details: bool) -> Iterator[RenderableType]:
+    table = _grid()
+    table.add_row("inputs", escape(", ".join(_binding(binding) for binding in schedule.inputs) or "none"))
+    table.add_row("outputs", escape(", ".join(_binding(binding) for binding in schedule.outputs) or "none"))
+    for segment in schedule.segments:
+        options = {name: value for name, value in segment.options.items() if name != "weights"}
+        kept = len(_mapping(segment.options.get("weights")))
+        held = f", {kept} weights in blobs" if kept else ""
+        table.add_row("segment", escape(f"{segment.executor} {segment.blob} ({_words(options)}{held})"))
+    if "layers_before" in report and "layers_after" in report:
+        table.add_row("layers", f"{report['layers_before']} before, [bold]{report['layers_after']}[/] after")
+    if kinds := _mapping(report.get("layer_kinds")):
+        table.add_row("of kind", escape(_words(kinds)))
+    if latency := _mapping(report.get("latency_ms")):
+        table.add_row("latency", escape(f"{_words(latency)} (ms, when it was built)"))
+    if arena := schedule.arena:
+        saved = f"{size(arena.sum_of_tensors)} without sharing, at least {size(arena.lower_bound)}"
+        table.add_row("arena", f"{size(arena.bytes)} ({saved})")
+    if "tactic" in report:
+        table.add_row("tactic", escape(f"{report['tactic']}: {report.get('why', '')}"))
+    yield table
+    if candidates := [_mapping(each) for each in _list(report.get("candidates"))]:
+        yield Group("", _candidates(candidates))
+    if passes := [_mapping(each) for each in _list(report.get("passes"))]:
+        yield Group("", *_passes(passes, all_details=all_details))
+
+
+def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("tactic", "median ms", "p99 ms", "error", "")
+    for each in candidates:
+        chosen = bool(each.get("chosen"))
+        median = each.get("median_ms", each.get("rough_ms", ""))
+        verdict = "chosen" if chosen else str(each.get("dropped", ""))
+        cells = [each.get("name", ""), median, each.get("p99_ms", ""), each.get("error", ""), verdict]
+        table.add_row(*(escape(str(cell)) for cell in cells), style="bold" if chosen else None)
+    return table
+
+
+def _passes(passes: Sequence[Mapping[str, Any]], *, all_details: bool) -> Iterator[str]:
+    for each in passes:
+        details, declined = _texts(each.get("details")), _texts(each.get("declined"))
+        if not (each.get("changed") or details or declined):
+            continue
+        yield f"[bold]{escape(str(each.get('name', 'pass')))}[/]: {len(details)} done, {len(declined)} declined"
+        yield from _some([f"  {escape(line)}" for line in details], all_details=all_details)
+        yield from _some([f"  [yellow]not[/] {escape(line)}" for line in declined], all_details=all_details)
+
+
+def _gates(manifest: Manifest) -> list[str]:
+    lines = []
+    for gate in (_mapping(each) for each in _list(manifest.report.get("gates"))):
+        verdict = "passed" if gate.get("passed") else "FAILED"
+        unit = f" {gate['unit']}" if gate.get("unit") else ""
+        figures = f"{gate.get('measured')}{unit}, limit {gate.get('limit')}{unit}"
+        lines.append(f"{gate.get('gate', '')} {verdict}: {figures} {gate.get('message', '')}".rstrip())
+    return lines
+
+
+def _blobs(manifest: Manifest, *, all_details: bool) -> Group:
+    lines = [f"{escape(name)}  {size(blob.bytes)}  sha256 {blob.sha256[:16]}…" for name, blob in manifest.blobs.items()]
+    return Group(*_some(lines, all_details=all_details))
+
+
+def _some(lines: Sequence[str], *, all_details: bool) -> list[str]:
+    more = len(lines) - FEW
+    return list(lines) if all_details or more <= 1 else [*lines[:FEW], f"  … {more} more: --all shows them"]
+
+
+def _binding(binding: Binding) -> str:
+    shape = "of any shape" if binding.shape is None else str(list(binding.shape)).replace("-1", "any")
+    kind = "" if binding.container == "tensor" else f" {binding.container}"
+    return f"{binding.name} {binding.dtype} {shape}{kind}"
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items()) or "defaults"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else []
+
+
+def _texts(value: object) -> list[str]:
+    return [str(line) for line in _list(value)]
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index in (0, len(columns) - 1) else "right", overflow="fold")
+    return table

@@ -1,0 +1,74 @@
+"""What this machine is and how much of it this process may use."""
+
+import math
+import os
+import platform
+from pathlib import Path
+
+from enginewright_runtime.plan.target import Target, TargetKind
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def describe_host() -> Target:
+    """This machine as a target of kind `cpu`."""
+    import onnxruntime  # here, because whoever only counts processors should not load it
+
+    return Target(
+        kind=TargetKind.CPU,
+        architecture=platform.machine(),
+        product=cpu_model(_read(Path("/proc/cpuinfo"))),
+        processors=processors(),
+        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        libraries={"onnxruntime": onnxruntime.__version__},
+    )
+
+
+def processors() -> int:
+    """CPUs that this process may keep busy: its affinity, cut to the quota of its control group, at least 1."""
+    allowed = len(os.sched_getaffinity(0))
+    share = quota(_read(Path("/proc/self/cgroup")), CGROUPS)
+    return max(1, min(allowed, math.ceil(share)) if share else allowed)
+
+
+def quota(membership: str, root: Path) -> float:
+    """CPUs that the control groups in `membership` (/proc/self/cgroup) grant; 0 where none sets a limit.
+
+    A group's limit binds all groups below it, so every ancestor is asked. Version 2 has cpu.max ("max 100000"),
+    version 1 has cpu.cfs_quota_us (-1 for none) and cpu.cfs_period_us: Linux, Documentation/admin-guide/cgroup-v2.rst.
+    """
+    shares: list[float] = []
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",") if controllers else []
+        if names and "cpu" not in names:
+            continue
+        for base in (root, root / "cpu") if names else (root,):
+            group = base / path.lstrip("/")
+            shares += [_share(folder) for folder in (group, *group.parents) if folder.is_relative_to(root)]
+    return min((share for share in shares if share > 0), default=0.0)
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The CPU's name as /proc/cpuinfo gives it; empty where it gives none (many ARM machines)."""
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return ""
+
+
+def _share(folder: Path) -> float:
+    words = _read(folder / "cpu.max").split()
+    if not words:
+        words = [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
+    if len(words) != 2 or words[0] in ("max", "-1") or not words[1].isdigit():
+        return 0.0
+    return int(words[0]) / max(1, int(words[1]))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""  # not every machine has every file: what cannot be read sets no limit

@@ -1,0 +1,116 @@
+"""The public face: a plan loaded on this machine.
+
+engine = Engine("resnet50.plan")
+probabilities = engine.infer(images)["probabilities"]
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from enginewright_runtime.engine import available, bindings, loader, replay
+from enginewright_runtime.engine.executor import Limits
+from enginewright_runtime.engine.values import Value, dtype_of
+from enginewright_runtime.errors import InputError, PlanError, UsageError
+from enginewright_runtime.plan.manifest import Binding, Manifest
+
+Postprocessor = Callable[[Any], Any]
+
+
+class Engine:
+    """A plan, ready to run. `infer` may be called from several threads at once."""
+
+    manifest: Manifest
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+
+    def __init__(
+        self,
+        plan: Path | str | None = None,
+        *,
+        PLAN: Path | str | None = None,  # the keyword of TensorRT's Python Engine
+        postprocessors: Mapping[str, Postprocessor] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Load `plan`: target checked, every blob verified.
+
+        `postprocessors` maps an output's name to a function of its value; what it returns stands in the result
+        instead. `threads` caps what one inference may use (default: all processors that this process may).
+        Raises PlanError, TargetMismatchError, or InputError for a postprocessor of an output that there is not.
+        """
+        path = plan if plan is not None else PLAN
+        if path is None or (plan is not None and PLAN is not None):
+            raise UsageError('Engine takes one plan: Engine("x.plan") or Engine(PLAN="x.plan").')
+        if threads is not None and threads < 1:
+            raise UsageError(f"Engine takes threads of 1 or more, got {threads}.")
+        self.path = Path(path)
+        most = available.processors()
+        self._loaded = loader.Loaded(self.path, Limits(threads=min(threads or most, most)))
+        self.manifest = self._loaded.manifest
+        self._schedules = self.manifest.schedules
+        if not self._schedules:
+            raise PlanError(f"The plan {self.path} has no schedule: build it again.")
+        self.inputs = bindings.merged([schedule.inputs for schedule in self._schedules])
+        self.outputs = bindings.merged([schedule.outputs for schedule in self._schedules])
+        self._postprocessors = self._checked(postprocessors or {})
+        self._runs = [context.run for context in self._loaded.contexts]
+        self._wanted = [(binding.name, dtype_of(binding.dtype)) for binding in self.inputs]
+        self._by_shape = {
+            tuple(binding.shape or () for binding in schedule.inputs): run
+            for schedule, run in zip(reversed(self._schedules), reversed(self._runs), strict=True)
+            if all(bindings.exact(binding) for binding in schedule.inputs)
+        }
+
+    def infer(self, tensors: Mapping[str, Any] | Any) -> dict[str, Any]:
+        """Run once: `tensors` maps input names to arrays, or is the array of the only input.
+
+        Returns every output by name. Raises InputError for a name, dtype or shape that does not fit.
+        """
+        given = tensors if type(tensors) is dict else bindings.named(tensors, self.inputs)
+        # The way of every ordinary call: shapes to schedule by one look-up. Whatever does not fit goes the slow way,
+        # which converts it or says what is wrong.
+        shapes = []
+        for name, dtype in self._wanted:
+            value = given.get(name)
+            if type(value) is not np.ndarray or value.dtype != dtype:
+                break
+            shapes.append(value.shape)
+        run = self._by_shape.get(tuple(shapes))
+        if run is None or len(given) != len(shapes) or len(shapes) != len(self._wanted):
+            run, given = self._slowly(given)
+        outputs: dict[str, Any] = run(given)
+        for name, postprocess in self._postprocessors.items():
+            outputs[name] = postprocess(outputs[name])
+        return outputs
+
+    def replay_goldens(self) -> None:
+        """Run the plan's golden inputs. Raises GoldenMismatchError where they do not give the golden outputs."""
+        replay.replay(self.manifest.goldens, self._runs, self._loaded.blobs, plan=str(self.path))
+
+    def close(self) -> None:
+        """Let go of the plan; runs in progress end well, later ones are refused."""
+        self._runs = []
+        self._by_shape = {}
+        self._loaded.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _slowly(self, given: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Value]], dict[str, Value]], Any]:
+        if not self._runs:
+            raise UsageError(f"The engine of the plan {self.path} is closed: load the plan again.")
+        index, values = bindings.fit(given, self._schedules)
+        return self._runs[index], values
+
+    def _checked(self, postprocessors: Mapping[str, Postprocessor]) -> dict[str, Postprocessor]:
+        names = [binding.name for binding in self.outputs]
+        for name in postprocessors:
+            if name not in names:
+                raise InputError(f"There is no output {name!r} to postprocess; the outputs are {', '.join(names)}.")
+        return dict(postprocessors)

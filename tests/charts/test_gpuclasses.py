@@ -1,0 +1,90 @@
+"""The GPU classes that the chart brings: exact products, each in one class, and a way into a cluster that lacks the kind."""
+
+import pytest
+from charts.chart import GPUCLASS_API, Object, render
+
+KNOWN = ("--api-versions", GPUCLASS_API)
+
+
+def classes(values: Object | None = None) -> dict[str, Object]:
+    return {each["metadata"]["name"]: each for each in render(values, *KNOWN).all("GPUClass")}
+
+
+def products() -> list[tuple[str, str]]:
+    return [(name, product) for name, each in classes().items() for product in each["spec"].get("products", ())]
+
+
+def test_every_gpu_class_names_exact_products_and_a_compute_capability():
+    for name, each in classes().items():
+        if name == "cpu":
+            continue
+        assert each["spec"]["products"], name
+        assert each["spec"]["computeCapability"].count(".") == 1, name
+        assert not any(set(product) & set("*?[]| ") for product in each["spec"]["products"]), name
+
+
+def test_no_product_is_in_two_classes():
+    found = [product for _, product in products()]
+    assert sorted(found) == sorted(set(found))
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [
+        ("nvidia-t4", "Tesla-T4"),
+        ("nvidia-a10", "NVIDIA-A10"),
+        ("nvidia-a10g", "NVIDIA-A10G"),
+        ("nvidia-a100-sxm4-80gb", "NVIDIA-A100-SXM4-80GB"),
+        ("nvidia-a100-80gb-pcie", "NVIDIA-A100-80GB-PCIe"),
+        ("nvidia-l4", "NVIDIA-L4"),
+        ("nvidia-l40s", "NVIDIA-L40S"),
+        ("nvidia-h100-80gb-hbm3", "NVIDIA-H100-80GB-HBM3"),
+        ("nvidia-h200", "NVIDIA-H200"),
+    ],
+)
+def test_a_product_is_in_its_own_class_and_not_in_one_whose_name_it_begins_like(name: str, product: str):
+    assert [each for each, its in products() if its == product] == [name]
+
+
+def test_the_class_cpu_asks_for_no_gpu():
+    assert "products" not in classes()["cpu"]["spec"]
+    assert "computeCapability" not in classes()["cpu"]["spec"]
+
+
+def test_where_the_kind_is_unknown_a_hook_makes_the_classes_after_the_crds():
+    for each in render().all("GPUClass"):
+        annotations = each["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
+        # By these the next upgrade takes the object over as one of the release's.
+        assert annotations["meta.helm.sh/release-name"] == "ew"
+        assert each["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+
+
+def test_where_the_kind_is_known_the_classes_are_ordinary_objects():
+    for each in classes().values():
+        assert "helm.sh/hook" not in each["metadata"]["annotations"]
+
+
+def test_a_class_with_another_spec_has_another_digest():
+    key = "enginewright.dev/class-digest"
+    before = classes()["nvidia-t4"]["metadata"]["annotations"][key]
+    changed = classes({"gpuClasses": {"classes": {"nvidia-t4": {"products": ["Tesla-T4-2"]}}}})
+    assert changed["nvidia-t4"]["metadata"]["annotations"][key] != before
+    assert classes()["nvidia-t4"]["metadata"]["annotations"][key] == before
+
+
+def test_a_class_can_be_added_and_another_dropped():
+    found = classes({"gpuClasses": {"classes": {"mine": {"products": ["NVIDIA-L20"]}, "nvidia-t4": None}}})
+    assert "mine" in found
+    assert "nvidia-t4" not in found
+    assert "nvidia-l4" in found
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_classes_stay_on_uninstall_if_they_are_kept(keep: bool):
+    for each in classes({"gpuClasses": {"keep": keep}}).values():
+        assert (each["metadata"]["annotations"].get("helm.sh/resource-policy") == "keep") is keep
+
+
+def test_the_classes_can_be_left_out():
+    assert classes({"gpuClasses": {"enabled": False}}) == {}

@@ -1,0 +1,95 @@
+"""The operator's pod: what it is told, where it may run, and what it may not do."""
+
+from typing import Any
+
+import pytest
+from charts.chart import Object, Render, refusal, render
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+def pod(rendered: Render) -> Object:
+    return rendered.one("Deployment")["spec"]["template"]["spec"]
+
+
+def pods(rendered: Render) -> list[Object]:
+    """The pod of every workload that the chart may ever render."""
+    kinds = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+    return [each["spec"]["template"]["spec"] for kind in kinds for each in rendered.all(kind)]
+
+
+def test_every_pod_meets_the_restricted_pod_security_standard():
+    found = pods(render())
+    assert found
+    for each in found:
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(each)
+        assert each["securityContext"]["runAsNonRoot"] is True
+        assert each["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all(set(volume) - {"name"} <= {"emptyDir", "configMap", "secret", "projected"} for volume in each["volumes"])
+        for container in (*each["containers"], *each.get("initContainers", ())):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert not any("hostPort" in port for port in container["ports"])
+
+
+def test_only_the_operators_pod_gets_a_token():
+    rendered = render()
+    assert rendered.one("ServiceAccount")["automountServiceAccountToken"] is False
+    assert pod(rendered)["automountServiceAccountToken"] is True
+    assert pod(rendered)["serviceAccountName"] == rendered.one("ServiceAccount")["metadata"]["name"]
+
+
+def test_an_existing_service_account_must_be_named():
+    assert "serviceAccount.name is empty" in refusal({"serviceAccount": {"create": False}})
+    rendered = render({"serviceAccount": {"create": False, "name": "mine"}})
+    assert rendered.all("ServiceAccount") == []
+    assert pod(rendered)["serviceAccountName"] == "mine"
+
+
+def test_images_carry_the_charts_version_by_default():
+    rendered = render()
+    environment = rendered.environment()
+    version = rendered.one("Deployment")["metadata"]["labels"]["app.kubernetes.io/version"]
+    assert pod(rendered)["containers"][0]["image"] == f"enginewright/operator:{version}"
+    assert environment["ENGINEWRIGHT_OPERATOR_BUILDER_IMAGE"] == f"enginewright/builder:{version}"
+    assert environment["ENGINEWRIGHT_OPERATOR_RUNTIME_IMAGE"] == f"enginewright/runtime:{version}"
+
+
+def test_a_digest_wins_over_the_tag():
+    rendered = render({"images": {"registry": "registry.example.com/team/", "tag": "1.2", "builder": {"digest": DIGEST}}})
+    assert pod(rendered)["containers"][0]["image"] == "registry.example.com/team/enginewright/operator:1.2"
+    wanted = f"registry.example.com/team/enginewright/builder@{DIGEST}"
+    assert rendered.environment()["ENGINEWRIGHT_OPERATOR_BUILDER_IMAGE"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("nodeSelector", {"pool": "system"}),
+        ("tolerations", [{"key": "system", "operator": "Exists"}]),
+        ("affinity", {"nodeAffinity": {}}),
+        ("topologySpreadConstraints", [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]),
+        ("priorityClassName", "system-cluster-critical"),
+    ],
+)
+def test_where_the_operator_runs_is_passed_through(field: str, value: Any):
+    assert pod(render({"operator": {field: value}}))[field] == value
+    assert field not in pod(render())
+
+
+def test_the_probes_and_the_metrics_service_ask_ports_that_the_container_has():
+    rendered = render({"metrics": {"port": 9123}, "operator": {"healthPort": 8123}})
+    container = pod(rendered)["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"metrics": 9123, "health": 8123}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] in ports
+    service = rendered.one("Service")["spec"]
+    assert service["ports"][0]["targetPort"] == "metrics"
+    assert service["selector"].items() <= rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_metrics_service_can_be_left_out():
+    assert render({"metrics": {"service": {"enabled": False}}}).all("Service") == []

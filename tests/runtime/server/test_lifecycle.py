@@ -1,0 +1,181 @@
+"""Starting and ending: ready only after the goldens, and a drain under load that drops nothing."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+MakePlan = Callable[..., Path]
+X = np.ones((2, 4), np.float32)
+REQUEST = json.dumps(
+    {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 4], "data": X.reshape(-1).tolist()}]}
+).encode()
+
+
+def post(url: str, request: bytes = REQUEST) -> int:
+    with urllib.request.urlopen(urllib.request.Request(url, request), timeout=30) as answer:
+        answer.read()
+        return int(answer.status)
+
+
+def ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+
+
+def slow_model(models: Any, rounds: int) -> Any:
+    """A loop that takes a while: y = x, `rounds` multiplications of 256 x 256 matrices later."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["keep"], ["keep_out"]),
+            helper.make_node("MatMul", ["m", "m"], ["square"]),
+            helper.make_node("Clip", ["square"], ["m_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("keep", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("m", TensorProto.FLOAT, [256, 256]),
+        ],
+        [
+            helper.make_tensor_value_info("keep_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("m_out", TensorProto.FLOAT, [256, 256]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["rounds", "yes", "x"], ["y"], body=body)],
+        "slow",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [256, 256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [256, 256])],
+        [
+            helper.make_tensor("rounds", TensorProto.INT64, [], [rounds]),
+            helper.make_tensor("yes", TensorProto.BOOL, [], [1]),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def test_it_says_what_it_serves_and_where(serve: Any, make_plan: MakePlan, models: Any) -> None:
+    served = serve(make_plan(models.small()), f"other={make_plan(models.small(), name='x')}", "--drain-delay", "0")
+    text = "\n".join(served.lines)
+    assert "Serving small (version " in text
+    assert f"at {served.url}/v2/models/other" in text
+    assert post(f"{served.url}/v2/models/other/infer") == 200
+    assert served.stop() == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_with_0_when_told_to(serve: Any, make_plan: MakePlan, models: Any, sent: signal.Signals) -> None:
+    served = serve(make_plan(models.small()), "--drain-delay", "0.1")
+    assert served.stop(sent) == 0
+
+
+def test_a_golden_that_fails_keeps_it_from_ever_being_ready(make_plan: MakePlan, models: Any) -> None:
+    plan = make_plan(models.small(), goldens=[(0, {"x": X}, {"scores": np.ones((2, 3), np.float32)})])
+    command = [sys.executable, "-m", "enginewright_runtime.cli", "serve", str(plan), "--http-port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 14
+    assert "does not give its golden output 'scores' on this machine" in ended.stderr
+    assert "Ready." not in ended.stdout
+
+
+def test_an_address_in_use_is_a_usage_error(serve: Any, make_plan: MakePlan, models: Any) -> None:
+    plan = make_plan(models.small())
+    port = serve(plan, "--drain-delay", "0").url.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "enginewright_runtime.cli", "serve", str(plan), "--http-port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in ended.stderr
+
+
+def test_a_drain_drops_no_request_of_a_client_that_heeds_readiness(
+    serve: Any, make_plan: MakePlan, models: Any
+) -> None:
+    served = serve(make_plan(models.small()), "--drain-delay", "1.5")
+    failed: list[BaseException] = []
+    answered = [0, 0]  # before and after the signal
+
+    def load() -> None:
+        try:
+            while ready(served.url):
+                answered[told.is_set()] += post(f"{served.url}/v2/models/small/infer") == 200
+            # Endpoints take a moment to propagate: requests still come, and are still answered.
+            for _ in range(20):
+                answered[1] += post(f"{served.url}/v2/models/small/infer") == 200
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    told = threading.Event()
+    workers = [threading.Thread(target=load) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    time.sleep(0.5)
+    told.set()
+    code = served.stop()
+    for worker in workers:
+        worker.join()
+    assert failed == []
+    assert answered[0] > 0
+    assert answered[1] >= 40
+    assert code == 0
+
+
+def test_slow_requests_in_flight_are_finished(serve: Any, make_plan: MakePlan, models: Any) -> None:
+    served = serve(make_plan(slow_model(models, 800), name="slow"), "--drain-delay", "0", "--concurrency", "1")
+    tensor = {"name": "x", "datatype": "FP32", "shape": [256, 256], "data": [0.0] * 65536}
+    request = json.dumps({"inputs": [tensor]}).encode()
+    ended: list[tuple[int, float]] = []
+
+    def ask() -> None:
+        ended.append((post(f"{served.url}/v2/models/slow/infer", request), time.monotonic()))
+
+    workers = [threading.Thread(target=ask) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    time.sleep(0.4)
+    told = time.monotonic()
+    code = served.stop()
+    for worker in workers:
+        worker.join()
+    assert code == 0
+    assert [status for status, _ in ended] == [200, 200, 200]
+    assert max(at for _, at in ended) > told, "nothing was in flight: the model is too fast for this test"
+
+
+def test_a_plan_comes_from_storage_through_the_cache(
+    serve: Any, make_plan: MakePlan, models: Any, tmp_path: Path
+) -> None:
+    plan, cache = make_plan(models.small(), name="engine"), tmp_path / "cache"
+    for _ in range(2):  # the second start finds it in the cache
+        served = serve(f"small=file://{plan}", "--cache", cache, "--drain-delay", "0")
+        assert post(f"{served.url}/v2/models/small/infer") == 200
+        assert served.stop() == 0
+    assert len(list(cache.glob("small-*.plan"))) == 1
+
+
+def test_settings_come_from_the_environment_and_flags_win(serve: Any, make_plan: MakePlan, models: Any) -> None:
+    served = serve(
+        make_plan(models.small()), "--drain-delay", "0", ENGINEWRIGHT_MAX_BODY="10", ENGINEWRIGHT_DRAIN_DELAY="60"
+    )
+    with pytest.raises(urllib.error.HTTPError, match="413") as refused:
+        post(f"{served.url}/v2/models/small/infer")
+    refused.value.close()
+    started = time.monotonic()
+    assert served.stop() == 0
+    assert time.monotonic() - started < 20
