@@ -28,7 +28,7 @@ demo: $(DEMO_STAMP) ## the whole way on this machine: the example from model to 
 
 demo-cluster: $(DEV_STAMP) controlplane ## the same through a real Kubernetes control plane: operator, Job, Deployment
 	@$(SAY) "Building, proving and serving examples/digits on a control plane of this machine"
-	$(BIN)/python examples/digits/cluster.py
+	PYTHONPATH=tests $(BIN)/python -m controlplane.demo
 
 test: lint controlplane ## lint, types, import contracts, and every test that is neither slow nor needs a GPU
 	@$(SAY) "Testing ($(WORKERS) at a time)"

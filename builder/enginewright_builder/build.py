@@ -24,7 +24,7 @@ from enginewright_builder.proving import Proven
 from enginewright_runtime.engine import available
 from enginewright_runtime.errors import TargetMismatchError, UnsupportedError, UsageError
 from enginewright_runtime.plan import container
-from enginewright_runtime.plan.manifest import Manifest
+from enginewright_runtime.plan.manifest import Binding, Manifest
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.recipe import Precision, Recipe
 from enginewright_runtime.plan.request import BuildRequest, BuildResult
@@ -50,7 +50,9 @@ def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite
         step(fetched.model.name)
         network = _import(recipe, fetched)
         shapes, decided = schedules.wanted(network, recipe)
-        samples = _samples(recipe, fetched, network, shapes[0])
+        taken = [[emit.binding(value) for value in specialize.with_shapes(network, each).inputs] for each in shapes]
+        samples = _samples(recipe, fetched, taken[0])
+        proving.require_judgeable(recipe.gates, taken, fetched.accuracy)
     notes = [note for note in (decided, *network.notes, *_precision_notes(recipe)) if note]
     for note in notes:
         progress.note(note)
@@ -125,10 +127,9 @@ def _import(recipe: Recipe, fetched: sources.Sources) -> Network:
     return importer(fetched.model, outputs=recipe.outputs)
 
 
-def _samples(recipe: Recipe, fetched: sources.Sources, network: Network, shapes: planning.Shapes) -> Samples | None:
+def _samples(recipe: Recipe, fetched: sources.Sources, taken: Sequence[Binding]) -> Samples | None:
     if fetched.calibration is None:
         return None
-    taken = [emit.binding(value) for value in specialize.with_shapes(network, shapes).inputs]
     what = f"The calibration file {fetched.calibration.name}"
     return calibration.read(fetched.calibration, taken, what=what, limit=recipe.calibration_samples)
 
@@ -143,7 +144,7 @@ def _result(recipe: Recipe, built: Sequence[Built], proven: Proven) -> BuildResu
     first = built[0].facts
     latency = next((each for each in proven.latencies if each is not None), None)
     if recipe.gates.latency is not None:
-        sizes = [measuring.batch_of(each.schedule) for each in built]
+        sizes = [measuring.batch_of(each.schedule.inputs) for each in built]
         latency = proven.latencies[sizes.index(recipe.gates.latency.batch)]
     known = {} if latency is None else {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99}
     shapes = f"{len(built)} shapes" if len(built) > 1 else "1 shape"

@@ -80,7 +80,10 @@ class Blobs:
 def segment(model: ir.Model, blobs: Blobs, name: str) -> Segment:
     """A model of ONNX operators as a host segment; its large initializers become blobs, and the model is spent."""
     weights: dict[str, dict[str, Any]] = {}
-    for initializer, value in model.graph.initializers.items():
+    for initializer, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del model.graph.initializers[initializer]  # ONNX Runtime drops it too, and then refuses to be given it
+            continue
         tensor = value.const_value
         dtype = None if tensor is None else _DTYPES.get(tensor.dtype)
         if tensor is None or tensor.nbytes <= SMALL or dtype in (None, values.STRING) or value.is_graph_input():
@@ -91,6 +94,7 @@ def segment(model: ir.Model, blobs: Blobs, name: str) -> Segment:
         value.const_value = ir.ExternalTensor(
             LOCATION, 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(shape), name=initializer, base_dir=""
         )
+    _inline_the_rest(model, kept=weights)
     inputs = tuple(value.name or "" for value in model.graph.inputs)
     outputs = tuple(value.name or "" for value in model.graph.outputs)
     data = ir.to_proto(model).SerializeToString(deterministic=True)
@@ -156,6 +160,20 @@ def blobs_of(segments: Sequence[Segment], kept: Sequence[Golden]) -> list[str]:
     for each in segments:
         names += [each.blob, *(weight["blob"] for weight in each.options.get("weights", {}).values())]
     return names
+
+
+def _inline_the_rest(model: ir.Model, *, kept: Mapping[str, object]) -> None:
+    """External data of the model's own files that no blob took (small ones, those of bodies) comes into the model."""
+    for graph in model.graphs():
+        for name, value in graph.initializers.items():
+            ours = graph is model.graph and name in kept
+            if isinstance(value.const_value, ir.ExternalTensor) and not ours:
+                value.const_value = ir.external_data.convert_tensors_from_external([value.const_value])[0]
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                if attribute.type is ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                    (tensor,) = ir.external_data.convert_tensors_from_external([attribute.value])
+                    node.attributes[name] = ir.AttrTensor(name, tensor)
 
 
 def _golden(name: str, value: Value, blobs: Blobs) -> GoldenTensor:

@@ -16,7 +16,7 @@ from enginewright_builder.tuning.inputs import Feed, Reference
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.engine.values import Array
 from enginewright_runtime.errors import PlanError, UsageError
-from enginewright_runtime.plan.manifest import Schedule
+from enginewright_runtime.plan.manifest import Binding, Schedule
 from enginewright_runtime.plan.recipe import AccuracyGate, Metric
 
 _LATENCY_SECONDS = 2.0
@@ -57,15 +57,15 @@ def latency(engine: Engine, feed: Feed, *, seconds: float = _LATENCY_SECONDS) ->
     return Latency(p50=p50, p90=p90, p99=p99, samples=len(taken))
 
 
-def batch_of(schedule: Schedule) -> int:
+def batch_of(taken: Sequence[Binding]) -> int:
     """The first dimension of the first input; 1 for an input without one."""
-    shape = schedule.inputs[0].shape if schedule.inputs else None
+    shape = taken[0].shape if taken else None
     return shape[0] if shape else 1
 
 
-def schedule_for_batch(schedules: Sequence[Schedule], batch: int) -> int:
-    """The index of the schedule of that batch. Raises UsageError with the list of those that are built."""
-    sizes = [batch_of(schedule) for schedule in schedules]
+def schedule_for_batch(schedules: Sequence[Sequence[Binding]], batch: int) -> int:
+    """The index of the schedule, given by its inputs, of that batch. Raises UsageError with those that are built."""
+    sizes = [batch_of(taken) for taken in schedules]
     if batch not in sizes:
         built = ", ".join(str(size) for size in sizes)
         raise UsageError(
@@ -84,10 +84,10 @@ def accuracy(
     """
     name = schedule.outputs[0].name
     ours, theirs = [], []
-    for start, size in _spans(samples.count, batch_of(schedule)):
+    for start, size in _spans(samples.count, batch_of(schedule.inputs)):
         feed = samples.batch(start, schedule.inputs)
-        ours.append(_rows(engine.infer(feed), name, batch_of(schedule))[:size])
-        theirs.append(_rows(reference(feed), name, batch_of(schedule))[:size])
+        ours.append(_rows(engine.infer(feed), name, batch_of(schedule.inputs))[:size])
+        theirs.append(_rows(reference(feed), name, batch_of(schedule.inputs))[:size])
     plan, model = np.concatenate(ours), np.concatenate(theirs)
     if gate.metric is Metric.COSINE:
         return Accuracy(model=1.0, plan=cosine(plan, model), samples=samples.count)

@@ -3,10 +3,10 @@
 The arena holds what layers hand to each other. Constants, the network's inputs and its outputs are not in it: those
 belong to the plan and to the caller. A tensor's shape must be known; others are left to the executor.
 
-Two ways, and the smaller arena wins. Greedy by size (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
-Inference", 2020, https://arxiv.org/abs/2001.03288): largest tensor first, each into the tightest gap between those that
-are alive at the same time. It looks at every pair that overlaps, so it is left out where those are too many. And in order of time:
-best fit into what is free at that layer, O(n log n) whatever the graph.
+Two ways, and the smaller arena wins. Greedy by size (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural
+Net Inference", 2020, https://arxiv.org/abs/2001.03288): largest tensor first, each into the tightest gap between those
+that are alive at the same time. It looks at every pair that overlaps, so it is left out where those are too many. And
+in order of time: best fit into what is free at that layer, O(n log n) whatever the graph.
 """
 
 import bisect
@@ -36,7 +36,7 @@ class Tensor:
 
 
 def plan(network: Network) -> Arena:
-    """The arena of a network whose shapes are known (see network.specialize); tensors of unknown shape are not in it."""
+    """The arena of a network whose shapes are known (network.specialize); tensors of unknown shape are not in it."""
     return place(lifetimes(network))
 
 

@@ -20,7 +20,7 @@ table { border-collapse: collapse; width: 100% }
 td, th { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
   font-size: .9rem }
 th { color: var(--soft); font-weight: 500 }
-svg text { font: 12px system-ui, sans-serif; fill: var(--ink) } svg .soft { fill: var(--soft) }
+svg text { font: 12px system-ui, sans-serif; fill: var(--ink) } svg .soft { fill: var(--soft); font-size: 12px }
 .passed { color: var(--good) } .failed { color: var(--bad) } code { font-size: .85em; word-break: break-all }
 details { margin: .2rem 0 } summary { cursor: pointer } li { font-size: .88rem }
 """

@@ -1,7 +1,7 @@
 """One schedule: a network with its shapes fixed, through the passes and the tuning, to a segment that is chosen."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from enginewright_builder import emit, memory, passes
@@ -42,11 +42,12 @@ def reference(network: Network, blobs: Blobs) -> Iterator[Reference]:
     segment = trial.with_options(emit.segment(network.copy().model, blobs, "untouched.onnx"), tune.REFERENCE)
     taken = tuple(emit.binding(value) for value in network.inputs)
     given = tuple(emit.binding(value) for value in network.outputs)
-    try:
-        with trial.loaded(segment, taken, given, blobs) as run:
-            yield run
-    except PlanError as error:
-        raise UnsupportedError(f"The model cannot be run, whatever is built from it: {error.message}") from error
+    with ExitStack() as stack:
+        try:
+            run = stack.enter_context(trial.loaded(segment, taken, given, blobs))
+        except PlanError as error:
+            raise UnsupportedError(f"The model cannot be run, whatever is built from it: {error.message}") from error
+        yield run
 
 
 def schedule(

@@ -48,6 +48,8 @@ def _with_first(value: ir.Value, size: int) -> tuple[int, ...]:
 
 def _completed(network: Network, given: Mapping[str, tuple[int, ...]]) -> Shapes:
     """The given shapes, and those that follow: a name such as `batch` means one size wherever it stands."""
+    if not set(given) <= {value.name for value in network.inputs}:
+        return {name: tuple(shape) for name, shape in given.items()}  # refused by name where shapes are fixed
     sizes = {
         dimension.value: size
         for value in network.inputs

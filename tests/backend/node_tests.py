@@ -160,13 +160,13 @@ def _try(case: TestCase, path: Path, way: Way) -> str:
         try:
             outputs = way(path, feeds, names)
             Runner.assert_similar_outputs([*map(_as_array, expected)], list(outputs), case.rtol, case.atol)
-        except Exception as error:  # noqa: BLE001 - a test runner: whatever goes wrong is the verdict
+        except Exception as error:  # a test runner: whatever goes wrong is the verdict
             return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return ""
 
 
 def _as_array(value: Any) -> Any:
-    """The tests hold small floats as TensorProtos and single numbers as NumPy scalars: arrays, as an engine takes them."""
+    """The tests hold small floats as TensorProtos and single numbers as NumPy scalars: an engine takes arrays."""
     if isinstance(value, onnx.TensorProto):
         return onnx.numpy_helper.to_array(value)
     if isinstance(value, list | tuple):
@@ -217,8 +217,8 @@ def table(verdicts: Sequence[Verdict], *, way: str, seconds: float) -> str:
     lines = [
         "# ONNX's node tests on the CPU",
         "",
-        f"Through {through}. Written by `python tests/backend/node_tests.py{' --plan' * (way == 'plan')}` in {seconds:.0f} s "
-        f"with {versions}, Python {sys.version.split()[0]}.",
+        f"Through {through}. Written by `python tests/backend/node_tests.py{' --plan' * (way == 'plan')}` in "
+        f"{seconds:.0f} s with {versions}, Python {sys.version.split()[0]}.",
         "",
         "| | tests |",
         "|---|---|",

@@ -1,4 +1,4 @@
-"""Makes the folder tests/ importable, as the cluster tests do: the tests here share charts/chart.py and controlplane/binaries.py."""
+"""Makes the folder tests/ importable, as the cluster tests do: the tests here share charts/chart.py."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,12 @@
-"""The GPU classes that the chart brings: exact products, each in one class, and a way into a cluster that lacks the kind."""
+"""The GPU classes that the chart brings: exact products, and a way into a cluster that lacks the kind."""
+
+import re
 
 import pytest
 from charts.chart import GPUCLASS_API, Object, render
+
+from enginewright_operator import gpu
+from enginewright_operator.api import GPUClassSpec
 
 KNOWN = ("--api-versions", GPUCLASS_API)
 
@@ -11,16 +16,29 @@ def classes(values: Object | None = None) -> dict[str, Object]:
 
 
 def products() -> list[tuple[str, str]]:
-    return [(name, product) for name, each in classes().items() for product in each["spec"].get("products", ())]
+    """Each class's name with each value of the node label nvidia.com/gpu.product that the operator takes for it."""
+    specs = {name: GPUClassSpec.model_validate(each["spec"]) for name, each in classes().items()}
+    return [(name, product) for name, spec in specs.items() for product in gpu.product_labels(spec)]
 
 
 def test_every_gpu_class_names_exact_products_and_a_compute_capability():
     for name, each in classes().items():
         if name == "cpu":
             continue
-        assert each["spec"]["products"], name
-        assert each["spec"]["computeCapability"].count(".") == 1, name
-        assert not any(set(product) & set("*?[]| ") for product in each["spec"]["products"]), name
+        spec = each["spec"]
+        # What the driver calls it is the label without the vendor: so a plan's target and a node's label agree.
+        assert [f"{vendor}-{spec['product']}" for vendor in ("NVIDIA", "Tesla")].count(*spec["productLabels"]) == 1, (
+            name
+        )
+        assert re.fullmatch(r"\d+\.\d", spec["computeCapability"]), name
+
+
+def test_pods_on_a_gpu_put_up_with_the_usual_taint_unless_the_class_says_otherwise():
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    found = classes({"gpuClasses": {"classes": {"nvidia-l4": {"tolerations": []}}}})
+    assert found["nvidia-t4"]["spec"]["tolerations"] == [taint]
+    assert found["nvidia-l4"]["spec"]["tolerations"] == []
+    assert "tolerations" not in found["cpu"]["spec"]
 
 
 def test_no_product_is_in_two_classes():
@@ -47,8 +65,7 @@ def test_a_product_is_in_its_own_class_and_not_in_one_whose_name_it_begins_like(
 
 
 def test_the_class_cpu_asks_for_no_gpu():
-    assert "products" not in classes()["cpu"]["spec"]
-    assert "computeCapability" not in classes()["cpu"]["spec"]
+    assert classes()["cpu"]["spec"] == {"kind": "cpu"}
 
 
 def test_where_the_kind_is_unknown_a_hook_makes_the_classes_after_the_crds():
@@ -68,13 +85,13 @@ def test_where_the_kind_is_known_the_classes_are_ordinary_objects():
 def test_a_class_with_another_spec_has_another_digest():
     key = "enginewright.dev/class-digest"
     before = classes()["nvidia-t4"]["metadata"]["annotations"][key]
-    changed = classes({"gpuClasses": {"classes": {"nvidia-t4": {"products": ["Tesla-T4-2"]}}}})
+    changed = classes({"gpuClasses": {"classes": {"nvidia-t4": {"memory": "8Gi"}}}})
     assert changed["nvidia-t4"]["metadata"]["annotations"][key] != before
     assert classes()["nvidia-t4"]["metadata"]["annotations"][key] == before
 
 
 def test_a_class_can_be_added_and_another_dropped():
-    found = classes({"gpuClasses": {"classes": {"mine": {"products": ["NVIDIA-L20"]}, "nvidia-t4": None}}})
+    found = classes({"gpuClasses": {"classes": {"mine": {"kind": "cuda", "product": "L20"}, "nvidia-t4": None}}})
     assert "mine" in found
     assert "nvidia-t4" not in found
     assert "nvidia-l4" in found

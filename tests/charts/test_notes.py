@@ -64,4 +64,4 @@ def test_the_notes_name_the_namespaces_that_are_served(notes):
 def test_the_notes_say_what_is_missing(notes):
     text = notes({"gpuClasses": {"enabled": False}, "watchNamespaces": ["a"], "rbac": {"clusterReader": False}})
     assert "create GPUClass objects" in text
-    assert "get, list and watch on gpuclasses and nodes" in text
+    assert "get, list and watch on gpuclasses and list on nodes" in text

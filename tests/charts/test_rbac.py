@@ -5,7 +5,7 @@ from charts.chart import NAMESPACE, Object, Render, render, rules
 
 APPLY = {"get", "list", "watch", "create", "patch", "delete"}
 READ = {"get", "list", "watch"}
-CLUSTER = {"enginewright.dev/gpuclasses": READ, "/nodes": READ}
+CLUSTER = {"enginewright.dev/gpuclasses": READ, "/nodes": {"list"}}
 NAMESPACED = {
     "enginewright.dev/inferenceengines": READ,
     "enginewright.dev/inferenceengines/status": {"patch"},
@@ -16,10 +16,10 @@ NAMESPACED = {
     "batch/jobs": APPLY,
     "apps/deployments": APPLY,
     "/services": APPLY,
-    "/pods": READ,
-    "/events": {"create", "patch"},
-    "events.k8s.io/events": {"create", "patch"},
+    "/pods": {"list"},
+    "/events": {"create"},
     "/secrets": {"get"},
+    "/configmaps": {"get"},
 }
 
 

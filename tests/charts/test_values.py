@@ -46,6 +46,8 @@ def test_a_typo_is_refused_by_its_name(values: Object, name: str):
         ({"watchNamespaces": ["Team A"]}, "/watchNamespaces/0"),
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
         ({"defaultStorage": {"uri": "minio:9000/x"}}, "/defaultStorage/uri"),
+        ({"defaultStorage": {"uri": "file:///plans"}}, "/defaultStorage/uri"),
+        ({"build": {"memory": "much"}}, "/build/memory"),
         ({"operator": {"replicas": -1}}, "/operator/replicas"),
         ({"metrics": {"port": 80}}, "/metrics/port"),
         ({"crds": {"enabled": "yes"}}, "/crds/enabled"),
@@ -105,7 +107,7 @@ def explained(lines: list[str], number: int) -> bool:
     for line in reversed(lines[:number]):
         if line.strip().startswith("#"):
             return True
-        if not line.strip() or len(line) - len(line.lstrip()) < indent and not line.rstrip().endswith(":"):
+        if not line.strip() or (len(line) - len(line.lstrip()) < indent and not line.rstrip().endswith(":")):
             return False
     return False
 
@@ -118,6 +120,6 @@ def test_the_readmes_table_names_every_value():
             return [prefix]
         return [each for name, part in values.items() for each in paths(part, f"{prefix}.{name}".lstrip("."))]
 
-    whole = ("operator.resources.", )
+    whole = ("operator.resources.",)
     missing = [each for each in paths(VALUES, "") if not each.startswith(whole) and f"`{each}`" not in table]
     assert missing == []

@@ -53,18 +53,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+def programs_or_outcome(config: pytest.Config) -> dict[str, Path]:
+    """The control plane's programs; where there are none this fails (CI) or skips, and says so past all capturing."""
+    try:
+        return binaries.find()
+    except binaries.ControlPlaneMissing as missing:
+        why = str(missing)
+    if binaries.must_be_there():
+        pytest.fail(f"CI must not skip the cluster tests: {why}", pytrace=False)
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        sys.stderr.write(f"\n*** THE CLUSTER TESTS ARE SKIPPED: {why} ***\n")
+    pytest.skip(why)
+
+
 @pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
     """The real control plane with our CRDs; see controlplane/cluster.py for its methods."""
-    try:
-        programs = binaries.find()
-    except binaries.ControlPlaneMissing as missing:
-        if binaries.must_be_there():
-            pytest.fail(f"CI must not skip the cluster tests: {missing}", pytrace=False)
-        capture = request.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            sys.stderr.write(f"\n*** THE CLUSTER TESTS ARE SKIPPED: {missing} ***\n")
-        pytest.skip(str(missing))
+    programs = programs_or_outcome(request.config)
     # There before any test, so that garbage collection knows our kinds from the start (see controlplane/README.md).
     with ControlPlane(programs=programs, crds=sorted(CRDS.glob("*.yaml"))) as cluster:
         yield cluster

@@ -6,6 +6,7 @@ It never talks to a cluster: `pod_process.PodProcess` puts the states of its con
 import asyncio
 import contextlib
 import datetime
+import json
 import os
 import shutil
 import signal
@@ -26,12 +27,16 @@ TERMINATION_LOG = "/dev/termination-log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What all containers of one Pod share. `search_path` is their PATH, where `enginewright` is found."""
+    """What all containers of one Pod share.
+
+    `search_path` is their PATH, where `enginewright` is found; `server` is the API server's URL.
+    """
 
     sources: PodSources
     folder: Path
     volumes: dict[str, Path]
     search_path: str
+    server: str
     restart_delay: float
     changed: Callable[[], None]
 
@@ -172,11 +177,34 @@ class ContainerProcess:
                 defaults = {"PATH": self.around.search_path, "HOME": str(self.folder / "work"), "LANG": "C.UTF-8"}
                 if temporary := self._paths.local("/tmp"):
                     defaults["TMPDIR"] = str(temporary)
-                self._environment = {**defaults, **service_account_access(self._paths, self.folder), **own}
+                self._environment = {**defaults, **self._service_account_access(), **own}
                 self._unhealthy.clear()
                 return True
         self._ended(137, now(), reason="ContainerStatusUnknown")
         return False
+
+    def _service_account_access(self) -> dict[str, str]:
+        """KUBECONFIG for the Pod's own service account, where its token is mounted.
+
+        Stands in for the `in-cluster` files, whose place (/var/run/secrets) no substitution can give a library that
+        knows it by heart.
+        """
+        mounted = self._paths.local("/var/run/secrets/kubernetes.io/serviceaccount")
+        if mounted is None or not (mounted / "token").is_file():
+            return {}
+        cluster = {"server": self.around.server, "certificate-authority": str(mounted / "ca.crt")}
+        context = {"cluster": "pod", "user": "pod", "namespace": (mounted / "namespace").read_text()}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "pod", "cluster": cluster}],
+            "users": [{"name": "pod", "user": {"token": (mounted / "token").read_text()}}],
+            "contexts": [{"name": "pod", "context": context}],
+            "current-context": "pod",
+        }
+        kubeconfig = self.folder / "kubeconfig"
+        kubeconfig.write_text(json.dumps(config))  # JSON is YAML
+        return {"KUBECONFIG": str(kubeconfig)}
 
     def _command(self) -> list[str]:
         words = [*(self.spec.get("command") or []), *(self.spec.get("args") or [])]
@@ -306,23 +334,3 @@ class ContainerProcess:
             lines = self.log.read_bytes()[-LOG_BYTES:].splitlines(keepends=True) if self.log.exists() else []
             written = b"".join(lines[-LOG_LINES:])
         return written.decode(errors="replace")
-
-
-def service_account_access(paths: PathMap, folder: Path) -> dict[str, str]:
-    """KUBECONFIG for the Pod's own service account, where its token is mounted.
-
-    Stands in for the `in-cluster` files, whose place (/var/run/secrets) no substitution can give a library that knows
-    it by heart. The server's address comes from the agent's environment.
-    """
-    mounted = paths.local("/var/run/secrets/kubernetes.io/serviceaccount")
-    if mounted is None or not (mounted / "token").is_file():
-        return {}
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(
-        "{apiVersion: v1, kind: Config, current-context: pod, contexts: [{name: pod, context: {cluster: pod, user: pod,"
-        f" namespace: {(mounted / 'namespace').read_text()}}}}}],"
-        f" users: [{{name: pod, user: {{token: {(mounted / 'token').read_text()}}}}}],"
-        f" clusters: [{{name: pod, cluster: {{server: '{os.environ['ENGINEWRIGHT_TEST_SERVER']}',"
-        f" certificate-authority: {mounted / 'ca.crt'}}}}}]}}\n"
-    )
-    return {"KUBECONFIG": str(kubeconfig)}

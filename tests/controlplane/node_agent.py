@@ -187,6 +187,7 @@ class NodeAgentProgram:
                 address=address,
                 lookup=self._lookup,
                 search_path=self._search_path,
+                server=self._cluster.server,
                 changed=changed.set,
                 restart_delay=self._delay,
             )
@@ -259,7 +260,6 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     nodes = json.loads(options.nodes.read_text())
     async with await KubeJson.connect(options.kubeconfig) as cluster:
-        os.environ["ENGINEWRIGHT_TEST_SERVER"] = cluster.server
         program = NodeAgentProgram(cluster, nodes, options.folder, search_path, options.restart_delay)
         try:
             async with asyncio.TaskGroup() as group:

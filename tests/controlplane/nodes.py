@@ -1,6 +1,7 @@
 """Starts the node agent and describes the Nodes it registers."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,9 +51,13 @@ def gpu_node(name: str, *, product: str, compute: str, memory_mib: int, count: i
 
 
 class NodeAgent:
-    """Context manager: inside it the nodes are registered and their Pods run; leaving it ends all of them."""
+    """Context manager: inside it the nodes are registered and their Pods run; leaving it ends all of them.
+
+    Logs and volumes stay in `folder`; without one a temporary folder is used and removed.
+    """
 
     def __init__(self, *, kubeconfig: Path, nodes: Sequence[Node], folder: Path | None = None) -> None:
+        self._kept = folder is not None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="enginewright-nodes-"))
         self._kubeconfig, self._nodes = kubeconfig, nodes
         self._process: subprocess.Popen[str] | None = None
@@ -78,6 +83,8 @@ class NodeAgent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+        if not self._kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self) -> None:
         if self._process and self._process.stdout:

@@ -26,6 +26,7 @@ class PodProcess:
     address: Address
     lookup: Lookup
     search_path: str
+    server: str
     changed: Callable[[], None]
     restart_delay: float = 1.0
     began: str = field(default_factory=now)
@@ -59,6 +60,7 @@ class PodProcess:
             folder=self.folder,
             volumes=volumes,
             search_path=self.search_path,
+            server=self.server,
             restart_delay=self.restart_delay,
             changed=self.changed,
         )

@@ -1,9 +1,11 @@
 """External data is checked before anything opens it: a model must never make us read outside of its own folder."""
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
+import onnx_ir as ir
 
 from enginewright_runtime.errors import ModelError
 
@@ -14,6 +16,8 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
     for tensor in tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_tensor(tensor, folder, path)
+        else:
+            _check_elements(tensor, path)
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -49,6 +53,21 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
         raise ModelError(f"{what} at an offset or length that is no number: export it again.") from error
     if offset < 0 or length < 0 or offset + length > size:
         raise ModelError(f"{what}, bytes {offset} to {offset + length}, but the file has {size} bytes: fetch it again.")
+    wanted = (math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth + 7) // 8
+    if length < wanted:
+        raise ModelError(f"{what}, where it has {length} bytes, and its shape takes {wanted}: export it again.")
+
+
+def _check_elements(tensor: onnx.TensorProto, path: Path) -> None:
+    """Of the types that weights have; the other fields are ONNX's checker's."""
+    given = {1: tensor.float_data, 7: tensor.int64_data, 11: tensor.double_data}.get(tensor.data_type)
+    wanted = math.prod(tensor.dims)
+    got = len(given) if given is not None and not tensor.raw_data else wanted
+    if got != wanted:
+        raise ModelError(
+            f"The model {path} is damaged: the tensor {tensor.name!r} has {got} elements, and its shape "
+            f"{list(tensor.dims)} takes {wanted}; export or fetch it again."
+        )
 
 
 def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -1,25 +1,28 @@
 """ONNX in: read, check, and bring a model into the one form that passes expect. Nothing is converted.
 
-A model's opset stays what it is: ONNX Runtime runs them all, and a pass that does not know one declines. The form: local
-functions inlined, constants as initializers of the main graph, no initializer among the inputs, every layer named, every
-type and shape that ONNX's own inference can tell. External data must lie in the model's folder and is never read here:
-onnx-ir maps it when a tensor's bytes are asked for.
+A model's opset stays what it is: ONNX Runtime runs them all, and a pass that does not know one declines. The form:
+local functions inlined, constants as initializers of the main graph, no initializer among the inputs, every layer
+named, every type and shape that ONNX's own inference can tell. External data must lie in the model's folder and is
+never read here: onnx-ir maps it when a tensor's bytes are asked for.
 """
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf publishes no types
 from onnx.checker import ValidationError
 
-from enginewright_builder.importers import external, operators, sparse, tidy
+from enginewright_builder.importers import external, operators, references, sparse, tidy
 from enginewright_builder.network import rewire, shapes
 from enginewright_builder.network.network import Network
 from enginewright_runtime.errors import ModelError, UnsupportedError
 
 _LISTED = 8
+# What ONNX's checker refuses and ONNX Runtime takes: layers out of order, outputs of which not even the rank is said.
+_TOLERATED = ("topologically sorted", "Field 'shape' of 'type' is required but missing")
 
 
 def load(path: Path, *, outputs: tuple[str, ...] = ()) -> Network:
@@ -31,11 +34,11 @@ def load(path: Path, *, outputs: tuple[str, ...] = ()) -> Network:
     proto = _read(path)
     external.check(proto, path)
     operators.check(proto, path)
-    in_order = _check(path)
-    sparse.densify(proto)
-    model = ir.serde.deserialize_model(proto)
+    spotless = _check(path)
+    references.check(proto, path)
+    model = _deserialize(proto, path)
     ir.external_data.set_base_dir(model.graph, path.parent)
-    if not in_order:
+    if not spotless:
         _sort(model, path)
     notes = tidy.tidy(model)
     network = Network(model, notes=notes)
@@ -72,15 +75,26 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _check(path: Path) -> bool:
-    """Whether the layers are in an order in which they can run. ONNX Runtime sorts them if not, and so do we."""
+    """Whether ONNX's checker has nothing to say; False where it only says what ONNX Runtime tolerates, and so do we."""
     try:
         onnx.checker.check_model(str(path))
+    except UnicodeDecodeError as error:
+        raise ModelError(f"The model {path} is damaged: a name in it is not text; export or fetch it again.") from error
     except ValidationError as error:
         reason = " ".join(str(error).split("\n\n", maxsplit=1)[0].split()).rstrip(".")
-        if "topologically sorted" in reason:
+        if any(words in reason for words in _TOLERATED):
             return False
         raise ModelError(f"The model {path} is not valid ONNX: {reason}; export it again.") from error
     return True
+
+
+def _deserialize(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    try:
+        sparse.densify(proto)
+        return ir.serde.deserialize_model(proto)
+    except (ir.serde.SerdeError, ValueError, TypeError, KeyError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ModelError(f"The model {path} does not hold together: {reason}; export or fetch it again.") from error
 
 
 def _sort(model: ir.Model, path: Path) -> None:
@@ -95,16 +109,16 @@ def _choose(network: Network, outputs: tuple[str, ...], path: Path) -> None:
     for name in outputs:
         if name not in made:
             raise UnsupportedError(
-                f"The model {path} has no layer with the output {name!r}: name one of its {len(made)} outputs of layers, "
+                f"The model {path} has no layer with the output {name!r}: name one of the {len(made)} there are, "
                 f"{_candidates(name, network, made)}."
             )
     network.graph.outputs.clear()
     network.graph.outputs.extend(made[name] for name in dict.fromkeys(outputs))
 
 
-def _candidates(name: str, network: Network, made: dict[str | None, ir.Value]) -> str:
+def _candidates(name: str, network: Network, made: Mapping[str, ir.Value]) -> str:
     """The nearest names first, then the model's own outputs, a few in all."""
-    names = [known for known in made if known]
+    names = list(made)
     near = difflib.get_close_matches(name, names, n=_LISTED, cutoff=0.4)
     own = [value.name for value in network.outputs if value.name]
     listed = list(dict.fromkeys([*near, *own, *reversed(names)]))[:_LISTED]

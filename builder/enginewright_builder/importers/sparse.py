@@ -1,4 +1,4 @@
-"""Sparse constants become dense ones: onnx-ir does not hold them, and ONNX Runtime makes them dense on loading as well."""
+"""Sparse constants become dense ones: onnx-ir does not hold them, and ONNX Runtime makes them dense on loading too."""
 
 from collections.abc import Iterable, Iterator
 

@@ -50,7 +50,8 @@ def _own_inputs(model: ir.Model) -> Iterator[str]:
     graph.inputs.extend(own)
     if model.ir_version >= _MINIMUM_IR_VERSION:
         names = ", ".join(value.name or "" for value in defaults[:3])
-        yield f"{len(defaults)} inputs have defaults and are constants from here on: {names}{', …' * (len(defaults) > 3)}"
+        more = ", …" if len(defaults) > 3 else ""
+        yield f"{len(defaults)} inputs have defaults and are constants from here on: {names}{more}"
 
 
 def _one_name_for_the_domain(model: ir.Model) -> None:

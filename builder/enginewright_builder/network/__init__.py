@@ -1,1 +1,1 @@
-"""The network: our graph between the importers and the plan, an onnx-ir model with our fused layers in their own domain."""
+"""The network: our graph between importers and plan, an onnx-ir model with our fused layers in their own domain."""

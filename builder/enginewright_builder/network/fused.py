@@ -29,7 +29,7 @@ _PARAMETER = "epilogue_parameter_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epilogue:
-    """What follows the base: `activation` is an ONNX operator or "", `parameters` its attributes (Clip: min and max)."""
+    """What follows the base: `activation` is an ONNX operator or "", `parameters` its attributes (Clip: min, max)."""
 
     activation: str = ""
     parameters: Mapping[str, float] = field(default_factory=dict)

@@ -11,6 +11,6 @@ def count(network: Network) -> int:
 
 
 def kinds(network: Network) -> dict[str, int]:
-    """How many layers of each kind there are, the most frequent first; a domain other than ONNX's stands before the name."""
+    """How many layers of each kind there are, most frequent first; other domains than ONNX's are named."""
     names = (f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in network.layers())
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))

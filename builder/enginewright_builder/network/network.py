@@ -140,7 +140,7 @@ def bodies(node: ir.Node) -> tuple[ir.Graph, ...]:
 
 
 def only_use(value: ir.Value) -> ir.Node | None:
-    """The one layer that reads a value, once, beside it in the same graph; None if there are others, or it is an output."""
+    """The one layer that reads a value, once, in the same graph; None if there are others, or it is an output."""
     uses = tuple(value.uses())
     if len(uses) != 1 or value.is_graph_output():
         return None

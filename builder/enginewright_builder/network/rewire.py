@@ -43,6 +43,7 @@ def take_over(network: Network, old: ir.Value, new: ir.Value) -> None:
         copy.type, copy.shape = old.type, old.shape
         network.graph.insert_before(_first_reader_or_producer(old), carrier)
         new = copy
+    new.type, new.shape = new.type or old.type, new.shape or old.shape
     for index in places:
         outputs[index] = new
     old.replace_all_uses_with(new)
@@ -64,7 +65,9 @@ def make_constant(network: Network, old: ir.Value, tensor: ir.TensorProtocol) ->
     assert not old.is_graph_output(), f"{old.name} is an output: its layer has to stay"
     name = old.name or network.fresh("constant")
     old.name = None
-    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(
+        name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
     network.graph.register_initializer(value)
     old.replace_all_uses_with(value)
 

@@ -1,8 +1,8 @@
 """A network cut into segments: runs of layers that one executor takes each.
 
-On the CPU one executor takes all, and there is one segment. Otherwise layers are gathered so that the segments are as few
-as the dependencies between executors allow: a layer belongs to the first segment of its executor in which everything that it reads
-is already there.
+On the CPU one executor takes all, and there is one segment. Otherwise layers are gathered so that the segments are as
+few as the dependencies between executors allow: a layer belongs to the first segment of its executor in which
+everything that it reads is already there.
 """
 
 from collections.abc import Callable, Mapping

@@ -27,8 +27,9 @@ def with_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> Networ
     symbols = _symbols(network, shapes)
     _bind_outside_onnx(fixed, symbols)
     for value in fixed.inputs:
-        if value.name in shapes:
-            value.shape = ir.Shape(shapes[value.name])
+        given = shapes.get(value.name or "")
+        if given is not None:
+            value.shape = ir.Shape(given)
     inference.infer(fixed)
     return fixed
 
@@ -66,7 +67,7 @@ def describe(value: ir.Value) -> str:
 def _check(value: ir.Value, shape: Shape) -> None:
     if not isinstance(value.type, ir.TensorType):
         raise UnsupportedError(
-            f"The input {value.name!r} cannot be given a shape: it is {value.type or 'of an unknown type'}, not a tensor."
+            f"The input {value.name!r} cannot be given a shape: it is {value.type or 'of unknown type'}, not a tensor."
         )
     what = f"The shape {list(shape)} does not fit input {value.name!r}"
     if any(dimension < 0 for dimension in shape):
@@ -86,8 +87,9 @@ def _symbols(network: Network, shapes: Mapping[str, Sequence[int]]) -> dict[str,
     """Names of free dimensions with the sizes they get; a name that gets two is left out."""
     sizes: dict[str, set[int]] = {}
     for value in network.inputs:
-        if value.name in shapes and value.shape is not None:
-            for dimension, size in zip(value.shape, shapes[value.name], strict=True):
+        given = shapes.get(value.name or "")
+        if given is not None and value.shape is not None:
+            for dimension, size in zip(value.shape, given, strict=True):
                 if not isinstance(dimension, int) and dimension.value:
                     sizes.setdefault(dimension.value, set()).add(size)
     return {name: found.pop() for name, found in sizes.items() if len(found) == 1}

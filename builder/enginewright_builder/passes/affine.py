@@ -1,4 +1,4 @@
-"""y * scale + shift for each channel: which layers say that, in each opset that ONNX has had."""
+"""y * scale + shift for each channel: which layers say that, from opset 7 on."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from enginewright_builder.network.network import Array, Network
 
 Vector = NDArray[np.float64]
+
+
+OLDEST = 7  # before it BatchNormalization and Mul said other things, and ONNX Runtime has no kernels for them either
 
 
 class DeclinedError(Exception):
@@ -45,13 +48,15 @@ def of(network: Network, node: ir.Node, made: ir.Value, *, channels: int, rank: 
 
     Raises DeclinedError.
     """
+    if network.opset < OLDEST:
+        raise DeclinedError(f"opset {network.opset} is older than {OLDEST}, where constants began to broadcast")
     if node.op_type == "BatchNormalization":
         return _batch_norm(network, node, made, channels, rank)
     other = node.inputs[1] if node.inputs[0] is made else node.inputs[0]
     array = network.constant(other)
     if array is None:
         raise DeclinedError(f"the other side of {node.op_type} is not constant")
-    vector = _for_each_channel(_old_broadcast(network, node, array, rank), channels, rank, last)
+    vector = _for_each_channel(array, channels, rank, last)
     match node.op_type:
         case "Mul":
             return Affine(scale=vector)
@@ -69,14 +74,12 @@ def rounded(wide: Vector, dtype: np.dtype[np.generic]) -> Array:
     """Float64 to the network's own type, once. Raises DeclinedError where that is not finite."""
     with np.errstate(over="ignore"):
         narrow: Array = wide.astype(dtype)
-    if not np.isfinite(narrow).all():  # type: ignore[call-overload]
+    if not np.isfinite(narrow).all():
         raise DeclinedError(f"the new weights would not be finite in {dtype}")
     return narrow
 
 
 def _batch_norm(network: Network, node: ir.Node, made: ir.Value, channels: int, rank: int | None) -> Affine:
-    if network.opset < 7 and not node.attributes.get_int("is_test", 0):
-        raise DeclinedError("it is in training mode (is_test is 0)")
     if network.opset < 9 and not node.attributes.get_int("spatial", 1):
         raise DeclinedError("it normalizes each place on its own (spatial is 0)")
     if node.attributes.get_int("training_mode", 0) or any(value.name for value in node.outputs[1:]):
@@ -94,17 +97,6 @@ def _batch_norm(network: Network, node: ir.Node, made: ir.Value, channels: int, 
         raise DeclinedError("its variance is not positive")
     factor = scale / np.sqrt(variance + epsilon)
     return Affine(scale=factor, shift=bias - mean * factor)
-
-
-def _old_broadcast(network: Network, node: ir.Node, array: Array, rank: int | None) -> Array:
-    """Before opset 7 a second operand was lined up from `axis` on, and only with broadcast=1."""
-    axis = node.attributes.get_int("axis") if network.opset < 7 else None
-    if axis is None:
-        return array
-    if rank is None:
-        raise DeclinedError("the rank to line up a constant with is not known")
-    axis += rank if axis < 0 else 0
-    return array.reshape((1,) * axis + array.shape + (1,) * (rank - axis - array.ndim))
 
 
 def _for_each_channel(array: Array, channels: int, rank: int | None, last: bool) -> Vector:

@@ -1,7 +1,8 @@
 """conv(x, w) * s + t => conv(x, w * s) + t: batch norm and per-channel constants disappear into weights and bias.
 
-The layer before may be Conv, ConvTranspose, Gemm or MatMul; the affine layer BatchNormalization in its inference form, or
-Mul, Div, Add, Sub by a constant for each channel (Caffe's Scale). New weights are computed in float64 and rounded once.
+The layer before may be Conv, ConvTranspose, Gemm or MatMul; the affine layer BatchNormalization in its inference form,
+or Mul, Div, Add, Sub by a constant for each channel (Caffe's Scale). New weights are computed in float64 and rounded
+once.
 """
 
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ def _run(
             array = known[value] if known and value in known else network.constant(value)
             assert array is not None, f"{value.name} is not a constant"
             feeds[value.name or ""] = np.ascontiguousarray(array).reshape(array.shape)
-            inputs.append(onnx.helper.make_tensor_value_info(value.name, _type(array), array.shape))
+            inputs.append(onnx.helper.make_tensor_value_info(value.name or "", _type(array), array.shape))
     outputs = [onnx.ValueInfoProto(name=value.name or "") for value in wanted]
     graph = onnx.helper.make_graph([ir.serde.serialize_node(node) for node in nodes], "constants", inputs, outputs)
     imports = [onnx.helper.make_opsetid("", network.opset)]

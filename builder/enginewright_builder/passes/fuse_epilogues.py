@@ -1,4 +1,4 @@
-"""activation(conv2d(x, w) + b + residual) => one layer: what follows a convolution or a matrix product becomes its epilogue.
+"""activation(conv2d(x, w) + b + residual) => one layer: what follows a convolution or matrix product is its epilogue.
 
 Only where nothing else reads what lies between, so that it never has to be in memory. The fused layer stands where the
 last of its parts stood, so a residual that is computed after the base is there in time.
@@ -107,7 +107,7 @@ def _take_activation(network: Network, chain: _Chain) -> None:
     gate = _gate(chain.end)
     if gate is not None:
         activation, product = gate
-        chain.epilogue = Epilogue(activation=activation.op_type, parameters=_floats(activation), gated=True)
+        chain.epilogue = Epilogue(activation=activation.op_type, parameters=_floats(activation) or {}, gated=True)
         chain.others.append(activation)
         chain.take(product)
         return
@@ -123,7 +123,7 @@ def _take_activation(network: Network, chain: _Chain) -> None:
 
 
 def _next(chain: _Chain, operators: tuple[str, ...] | frozenset[str]) -> ir.Node | None:
-    """The layer that alone reads the end of the chain, if it is one of these; notes why if only its being alone fails."""
+    """The layer that alone reads the end of the chain, if it is one of these; notes why if others read it too."""
     node = only_use(chain.end)
     if node is not None:
         fits = not node.domain and node.op_type in operators and len(node.outputs) == 1

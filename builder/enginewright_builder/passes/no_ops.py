@@ -25,7 +25,7 @@ class NoOps:
     reason: str = "a layer that hands its input through costs a copy and hides its neighbours from each other"
 
     def apply(self, network: Network) -> PassReport:
-        """A layer between an input and an output of the network, or between two outputs, has to stay: names are kept."""
+        """A layer between an input and an output of the network, or between two outputs, has to stay for the name."""
         details: list[str] = []
         declined: list[str] = []
         for node in list(network.layers()):
@@ -51,8 +51,8 @@ def _identity(network: Network, node: ir.Node) -> ir.Value | None:
 
 
 def _dropout(network: Network, node: ir.Node) -> ir.Value | None:
-    if network.opset < 7:
-        return node.inputs[0] if node.attributes.get_int("is_test", 0) else None
+    if network.opset < 7:  # it trained unless told otherwise; ONNX Runtime has no kernel for it
+        return None
     if network.opset >= 12 and len(node.inputs) > 2 and node.inputs[2] is not None:
         training = network.constant(node.inputs[2])
         return node.inputs[0] if training is not None and not training.any() else None
@@ -74,10 +74,11 @@ def _cast_like(network: Network, node: ir.Node) -> ir.Value | None:
 
 def _transpose(network: Network, node: ir.Node) -> ir.Value | None:
     value = node.inputs[0]
-    order = node.attributes.get_ints("perm")
-    if order is None:  # reversed
+    attribute = node.attributes.get("perm")
+    if attribute is None:  # reversed
         return value if value is not None and value.shape is not None and len(value.shape) < 2 else None
-    return value if tuple(order) == tuple(range(len(order))) else None
+    order = attribute.as_ints()
+    return value if order == tuple(range(len(order))) else None
 
 
 def _same_shape(network: Network, node: ir.Node) -> ir.Value | None:
@@ -98,8 +99,8 @@ def _pad(network: Network, node: ir.Node) -> ir.Value | None:
     if network.opset >= 11:
         pads = network.constant(node.inputs[1])
         return node.inputs[0] if pads is not None and not pads.any() else None
-    widths = node.attributes.get_ints("pads" if network.opset >= 2 else "paddings")
-    return node.inputs[0] if widths is not None and not any(widths) else None
+    widths = node.attributes.get("pads")  # "paddings" in opset 1, which is left alone
+    return node.inputs[0] if widths is not None and not any(widths.as_ints()) else None
 
 
 def _only_one(network: Network, node: ir.Node) -> ir.Value | None:

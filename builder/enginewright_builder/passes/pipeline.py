@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from enginewright_builder.network.network import Network
-from enginewright_builder.passes.base import Pass, PassReport
 from enginewright_builder.passes.affine_into_weights import AffineIntoWeights
+from enginewright_builder.passes.base import Pass, PassReport
 from enginewright_builder.passes.common_subexpressions import CommonSubexpressions
 from enginewright_builder.passes.fold_constants import FoldConstants
 from enginewright_builder.passes.fuse_epilogues import FuseEpilogues

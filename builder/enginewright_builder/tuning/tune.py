@@ -23,7 +23,7 @@ from enginewright_runtime.errors import InputError, PlanError
 from enginewright_runtime.plan.manifest import Binding, Segment
 from enginewright_runtime.plan.recipe import Effort
 
-FINALISTS = 4
+FINALISTS = 6
 _ROUGH = Budget(seconds=0.03, least=3, most=50, turn=3, pause=0)  # of the first round
 _SLOW = 0.1  # seconds a run from which on turns are of one run
 BUDGETS: Mapping[Effort, Budget] = {

@@ -25,16 +25,23 @@ def show(manifest: Manifest, path: Path, *, all_details: bool, console: Console 
     console.print(f"[bold]{escape(path.name)}[/]  {size(path.stat().st_size)}  digest {manifest.digest}")
     console.print(_facts(manifest))
     reports = _list(manifest.report.get("schedules"))
+    shown: object = None
     for index, schedule in enumerate(manifest.schedules):
         report = _mapping(reports[index]) if index < len(reports) else {}
         console.print(f"\n[bold]Schedule {index}[/]")
-        for part in _schedule(schedule, report, all_details=all_details):
-            console.print(Padding(part, (0, 0, 0, 2)))
+        for part in _schedule(schedule, report):
+            console.print(Padding(part, (0, 0, 0, 2), expand=False))
+        passes = [_mapping(each) for each in _list(report.get("passes"))]
+        if passes and passes == shown:
+            console.print("\n  passes: the same as above")
+        elif passes:
+            console.print(Padding(Group("", *_passes(passes, all_details=all_details)), (0, 0, 0, 2), expand=False))
+            shown = passes
     for title, lines in (("Gates", _gates(manifest)), ("Notes", _texts(manifest.report.get("notes")))):
         if lines:
             console.print(f"\n[bold]{title}[/]", *(f"  {escape(line)}" for line in lines), sep="\n")
     console.print(f"\n[bold]Blobs[/]  {len(manifest.blobs)}, {size(sum(b.bytes for b in manifest.blobs.values()))}")
-    console.print(Padding(_blobs(manifest, all_details=all_details), (0, 0, 0, 2)))
+    console.print(Padding(_blobs(manifest, all_details=all_details), (0, 0, 0, 2), expand=False))
 
 
 def size(count: int) -> str:
@@ -72,7 +79,7 @@ def _target(target: Target) -> str:
     return ", ".join([*(part for part in parts if part), *counted, *libraries])
 
 
-def _schedule(schedule: Schedule, report: Mapping[str, Any], *, all_details: bool) -> Iterator[RenderableType]:
+def _schedule(schedule: Schedule, report: Mapping[str, Any]) -> Iterator[RenderableType]:
     table = _grid()
     table.add_row("inputs", escape(", ".join(_binding(binding) for binding in schedule.inputs) or "none"))
     table.add_row("outputs", escape(", ".join(_binding(binding) for binding in schedule.outputs) or "none"))
@@ -91,19 +98,19 @@ def _schedule(schedule: Schedule, report: Mapping[str, Any], *, all_details: boo
         saved = f"{size(arena.sum_of_tensors)} without sharing, at least {size(arena.lower_bound)}"
         table.add_row("arena", f"{size(arena.bytes)} ({saved})")
     if "tactic" in report:
-        table.add_row("tactic", escape(f"{report['tactic']}: {report.get('why', '')}"))
+        named = ", ".join(str(report[key]) for key in ("variant", "tactic") if report.get(key))
+        table.add_row("tactic", escape(f"{named}: {report.get('why', '')}"))
     yield table
     if candidates := [_mapping(each) for each in _list(report.get("candidates"))]:
         yield Group("", _candidates(candidates))
-    if passes := [_mapping(each) for each in _list(report.get("passes"))]:
-        yield Group("", *_passes(passes, all_details=all_details))
 
 
 def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
     table = _table("tactic", "median ms", "p99 ms", "error", "")
     for each in candidates:
         chosen = bool(each.get("chosen"))
-        median = each.get("median_ms", each.get("rough_ms", ""))
+        # Only what came close was measured with care; "~" marks the few quick runs of the others.
+        median = each.get("median_ms", f"~{each['rough_ms']}" if "rough_ms" in each else "")
         verdict = "chosen" if chosen else str(each.get("dropped", ""))
         cells = [each.get("name", ""), median, each.get("p99_ms", ""), each.get("error", ""), verdict]
         table.add_row(*(escape(str(cell)) for cell in cells), style="bold" if chosen else None)

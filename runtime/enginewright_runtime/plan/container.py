@@ -97,8 +97,8 @@ class PlanFile:
         view = memoryview(self._map)[start : start + entry.bytes]
         if sha256(view).hexdigest() != entry.sha256:
             raise PlanError(
-                f"The plan {self.path} is damaged: blob {records.shown(name)!r} does not have the sha256 that its manifest gives; "
-                "fetch or build it again."
+                f"The plan {self.path} is damaged: blob {records.shown(name)!r} does not have the sha256 that its "
+                "manifest gives; fetch or build it again."
             )
         return view
 
@@ -166,7 +166,8 @@ def _read_manifest(mapped: mmap.mmap, path: Path) -> tuple[Manifest, int]:
 def _check_references(manifest: Manifest, path: Path) -> None:
     tensors = [tensor for golden in manifest.goldens for tensor in (*golden.inputs.values(), *golden.outputs.values())]
     segments = [segment for schedule in manifest.schedules for segment in schedule.segments]
-    unknown = {entry.blob for entry in (*tensors, *segments)} - set(manifest.blobs)
+    named = {tensor.blob for tensor in tensors} | {segment.blob for segment in segments}
+    unknown = named - set(manifest.blobs)
     if unknown:
         name = records.shown(min(unknown))
         raise PlanError(f"The plan {path} is damaged: it names the blob {name!r}, which it does not have.")
@@ -185,13 +186,14 @@ def _check_table(mapped: mmap.mmap, base: int, blobs: Mapping[str, Blob], path: 
     for name, blob in sorted(blobs.items(), key=lambda item: (item[1].offset, item[1].bytes)):
         if blob.offset != _aligned(end) or blob.bytes < 0 or base + blob.offset + blob.bytes > len(mapped):
             raise PlanError(
-                f"The plan {path} is damaged: blob {records.shown(name)!r} claims {blob.bytes} bytes at {blob.offset}, which does not "
-                "follow the blob before it or lies outside the file."
+                f"The plan {path} is damaged: blob {records.shown(name)!r} claims {blob.bytes} bytes at {blob.offset}, "
+                "which does not follow the blob before it or lies outside the file."
             )
         start = base + blob.offset
         if any(mapped[file_end:start]):
             raise PlanError(
-                f"The plan {path} is damaged: there are bytes before blob {records.shown(name)!r} that belong to nothing."
+                f"The plan {path} is damaged: there are bytes before blob {records.shown(name)!r} that belong to "
+                "nothing."
             )
         end, file_end = blob.offset + blob.bytes, start + blob.bytes
     wanted = base + end

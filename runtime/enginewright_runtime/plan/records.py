@@ -29,10 +29,13 @@ _EXACT = 1 << 53  # integers beyond are no numbers that a float holds
 def to_json(record: object) -> Any:
     """A record as plain JSON values; fields that hold their default are left out, so that adding one keeps digests."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        hints = _hints(type(record))
+        values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
         return {
-            field.name: to_json(getattr(record, field.name))
+            # 7 where a number is meant is written as 7.0, as it is after reading: else the digest would change.
+            field.name: float(values[field.name]) if hints[field.name] is float else to_json(values[field.name])
             for field in dataclasses.fields(record)
-            if not _is_default(field, getattr(record, field.name))
+            if not _is_default(field, values[field.name])
         }
     if isinstance(record, Mapping):
         return {str(key): to_json(value) for key, value in record.items()}
@@ -57,7 +60,13 @@ def parse(text: bytes | str, *, what: str) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode()  # json itself would also take UTF-16 and UTF-32
-        read = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constants, parse_float=_finite)
+        read = json.loads(
+            text,
+            object_pairs_hook=_no_repeats,
+            parse_constant=_no_constants,
+            parse_float=_finite,
+            parse_int=_machine_sized,
+        )
         if "\\u" in text:
             json.dumps(read, ensure_ascii=False).encode()  # half a surrogate pair is no text
         _check_depth(read)
@@ -134,8 +143,10 @@ def shown(text: str, limit: int = 60) -> str:
 
 def _unfit(where: str, wanted: str, value: Any) -> PlanError:
     # What is nested is named and not written out: that could be as large, and as deep, as the file.
-    kinds = {list: "a list", dict: "an object"}
-    got = kinds.get(type(value)) or shown(json.dumps(value, ensure_ascii=False, default=str))
+    if isinstance(value, list | dict):
+        got = "a list" if isinstance(value, list) else "an object"
+    else:
+        got = shown(json.dumps(value, ensure_ascii=False, default=str))
     return PlanError(f"{where} must be {wanted}, got {got}.")
 
 
@@ -170,6 +181,13 @@ def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         raise ValueError(f"{shown(text)} is too large for a number")
+    return number
+
+
+def _machine_sized(text: str) -> int:
+    number = int(text) if len(text) <= 20 else 1 << 64
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(f"{shown(text)} does not fit in 64 bits")
     return number
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.engine import Engine
-from enginewright_runtime.errors import EnginewrightError, UsageError
+from enginewright_runtime.errors import UsageError
 from enginewright_runtime.server import logs, protocol, sources
 from enginewright_runtime.server.dataplane import Dataplane, Model, State, ThreadDispatcher
 from enginewright_runtime.server.metrics import Metrics
@@ -45,7 +45,7 @@ def load(source: sources.Source, settings: Settings) -> Model:
     try:
         protocol.require_servable([*engine.inputs, *engine.outputs], plan=str(path))
         engine.replay_goldens()
-    except EnginewrightError:
+    except BaseException:
         engine.close()
         raise
     return Model(name=source.name, version=engine.manifest.digest[:VERSION_DIGITS], engine=engine)

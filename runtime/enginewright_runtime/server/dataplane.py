@@ -18,7 +18,7 @@ from enginewright_runtime.errors import EnginewrightError, UsageError
 from enginewright_runtime.plan.manifest import Binding
 
 BRIEF = 0.0003  # seconds: about what a request costs outside the engine, so no other request notices
-FADING = 0.97
+FADING = 0.95
 
 
 class ModelMissingError(UsageError):

@@ -96,7 +96,8 @@ class Rest:
         except EnginewrightError as error:
             status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
             if status == 500:
-                self._log.error("request failed", path=request.path, error=error.message)
+                identity = request.headers.get("X-Request-Id", "")
+                self._log.error("request failed", path=request.path, error=error.message, request_id=identity)
             return _error(status, error.message)
         except web.HTTPRequestEntityTooLarge:
             return self._too_large("more than that")
@@ -113,7 +114,7 @@ class Rest:
         model = self._model(request)
         if (request.content_length or 0) > self._max_body:
             return self._too_large(f"{request.content_length} bytes")
-        asked = protocol.decode(await request.read(), request.headers.get(protocol.HEADER_LENGTH))
+        asked = protocol.decode(await _body(request), request.headers.get(protocol.HEADER_LENGTH))
         protocol.check_datatypes(asked, model.inputs)
         chosen = protocol.choose(asked, model.outputs)
         inference = await self._dataplane.infer(model, asked.inputs)
@@ -185,6 +186,16 @@ class Rest:
             milliseconds=round(seconds * 1e3, 3),
             request_id=request.headers.get("X-Request-Id", ""),
         )
+
+
+async def _body(request: web.Request) -> bytes:
+    """The whole body. Raises InputError where it is not what its headers say."""
+    try:
+        return await request.read()
+    except web.RequestPayloadError as error:
+        request.content.feed_eof()  # or aiohttp reads on, meets the same error, and logs it as a defect of ours
+        reason = " ".join(str(error).split())
+        raise InputError(f"The body cannot be read as its headers say ({reason}): check Content-Encoding.") from error
 
 
 def _error(status: int, message: str, *, headers: Mapping[str, str] | None = None) -> web.Response:

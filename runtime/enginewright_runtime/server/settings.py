@@ -1,5 +1,7 @@
 """The server's settings: from flags, else from ENGINEWRIGHT_* variables, else these defaults."""
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,15 @@ from enginewright_runtime.plan.request import StoreOptions
 PREFIX = "ENGINEWRIGHT_"
 
 
+def _own_cache() -> Path:
+    """A folder of this user's own: in one that all may write, another user could plant a plan."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container's user may have no home
+        home = Path(tempfile.gettempdir()) / f"enginewright-{os.getuid()}"
+    return home / "enginewright" / "plans"
+
+
 class Settings(BaseSettings):
     """What decides how plans are served. Durations are seconds."""
 
@@ -19,7 +30,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; in a pod its own, or 0.0.0.0.")
     http_port: Annotated[int, Field(ge=0, le=65535, description="0 picks a free one.")] = 8000
-    cache: Path = Field(Path("/tmp/enginewright-plans"), description="Folder for plans fetched from storage.")
+    cache: Path = Field(default_factory=_own_cache, description="Folder for plans fetched from storage.")
     threads: Annotated[int, Field(ge=0, description="Processors one inference may use; 0 means all there are.")] = 0
     concurrency: Annotated[int, Field(ge=0, description="Inferences at once; 0 means one a processor.")] = 0
     waiting: Annotated[int, Field(ge=0, description="Requests that may wait; more get 503.")] = 256

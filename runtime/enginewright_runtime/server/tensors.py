@@ -113,7 +113,13 @@ def _numbers(data: list[Any], name: str, datatype: str) -> Array:
         array = np.array(data) if data else np.empty(0, wanted)
     except (ValueError, OverflowError) as error:
         raise InputError(f"The data of the input {name!r} is not a regular list of {datatype}.") from error
-    kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[wanted.kind]
+    if wanted.kind in "iu" and array.dtype.kind in "fO":
+        # NumPy makes floats of integers that share no 64-bit dtype ([0, 2**63]), so these stay Python's own.
+        exact = np.array(data, TEXT)
+        array = exact if all(type(each) is int for each in exact.flat) else array
+        kinds = "iuO" if array is exact else "iu"
+    else:
+        kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[wanted.kind]
     if array.dtype != wanted and array.dtype.kind not in kinds:
         raise InputError(
             f"The data of the input {name!r} must be {datatype} throughout, and is not (text, null, or mixed)."

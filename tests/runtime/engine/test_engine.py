@@ -137,6 +137,26 @@ def test_a_closed_engine_says_so(small: Path) -> None:
         engine.infer(X)
 
 
+def test_closing_while_threads_infer_ends_them_with_a_sentence(small: Path) -> None:
+    engine = Engine(small)
+    ended: list[str] = []
+
+    def work() -> None:
+        try:
+            while True:
+                engine.infer(X)
+        except UsageError as error:
+            ended.append(str(error))
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    engine.close()
+    for worker in workers:
+        worker.join(10)
+    assert len(ended) == 3
+
+
 def test_text_comes_and_goes_as_str(make_plan: MakePlan, models: Any) -> None:
     plan = make_plan(models.one_node("Identity", {"x": (S, [2])}, {"y": (S, [2])}))
     with Engine(plan) as engine:

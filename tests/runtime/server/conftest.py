@@ -59,6 +59,7 @@ class Process:
     process: "subprocess.Popen[str]"
     url: str = ""
     lines: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
@@ -92,7 +93,7 @@ def serve() -> Iterator[Callable[..., Process]]:
         else:
             assert process.stderr is not None
             raise AssertionError(f"exit {process.wait()}: {process.stderr.read()}")
-        threading.Thread(target=process.stderr.read if process.stderr else print, daemon=True).start()
+        threading.Thread(target=lambda: served.log.extend(process.stderr or ()), daemon=True).start()
         return served
 
     yield start

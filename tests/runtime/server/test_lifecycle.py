@@ -1,5 +1,6 @@
 """Starting and ending: ready only after the goldens, and a drain under load that drops nothing."""
 
+import http.client
 import json
 import signal
 import subprocess
@@ -27,6 +28,18 @@ def post(url: str, request: bytes = REQUEST) -> int:
     with urllib.request.urlopen(urllib.request.Request(url, request), timeout=30) as answer:
         answer.read()
         return int(answer.status)
+
+
+def ask(connection: http.client.HTTPConnection) -> int:
+    connection.request("POST", "/v2/models/small/infer", REQUEST)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def metrics(url: str) -> str:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        return str(answer.read(), "utf-8")
 
 
 def ready(url: str) -> bool:
@@ -106,20 +119,24 @@ def test_an_address_in_use_is_a_usage_error(serve: Any, make_plan: MakePlan, mod
 def test_a_drain_drops_no_request_of_a_client_that_heeds_readiness(
     serve: Any, make_plan: MakePlan, models: Any
 ) -> None:
-    served = serve(make_plan(models.small()), "--drain-delay", "1.5")
+    served = serve(make_plan(models.small()), "--drain-delay", "2")
     failed: list[BaseException] = []
-    answered = [0, 0]  # before and after the signal
+    before: list[int] = []
+    after: list[int] = []
 
     def load() -> None:
+        # One connection kept alive; http.client opens a new one after an answer with Connection: close.
+        connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=30)
         try:
             while ready(served.url):
-                answered[told.is_set()] += post(f"{served.url}/v2/models/small/infer") == 200
+                (after if told.is_set() else before).append(ask(connection))
             # Endpoints take a moment to propagate: requests still come, and are still answered.
-            for _ in range(20):
-                answered[1] += post(f"{served.url}/v2/models/small/infer") == 200
+            after.extend(ask(connection) for _ in range(10))
         except BaseException as error:
             failed.append(error)
             raise
+        finally:
+            connection.close()
 
     told = threading.Event()
     workers = [threading.Thread(target=load) for _ in range(2)]
@@ -131,8 +148,9 @@ def test_a_drain_drops_no_request_of_a_client_that_heeds_readiness(
     for worker in workers:
         worker.join()
     assert failed == []
-    assert answered[0] > 0
-    assert answered[1] >= 40
+    assert set(before) == {200}
+    assert set(after) == {200}
+    assert len(after) >= 20
     assert code == 0
 
 
@@ -142,13 +160,16 @@ def test_slow_requests_in_flight_are_finished(serve: Any, make_plan: MakePlan, m
     request = json.dumps({"inputs": [tensor]}).encode()
     ended: list[tuple[int, float]] = []
 
-    def ask() -> None:
+    def wait_for_it() -> None:
         ended.append((post(f"{served.url}/v2/models/slow/infer", request), time.monotonic()))
 
-    workers = [threading.Thread(target=ask) for _ in range(3)]
+    workers = [threading.Thread(target=wait_for_it) for _ in range(3)]
     for worker in workers:
         worker.start()
-    time.sleep(0.4)
+    deadline = time.monotonic() + 20
+    while "enginewright_requests_in_flight 3.0" not in metrics(served.url):
+        assert time.monotonic() < deadline, "the requests never were in flight all at once"
+        time.sleep(0.02)
     told = time.monotonic()
     code = served.stop()
     for worker in workers:
@@ -179,3 +200,18 @@ def test_settings_come_from_the_environment_and_flags_win(serve: Any, make_plan:
     started = time.monotonic()
     assert served.stop() == 0
     assert time.monotonic() - started < 20
+
+
+def test_logs_are_json_and_never_hold_a_body(serve: Any, make_plan: MakePlan, models: Any) -> None:
+    served = serve(make_plan(models.small()), "--drain-delay", "0", "--access-log", "1")
+    secret = REQUEST.replace(b'"x"', b'"secret-name"')
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(f"{served.url}/v2/models/small/infer", secret)
+    refused.value.close()
+    post(f"{served.url}/v2/models/small/infer")
+    assert served.stop() == 0
+    events = [json.loads(line) for line in served.log]
+    requests = [event["status"] for event in events if event["event"] == "request"]
+    assert requests == [400, 200]
+    assert {"listening", "loaded", "ready", "draining", "stopped"} <= {event["event"] for event in events}
+    assert "secret-name" not in "".join(served.log)

@@ -1,5 +1,7 @@
 """The protocol over HTTP: what is answered, and each refusal with its status and sentence."""
 
+import asyncio
+import gzip
 import json
 import re
 from typing import Any
@@ -125,6 +127,9 @@ async def test_the_repository_index_lists_the_models(served: Any) -> None:
         (body(data=[1e300] * 8), {}, 400, "too large for FP32"),
         (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [NaN]}]}', {}, 400, "NaN is not a JSON"),
         (body(datatype="INT8", data=[300] * 8), {}, 400, "has 300, too much for INT8"),
+        (body(datatype="UINT64", data=[0, 1 << 64] * 4), {}, 400, "has 18446744073709551616, too much for UINT64"),
+        (body(datatype="UINT64", data=[0, -1, 1 << 63, 0] * 2), {}, 400, "has -1, too much for UINT64"),
+        (body(datatype="UINT64", data=[0, True, 1 << 63, 0] * 2), {}, 400, "must be UINT64 throughout"),
         (body(datatype="INT8", data=[1.5] * 8), {}, 400, "must be INT8 throughout"),
         (body(datatype="BYTES", data=[1] * 8), {}, 400, "must be text (BYTES), got 1"),
         (body(datatype="FP16"), {}, 400, "is FP16, which has no JSON form"),
@@ -231,3 +236,35 @@ async def test_metrics_count_requests_by_model_and_code_and_no_unknown_names(ser
     assert 'enginewright_queue_duration_seconds_count{model="small"} 1.0' in text
     assert "enginewright_requests_in_flight 0.0" in text
     assert "made-up" not in text
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_is_not_compressed_as_it_says_is_refused(served: Any, encoding: str) -> None:
+    status, answer = await served.post(INFER, b"\xffnot compressed", Content_Encoding=encoding)
+    assert status == 400
+    assert "cannot be read" in answer["error"]
+
+
+async def test_a_small_body_that_unpacks_to_a_huge_one_is_refused(served: Any) -> None:
+    status, answer = await served.post(INFER, gzip.compress(b" " * 3_000_000), Content_Encoding="gzip")
+    assert status == 413
+    assert "The body may have 4096 bytes" in answer["error"]
+
+
+async def test_a_caller_that_goes_away_in_the_middle_of_a_body_does_no_harm(served: Any) -> None:
+    _, writer = await asyncio.open_connection(served.client.host, served.client.port)
+    writer.write(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf".encode())
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+    await asyncio.sleep(0.05)
+    assert served.rest.in_flight == 0
+    assert (await served.post(INFER, body()))[0] == 200
+
+
+async def test_what_is_not_http_is_refused(served: Any) -> None:
+    reader, writer = await asyncio.open_connection(served.client.host, served.client.port)
+    writer.write(b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert (await served.post(INFER, body()))[0] == 200

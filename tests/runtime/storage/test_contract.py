@@ -1,15 +1,17 @@
 """What every object store must do: each test runs on a folder and on moto's S3."""
 
-import multiprocessing
+import contextlib
+import json
+import subprocess
+import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from enginewright_runtime.errors import ObjectMissingError, StorageDeniedError, UsageError
-from enginewright_runtime.plan.request import StoreOptions
-from enginewright_runtime.storage.open import open_store
+from enginewright_runtime.errors import ObjectMissingError, StorageDeniedError, StorageError, UsageError
 
 
 def a_file(tmp_path: Path, content: bytes, name: str = "source") -> Path:
@@ -133,30 +135,38 @@ def test_two_threads_that_store_the_same_key_at_once(place: Any, tmp_path: Path)
     assert (tmp_path / "fetched").read_bytes() == contents[won.index(True)]
 
 
-def store_in_a_process(prefix: str, options: StoreOptions, path: str, start: Any, answers: Any) -> None:
-    store = open_store(prefix, options)
-    start.wait(20)
-    answers.put((path, store.upload(Path(path), f"{prefix}same")))
+STORE_AT_ONCE = """
+import json, sys
+from pathlib import Path
+from enginewright_runtime.plan.request import StoreOptions
+from enginewright_runtime.storage.open import open_store
+prefix, options, path = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
+store = open_store(prefix, StoreOptions(**options))
+print("ready", flush=True)
+sys.stdin.readline()
+print(store.upload(path, f"{prefix}same"))
+"""
 
 
 def test_two_processes_that_store_the_same_key_at_once(place: Any, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")  # spawn cannot import a test module of importlib mode
-    start, answers = context.Event(), context.Queue()
     files = [a_file(tmp_path, bytes([number]) * 300_000, f"source{number}") for number in range(2)]
-    processes = [
-        context.Process(target=store_in_a_process, args=(place.prefix, place.options, str(path), start, answers))
-        for path in files
-    ]
-    for process in processes:
-        process.start()
-    start.set()
-    won = dict(answers.get(timeout=30) for _ in processes)
-    for process in processes:
-        process.join(10)
+    arguments = [sys.executable, "-c", STORE_AT_ONCE, place.prefix, json.dumps(asdict(place.options))]
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen([*arguments, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for path in files
+        ]
+        assert [writer.stdout.readline() for writer in writers if writer.stdout] == ["ready\n"] * 2
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        won = [writer.communicate(timeout=30)[0].strip() for writer in writers]
     place.store.download(f"{place.prefix}same", tmp_path / "fetched")
-    assert sorted(won.values()) == [False, True]
-    winner = next(path for path, first in won.items() if first)
-    assert (tmp_path / "fetched").read_bytes() == Path(winner).read_bytes()
+    assert sorted(won) == ["False", "True"]
+    assert (tmp_path / "fetched").read_bytes() == files[won.index("True")].read_bytes()
 
 
 def test_a_download_replaces_the_old_file_whole(place: Any, tmp_path: Path) -> None:
@@ -169,7 +179,10 @@ def test_a_download_replaces_the_old_file_whole(place: Any, tmp_path: Path) -> N
 def test_a_download_that_fills_the_disk_says_what_it_needs(place: Any, tmp_path: Path, file_size_limit: Any) -> None:
     place.store.upload(a_file(tmp_path, bytes(2_000_000)), f"{place.prefix}x")
     (tmp_path / "fetched").write_bytes(b"old")
-    with file_size_limit(1_000_000), pytest.raises(Exception, match=r"is full .*2000000 bytes are needed and \d+ are"):
+    with (
+        file_size_limit(1_000_000),
+        pytest.raises(StorageError, match=r"is full .*2000000 bytes are needed"),
+    ):
         place.store.download(f"{place.prefix}x", tmp_path / "fetched")
     assert (tmp_path / "fetched").read_bytes() == b"old"
     assert list(tmp_path.glob("**/*.part")) == []

@@ -1,0 +1,47 @@
+{{/* The operator's settings, as the variables that its settings.py reads. Lists and objects are JSON. */}}
+{{- define "enginewright.environment" -}}
+- name: ENGINEWRIGHT_OPERATOR_OPERATOR_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: ENGINEWRIGHT_OPERATOR_LEASE_NAME
+  value: {{ include "enginewright.fullname" . | quote }}
+- name: ENGINEWRIGHT_OPERATOR_BUILDER_IMAGE
+  value: {{ include "enginewright.image" (dict "root" . "image" .Values.images.builder) | quote }}
+- name: ENGINEWRIGHT_OPERATOR_RUNTIME_IMAGE
+  value: {{ include "enginewright.image" (dict "root" . "image" .Values.images.runtime) | quote }}
+- name: ENGINEWRIGHT_OPERATOR_IMAGE_PULL_POLICY
+  value: {{ .Values.images.pullPolicy | quote }}
+- name: ENGINEWRIGHT_OPERATOR_RESYNC_SECONDS
+  value: {{ .Values.operator.resyncSeconds | quote }}
+- name: ENGINEWRIGHT_OPERATOR_HEALTH_PORT
+  value: {{ .Values.operator.healthPort | quote }}
+- name: ENGINEWRIGHT_OPERATOR_BUILD_CPU
+  value: {{ .Values.build.cpu | quote }}
+- name: ENGINEWRIGHT_OPERATOR_BUILD_MEMORY
+  value: {{ .Values.build.memory | quote }}
+- name: ENGINEWRIGHT_OPERATOR_BUILD_SCRATCH
+  value: {{ .Values.build.scratch | quote }}
+- name: ENGINEWRIGHT_OPERATOR_BUILD_RETRIES
+  value: {{ .Values.build.retries | quote }}
+- name: ENGINEWRIGHT_OPERATOR_SERVING_CACHE
+  value: {{ .Values.serving.cache | quote }}
+- name: ENGINEWRIGHT_OPERATOR_METRICS_PORT
+  value: {{ .Values.metrics.port | quote }}
+{{- $storage := dict }}
+{{- with .Values.defaultStorage }}
+{{- range $key, $value := dict "uri" .uri "endpoint" .endpoint "region" .region "path_style" .pathStyle "credentials_secret" .credentialsSecret }}
+{{- if $value }}
+{{- $_ := set $storage $key $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if $storage.uri }}
+- name: ENGINEWRIGHT_OPERATOR_DEFAULT_STORAGE
+  value: {{ toJson $storage | quote }}
+{{- else if $storage }}
+{{- fail "defaultStorage has settings but no uri: set defaultStorage.uri to s3://bucket/prefix, or leave all of defaultStorage empty" }}
+{{- end }}
+{{- with .Values.watchNamespaces }}
+- name: ENGINEWRIGHT_OPERATOR_WATCH_NAMESPACES
+  value: {{ toJson . | quote }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,142 @@
+"""`enginewright-operator`: the composition root. Everything is made here, once, and handed to who needs it."""
+
+import asyncio
+import datetime
+import logging
+import os
+import socket
+import sys
+import uuid
+from typing import Annotated
+
+import structlog
+import typer
+from kubernetes.aio import client, config
+
+from enginewright_operator import handlers, metrics, probes
+from enginewright_operator.cluster import Cluster
+from enginewright_operator.controller import Controller
+from enginewright_operator.gather import Gatherer
+from enginewright_operator.kube import Kube
+from enginewright_operator.leader import ClusterLease, Leader, Terms
+from enginewright_operator.reconcile.scope import Scope
+from enginewright_operator.settings import Settings, read
+from enginewright_operator.stores import Stores
+from enginewright_runtime.errors import EnginewrightError
+
+logger = logging.getLogger(__name__)
+
+
+def command(
+    namespace: Annotated[
+        list[str] | None, typer.Option(help="Serve the engines of this namespace only; may be given several times.")
+    ] = None,
+    operator_namespace: Annotated[str | None, typer.Option(help="Where the lease is.")] = None,
+    lease_name: Annotated[str | None, typer.Option(help="The Lease that decides which replica leads.")] = None,
+    resync_seconds: Annotated[float | None, typer.Option(help="How often everything is looked at again.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Where Prometheus asks (/metrics); 0: nowhere.")] = None,
+    health_port: Annotated[int | None, typer.Option(help="Where the kubelet asks (/healthz); 0: nowhere.")] = None,
+) -> None:
+    """Turn InferenceEngines into built, proven and served plans.
+
+    Every option is also a variable of the environment, ENGINEWRIGHT_OPERATOR_ and its name in capitals.
+    """
+    given = {
+        "watch_namespaces": tuple(namespace) if namespace else None,
+        "operator_namespace": operator_namespace,
+        "lease_name": lease_name,
+        "resync_seconds": resync_seconds,
+        "metrics_port": metrics_port,
+        "health_port": health_port,
+    }
+    try:
+        settings = read(**{name: value for name, value in given.items() if value is not None})
+    except EnginewrightError as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(error.outcome) from error
+    _log_as_json()
+    asyncio.run(run(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Wait to lead, lead until told to end or until the lease is lost."""
+    await _connect()
+    async with (
+        client.ApiClient() as api,
+        probes.serve(health_port=settings.health_port, metrics_port=settings.metrics_port),
+    ):
+        lease = ClusterLease(
+            api, namespace=settings.operator_namespace, name=settings.lease_name, duration=settings.lease_seconds
+        )
+        await Leader(lease, identity=_identity(), terms=_terms(settings.lease_seconds)).lead(
+            lambda lost: work(settings, api, lost)
+        )
+
+
+async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -> None:
+    """What the leader does, until `lost` is set or the process is told to end."""
+    kube, stores = Kube(api), Stores(remember=min(30.0, settings.resync_seconds / 2))
+    scope = Scope(
+        gatherer=Gatherer(kube, stores, settings),
+        cluster=Cluster(kube, now=_now),
+        stores=stores,
+        settings=settings,
+        now=_now,
+    )
+    controller, ended = Controller(scope), asyncio.Event()
+    metrics.LEADING.set(1)
+    working = asyncio.create_task(controller.run(ended))
+    try:
+        await handlers.watch(controller.put, namespaces=settings.watch_namespaces, stop=lost)
+    finally:
+        ended.set()
+        await working
+        metrics.LEADING.set(0)
+
+
+async def _connect() -> None:
+    """Credentials from KUBECONFIG where it is set, else from the pod's service account, else from the person's own."""
+    if os.environ.get("KUBECONFIG"):
+        await config.load_kube_config()  # type: ignore[no-untyped-call]
+        return
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        await config.load_kube_config()  # type: ignore[no-untyped-call]
+
+
+def _terms(seconds: float) -> Terms:
+    return Terms(duration=seconds, renew_within=seconds * 2 / 3, retry_every=seconds / 7.5)
+
+
+def _identity() -> str:
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _log_as_json() -> None:
+    stamps = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*stamps, structlog.processors.TimeStamper(fmt="iso")],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """The entry point."""
+    typer.run(command)
+
+
+if __name__ == "__main__":
+    main()

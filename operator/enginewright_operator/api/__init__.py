@@ -1,0 +1,68 @@
+"""The three kinds of enginewright.dev/v1alpha1 as pydantic models: the one source of the CRDs in crds/.
+
+A field is here only if this version honours it; its description is what `kubectl explain` prints.
+"""
+
+from enginewright_operator.api.base import API_VERSION, GROUP, VERSION, Condition, ObjectMeta, OwnerReference
+from enginewright_operator.api.engine import (
+    InferenceEngine,
+    InferenceEngineSpec,
+    InferenceEngineStatus,
+    ModelStatus,
+    RebuildOn,
+    Resources,
+    Strategy,
+    Target,
+    TargetStatus,
+)
+from enginewright_operator.api.gates import Gates
+from enginewright_operator.api.gpu_class import GPUClass, GPUClassSpec, Toleration
+from enginewright_operator.api.plan import (
+    FINALIZER,
+    EnginePlan,
+    EnginePlanSpec,
+    EnginePlanStatus,
+    GateVerdict,
+    Measurements,
+    Phase,
+)
+from enginewright_operator.api.quantities import parse_duration, parse_quantity
+from enginewright_operator.api.reading import read
+from enginewright_operator.api.storage import CA_BUNDLE_PATH, CREDENTIAL_KEYS, SESSION_TOKEN, CaBundle, Storage
+
+__all__ = [
+    "API_VERSION",
+    "CA_BUNDLE_PATH",
+    "CREDENTIAL_KEYS",
+    "FINALIZER",
+    "GROUP",
+    "SESSION_TOKEN",
+    "VERSION",
+    "CaBundle",
+    "Condition",
+    "EnginePlan",
+    "EnginePlanSpec",
+    "EnginePlanStatus",
+    "GPUClass",
+    "GPUClassSpec",
+    "GateVerdict",
+    "Gates",
+    "InferenceEngine",
+    "InferenceEngineSpec",
+    "InferenceEngineStatus",
+    "Measurements",
+    "ModelStatus",
+    "ObjectMeta",
+    "OwnerReference",
+    "Phase",
+    "RebuildOn",
+    "Resources",
+    "Storage",
+    "Strategy",
+    "Target",
+    "TargetStatus",
+    "Toleration",
+    "parse_duration",
+    "parse_quantity",
+    "read",
+]

@@ -1,0 +1,267 @@
+"""InferenceEngine: what a person writes. A model, where it is to run, and what it must prove before it serves."""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Strict, validations
+from enginewright_operator.api.gates import Gates
+from enginewright_operator.api.quantities import Duration, Quantity
+from enginewright_operator.api.storage import ObjectName, Storage, Uri, uri_rules
+from enginewright_runtime.plan.recipe import Effort, ModelFormat, Precision
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", min_length=64, max_length=64)]
+TensorName = Annotated[str, Field(min_length=1, max_length=256)]
+Dimension = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class Strategy(StrEnum):
+    """How pods move to a new plan."""
+
+    ROLLING_UPDATE = "RollingUpdate"
+    RECREATE = "Recreate"
+
+
+class RebuildOn(StrEnum):
+    """What makes a plan that serves be built again."""
+
+    CHANGE = "Change"
+    UPGRADE = "Upgrade"
+
+
+class Model(Strict):
+    """The trained file."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            (
+                "!(self.uri.endsWith('.caffemodel') || (has(self.format) && self.format == 'caffe')) "
+                "|| has(self.prototxt)",
+                "a Caffe model needs model.prototxt, the URI of the file that describes its layers",
+            ),
+        )
+    )
+
+    uri: Uri = Field(
+        description="Where the model lies: s3://bucket/key (or file:///path).", json_schema_extra=uri_rules("model.uri")
+    )
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="sha256 of the model's bytes, 64 hexadecimal digits. Without it the store's own version of the "
+        "object (its ETag or VersionId) stands for the model, and a model replaced in place is built anew.",
+    )
+    format: ModelFormat | None = Field(
+        default=None, description="Which importer reads it; by default the one of the file's suffix."
+    )
+    outputs: Annotated[tuple[TensorName, ...], Field(max_length=64)] = Field(
+        default=(), description="The tensors to compute; by default the model's own outputs."
+    )
+    prototxt: Uri | None = Field(
+        default=None,
+        description="For Caffe: the URI of the file that describes the layers.",
+        json_schema_extra=uri_rules("model.prototxt"),
+    )
+
+
+class Target(Strict):
+    """One GPU class that the model is to run on, with a plan and a Deployment of its own."""
+
+    gpu_class: ObjectName = Field(description="Name of a GPUClass: `kubectl get gpuclasses` lists them.")
+    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods serve on this class.")
+
+
+class PrecisionRule(Strict):
+    """Layers that must keep a precision."""
+
+    layers: str = Field(min_length=1, max_length=256, description="Names of layers, with * and ? as in head/*.")
+    precision: Precision = Field(description="The precision that they keep.")
+
+
+class PrecisionChoice(Strict):
+    """Which arithmetic the build may use."""
+
+    allow: Annotated[tuple[Precision, ...], Field(min_length=1, max_length=5)] = Field(
+        default=(Precision.FP32,),
+        description="Precisions to choose from for each layer; fp32 always stays allowed as the fallback.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    keep: Annotated[tuple[PrecisionRule, ...], Field(max_length=64)] = Field(
+        default=(), description="Exceptions, for layers that lose too much."
+    )
+
+
+class Calibration(Strict):
+    """The data from which the ranges of int8 tensors are taken."""
+
+    uri: Uri = Field(
+        description="An .npz file with one array for each input, its first dimension the sample.",
+        json_schema_extra=uri_rules("calibration.uri"),
+    )
+    samples: int = Field(default=512, ge=1, le=100_000, description="How many samples to use at the most.")
+    algorithm: Annotated[str, Field(json_schema_extra={"enum": ["auto", "entropy", "minmax", "percentile"]})] = Field(
+        default="auto", description="How ranges are chosen; auto tries them all and keeps the most accurate."
+    )
+
+
+class Build(Strict):
+    """How plans are built."""
+
+    workspace: Quantity = Field(default="1Gi", description="Bytes that one tactic may use for scratch.")
+    deadline: Duration = Field(default="30m", description="After this long a build Job is stopped and has failed.")
+    effort: Effort = Field(default=Effort.BALANCED, description="How long to look for faster tactics.")
+    rebuild_on: RebuildOn = Field(
+        default=RebuildOn.CHANGE,
+        description="Change: build again when the model, its data or this spec changes. Upgrade: also when the "
+        "operator is of a new version.",
+    )
+
+
+class Rollout(Strict):
+    """How a new plan takes over."""
+
+    strategy: Strategy = Field(
+        default=Strategy.ROLLING_UPDATE,
+        description="RollingUpdate: new pods are ready before old ones go. Recreate: old ones go first, where there "
+        "are not GPUs enough for both.",
+    )
+    keep_last: int = Field(default=2, ge=0, le=20, description="How many former plans are kept for going back.")
+
+
+Amounts = Annotated[dict[str, int | str], Field(max_length=16)]
+
+
+class Resources(Strict):
+    """Requests and limits of a container. The GPU itself is added by the GPU class."""
+
+    requests: Amounts | None = Field(default=None, description="What is reserved, as in {cpu: 2, memory: 1Gi}.")
+    limits: Amounts | None = Field(default=None, description="What may not be exceeded.")
+
+
+class Serving(Strict):
+    """The pods that answer."""
+
+    resources: Resources | None = Field(default=None, description="Requests and limits of each serving pod.")
+
+
+class InferenceEngineSpec(Strict):
+    """What you want to have."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            (
+                "!(has(self.shapes) && size(self.shapes) > 0 && has(self.batchSizes) && size(self.batchSizes) > 0)",
+                "give either shapes (every input's exact dimensions) or batchSizes (only the batch is free), not both",
+            ),
+            (
+                "!(has(self.precision) && has(self.precision.allow) && 'int8' in self.precision.allow) "
+                "|| has(self.calibration)",
+                "precision int8 needs calibration.uri, the data from which the ranges are taken",
+            ),
+        )
+    )
+
+    model: Model = Field(description="The trained file.")
+    storage: Storage | None = Field(
+        default=None, description="Where plans are kept and how to reach it; by default the operator's storage."
+    )
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)] = Field(
+        description="The GPU classes to run on, each with a plan and a Deployment of its own.",
+        json_schema_extra=validations(
+            (
+                "self.all(one, self.exists_one(other, other.gpuClass == one.gpuClass))",
+                "each gpuClass may be a target only once: change its replicas instead",
+            )
+        ),
+    )
+    shapes: Annotated[
+        tuple[
+            Annotated[
+                dict[str, Annotated[tuple[Dimension, ...], Field(max_length=8)]], Field(min_length=1, max_length=32)
+            ],
+            ...,
+        ],
+        Field(max_length=32),
+    ] = Field(
+        default=(),
+        description="Exact shapes to build for, each from input name to dimensions, as in {image: [1, 3, 224, 224]}.",
+    )
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(max_length=32)] = Field(
+        default=(),
+        description="Where only the first dimension is free: the batch sizes to build for.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    precision: PrecisionChoice | None = Field(
+        default=None, description="Which arithmetic the build may use; fp32 if absent."
+    )
+    calibration: Calibration | None = Field(default=None, description="Data for int8.")
+    gates: Gates | None = Field(default=None, description="What a plan must pass before it serves.")
+    build: Build = Field(default_factory=Build, description="How plans are built.")
+    rollout: Rollout = Field(default_factory=Rollout, description="How a new plan takes over.")
+    serving: Serving = Field(default_factory=Serving, description="The pods that answer.")
+    paused: bool = Field(
+        default=False,
+        description="Leave everything as it is: nothing is built, rolled out or collected while this is true.",
+    )
+
+
+class TargetStatus(Lenient):
+    """Where one target stands."""
+
+    gpu_class: str = Field(description="The GPU class.")
+    ready: bool = Field(default=False, description="Whether the wanted plan serves with all its replicas.")
+    reason: str = Field(default="", description="One CamelCase word, for machines.")
+    message: str = Field(default="", description="One sentence, for people.")
+    desired_plan: str = Field(default="", description="The EnginePlan that the spec asks for.")
+    plan: str = Field(default="", description="The EnginePlan that serves.")
+    previous: tuple[str, ...] = Field(default=(), description="Former plans that are kept, the latest first.")
+    replicas: int = Field(default=0, description="How many pods are wanted.")
+    ready_replicas: int = Field(default=0, description="How many pods are ready.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description="Ready, Reconciling and Stalled of this target.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+
+
+class ModelStatus(Lenient):
+    """Which model the plans are of."""
+
+    uri: str = Field(default="", description="Where it lies.")
+    identity: str = Field(default="", description="sha256:<hex>, or version:<ETag or VersionId>.")
+
+
+class InferenceEngineStatus(Lenient):
+    """Where things are. Written by the operator alone."""
+
+    observed_generation: int = Field(default=0, description="The metadata.generation that this status is of.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description="Ready, Reconciling and Stalled, as kubectl wait reads them.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    model: ModelStatus | None = Field(default=None, description="Which model the plans are of.")
+    targets_ready: str = Field(default="", description='How many targets are ready, as "1/2".')
+    url: str = Field(default="", description="Where the engine answers inside the cluster.")
+    targets: tuple[TargetStatus, ...] = Field(
+        default=(),
+        description="One row for each target.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["gpuClass"]},
+    )
+
+
+class InferenceEngine(Lenient):
+    """A model, optimized for each GPU class it runs on, proven against the original, and served."""
+
+    KIND: ClassVar[str] = "InferenceEngine"
+    PLURAL: ClassVar[str] = "inferenceengines"
+
+    api_version: str = API_VERSION
+    kind: str = KIND
+    metadata: ObjectMeta
+    spec: InferenceEngineSpec = Field(description="What you want to have.")
+    status: InferenceEngineStatus | None = Field(default=None, description="Where things are.")
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The object as Kubernetes writes it, without what is absent."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=False)

@@ -1,0 +1,198 @@
+"""What a build Job and its pods say, as a phase, a sentence and a result. Pure."""
+
+import datetime
+from dataclasses import dataclass, replace
+
+from enginewright_operator import api, gpu
+from enginewright_operator.conditions import Reason, State, Verdict
+from enginewright_operator.gather import PlanInput
+from enginewright_operator.kube import Manifest
+from enginewright_runtime.errors import PlanError
+from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.request import BuildResult
+
+RETRY_FIRST, RETRY_LIMIT = 60.0, 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Where a build stands, and whether its Job has yet to be made."""
+
+    phase: api.Phase
+    verdict: Verdict
+    result: BuildResult | None = None
+    create_job: bool = False
+
+
+def judge(inp: PlanInput) -> Finding:
+    """Where the build of a plan that is neither built nor failed stands."""
+    if damaged := _damage(inp.plan):
+        return failed(BuildResult.of(Outcome.USAGE, damaged))
+    if inp.gpu_class is None:
+        name = inp.plan.spec.gpu_class
+        return _pending(
+            State.STALLED, Reason.GPU_CLASS_MISSING, f"There is no GPUClass {name}, on whose nodes to build: create it."
+        )
+    if inp.job is None:
+        if found := _without_nodes(inp):
+            return found
+        made = _pending(State.WORKING, Reason.WAITING_FOR_BUILD, "The build Job is being made.")
+        return replace(made, create_job=True)
+    if inp.job["metadata"].get("deletionTimestamp"):
+        return _pending(State.WORKING, Reason.WAITING_FOR_BUILD, "The former build Job is being deleted.")
+    if _has(inp.job, "Complete"):
+        return _built(inp)
+    if failure := _has(inp.job, "Failed"):
+        return failed(_result(inp) or _killed(inp, failure))
+    return _under_way(inp)
+
+
+def _damage(plan: api.EnginePlan) -> str:
+    """Why the recipe is not the one that the plan is named by; empty if it is. A plan may be written by anybody."""
+    try:
+        digest = plan.spec.parsed_recipe().digest
+    except PlanError as error:
+        return f"The EnginePlan {plan.metadata.name} cannot be read: {error.message}"
+    folder = f"/plans/{plan.metadata.namespace}/{plan.spec.digest}/"
+    inside = plan.spec.plan_uri.startswith(plan.spec.storage.uri.rstrip("/") + folder)
+    if digest == plan.spec.digest and inside:
+        return ""
+    return (
+        f"The EnginePlan {plan.metadata.name} does not hold together: its recipe has the digest {digest} and its file "
+        f"must lie under {folder} of its storage; delete it, the operator makes the right one."
+    )
+
+
+def _built(inp: PlanInput) -> Finding:
+    result = _result(inp) or BuildResult.of(Outcome.DONE, "The plan is built; its pod left no measurements.")
+    verdict = Verdict(state=State.READY, reason=Reason.BUILT, message=result.message)
+    return Finding(phase=api.Phase.BUILT, verdict=verdict, result=result)
+
+
+def failed(result: BuildResult) -> Finding:
+    """A build that ended without a plan."""
+    verdict = Verdict(state=State.STALLED, reason=Reason.BUILD_FAILED, message=result.message)
+    return Finding(phase=api.Phase.FAILED, verdict=verdict, result=result)
+
+
+def _pending(state: State, reason: Reason, message: str) -> Finding:
+    return Finding(phase=api.Phase.PENDING, verdict=Verdict(state=state, reason=reason, message=message))
+
+
+def _under_way(inp: PlanInput) -> Finding:
+    pod = inp.pods[-1] if inp.pods else None
+    phase = ((pod or {}).get("status") or {}).get("phase", "Pending")
+    if phase != "Pending":
+        where = (pod or {}).get("spec", {}).get("nodeName", "a node")
+        verdict = Verdict(state=State.WORKING, reason=Reason.BUILDING, message=f"The plan is being built on {where}.")
+        return Finding(phase=api.Phase.BUILDING, verdict=verdict)
+    if found := _without_nodes(inp):
+        return found
+    waiting = _has(pod, "PodScheduled", status="False") if pod else None
+    why = (waiting or {}).get("message") or _container_waits(pod) or "its pod has not begun"
+    return _pending(State.WORKING, Reason.WAITING_FOR_NODE, f"The build waits: {why}")
+
+
+def _without_nodes(inp: PlanInput) -> Finding | None:
+    """No node of the class, so no Job either: its deadline would run out while it waits for what may never come."""
+    spec = inp.gpu_class.spec if inp.gpu_class else None
+    if spec is None or any(gpu.matches(spec, node) for node in inp.nodes):
+        return None
+    wanted = "; ".join(f"{name} in ({', '.join(values)})" for name, values in gpu.node_labels(spec).items())
+    resource = f" and the resource {spec.resource_name}" if spec.resource_name else ""
+    return _pending(
+        State.STALLED,
+        Reason.NO_MATCHING_NODE,
+        f"No node is of the GPUClass {inp.plan.spec.gpu_class} (wanted: {wanted or 'any label'}{resource}); the GPU "
+        f"products of this cluster are: {gpu.describe_products(inp.nodes)}. Add such a node, or name another class.",
+    )
+
+
+def _result(inp: PlanInput) -> BuildResult | None:
+    """What the last container that ended said, if it said anything."""
+    for pod in reversed(inp.pods):
+        for state in _terminated(pod):
+            if result := BuildResult.from_termination_message(state.get("message") or ""):
+                return result
+    return None
+
+
+def _killed(inp: PlanInput, failure: Manifest) -> BuildResult:
+    """A result for a build that could not tell one itself."""
+    name = inp.plan.metadata.name
+    status = inp.plan.status
+    if failure.get("reason") == "DeadlineExceeded" and (status is None or status.phase is api.Phase.PENDING):
+        return BuildResult.of(
+            Outcome.INTERRUPTED,
+            f"The build of {name} found no node within {inp.plan.spec.deadline} ({status.message if status else ''}): "
+            "it is tried again later.",
+        )
+    if failure.get("reason") == "DeadlineExceeded":
+        return BuildResult.of(
+            Outcome.USAGE,
+            f"The build of {name} was stopped after {inp.plan.spec.deadline}: set spec.build.deadline to more, or "
+            "spec.build.effort to fast.",
+        )
+    states = [state for pod in inp.pods for state in _terminated(pod)]
+    if states and states[-1].get("reason") == "OOMKilled":
+        return BuildResult.of(
+            Outcome.OUT_OF_MEMORY, f"The build of {name} needed more memory than its node or its limit gives."
+        )
+    told = f"exit code {states[-1].get('exitCode')}" if states else failure.get("message") or "no reason given"
+    return BuildResult.of(
+        Outcome.INTERNAL, f"The build of {name} ended without a word ({told}): see `kubectl logs job/{name}`."
+    )
+
+
+def _terminated(pod: Manifest) -> list[Manifest]:
+    rows = (pod.get("status") or {}).get("containerStatuses") or ()
+    return [state["terminated"] for row in rows if (state := row.get("state") or {}).get("terminated")]
+
+
+def _container_waits(pod: Manifest | None) -> str:
+    """Why a container has not begun: an image that cannot be pulled, a Secret that is not there."""
+    status = (pod or {}).get("status") or {}
+    for row in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        if waiting := (row.get("state") or {}).get("waiting"):
+            return f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip()
+    return ""
+
+
+def _has(manifest: Manifest, kind: str, *, status: str = "True") -> Manifest | None:
+    rows = (manifest.get("status") or {}).get("conditions") or ()
+    return next((row for row in rows if row["type"] == kind and row["status"] == status), None)
+
+
+def retry_in(status: api.EnginePlanStatus, *, now: datetime.datetime) -> float | None:
+    """Seconds until a failed build is tried again; None if the same request would end the same way."""
+    outcome = Outcome.__members__.get(status.outcome, Outcome.INTERNAL)
+    if outcome.permanent or status.finished_at is None:
+        return None
+    delay = min(RETRY_LIMIT, RETRY_FIRST * 2.0 ** min(max(status.attempts - 1, 0), 10))
+    ended = datetime.datetime.fromisoformat(status.finished_at)
+    return max(0.0, delay - (now - ended).total_seconds())
+
+
+def measurements(result: BuildResult) -> api.Measurements:
+    """What the build measured, for the status."""
+    return api.Measurements(
+        layers_before=result.layers_before,
+        layers_after=result.layers_after,
+        seconds=result.seconds,
+        latency_ms=dict(result.latency_ms),
+    )
+
+
+def verdicts(result: BuildResult) -> tuple[api.GateVerdict, ...]:
+    """The gates' verdicts, for the status."""
+    return tuple(
+        api.GateVerdict(
+            gate=each.gate,
+            passed=each.passed,
+            measured=each.measured,
+            limit=each.limit,
+            unit=each.unit,
+            message=each.message,
+        )
+        for each in result.gates
+    )

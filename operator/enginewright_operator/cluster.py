@@ -1,0 +1,174 @@
+"""All writes to the cluster, each of them idempotent: what it was told twice it has done once.
+
+Children are server-side applied, so that fields which others own stay theirs. Plans are created and their owners
+patched instead: several engines own one plan, and an apply by one of them would drop the others.
+"""
+
+import datetime
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+from enginewright_operator import api
+from enginewright_operator.conditions import Reason, shortened
+from enginewright_operator.errors import ConflictError
+from enginewright_operator.kube import APPLY_PATCH, MERGE_PATCH, Kube, Manifest, path_of
+
+FIELD_MANAGER = "enginewright-operator"
+MANAGED_BY = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
+
+
+def owner_reference(owner: api.InferenceEngine | api.EnginePlan, *, controller: bool) -> dict[str, Any]:
+    """The reference by which `owner` keeps an object alive; a controller is the only one that manages it."""
+    reference = {
+        "apiVersion": api.API_VERSION,
+        "kind": owner.KIND,
+        "name": owner.metadata.name,
+        "uid": owner.metadata.uid,
+    }
+    return reference | ({"controller": True, "blockOwnerDeletion": True} if controller else {})
+
+
+class Cluster:
+    """Writes to the cluster, all of them through one connection."""
+
+    def __init__(self, kube: Kube, *, now: Callable[[], datetime.datetime]) -> None:
+        self._kube = kube
+        self._now = now
+
+    async def apply(
+        self, manifest: Manifest, owner: api.InferenceEngine | api.EnginePlan, *, annotations: dict[str, str]
+    ) -> Manifest:
+        """Make a child be what `manifest` says; the owner's deletion deletes it. Returns it as it then is."""
+        metadata = manifest["metadata"]
+        body = manifest | {
+            "metadata": metadata
+            | {
+                "namespace": owner.metadata.namespace,
+                "labels": (metadata.get("labels") or {}) | MANAGED_BY,
+                "annotations": (metadata.get("annotations") or {}) | annotations,
+                "ownerReferences": [owner_reference(owner, controller=True)],
+            }
+        }
+        answer = await self._kube.send(
+            "PATCH",
+            path_of(manifest["kind"], owner.metadata.namespace, metadata["name"]),
+            body,
+            content_type=APPLY_PATCH,
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+        )
+        return answer or body
+
+    async def create_plan(self, plan: api.EnginePlan, owner: api.InferenceEngine) -> api.EnginePlan | None:
+        """Create a plan that `owner` keeps alive; None if somebody else created it meanwhile."""
+        spec = plan.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+        body = {
+            "apiVersion": api.API_VERSION,
+            "kind": api.EnginePlan.KIND,
+            "metadata": {
+                "name": plan.metadata.name,
+                "namespace": plan.metadata.namespace,
+                "labels": MANAGED_BY,
+                "finalizers": [api.FINALIZER],
+                "ownerReferences": [owner_reference(owner, controller=False)],
+            },
+            "spec": spec,
+        }
+        try:
+            answer = await self._kube.send("POST", path_of("EnginePlan", plan.metadata.namespace), body)
+        except ConflictError:
+            return None
+        return api.read(api.EnginePlan, answer or body)
+
+    async def own(self, plan: api.EnginePlan, engine: api.InferenceEngine) -> None:
+        """Make the engine one of the plan's owners. Raises ConflictError if the plan changed meanwhile."""
+        owners = [_dump(owner) for owner in plan.metadata.owner_references]
+        await self._patch_metadata(plan, {"ownerReferences": [*owners, owner_reference(engine, controller=False)]})
+
+    async def release(self, plan: api.EnginePlan, engine: api.InferenceEngine) -> bool:
+        """Let go of the plan; True if the engine was its last owner and it was therefore deleted."""
+        left = [_dump(owner) for owner in plan.metadata.owner_references if owner.uid != engine.metadata.uid]
+        if left:
+            await self._patch_metadata(plan, {"ownerReferences": left})
+            return False
+        # Only this very state of it: an engine that took it up since then keeps it.
+        version = {"preconditions": {"uid": plan.metadata.uid, "resourceVersion": plan.metadata.resource_version}}
+        await self._delete("EnginePlan", plan.metadata.namespace, plan.metadata.name, version)
+        return True
+
+    async def let_go(self, plan: api.EnginePlan) -> None:
+        """Remove our finalizer: the plan's deletion may end."""
+        left = [finalizer for finalizer in plan.metadata.finalizers if finalizer != api.FINALIZER]
+        await self._patch_metadata(plan, {"finalizers": left or None})
+
+    async def delete(self, kind: str, namespace: str, name: str, *, foreground: bool = False) -> None:
+        """Delete an object, if it is there, and what it owns; in the foreground it goes last."""
+        policy = "Foreground" if foreground else "Background"
+        await self._delete(kind, namespace, name, {"propagationPolicy": policy})
+
+    async def patch_status(
+        self,
+        target: api.InferenceEngine | api.EnginePlan,
+        status: api.InferenceEngineStatus | api.EnginePlanStatus,
+    ) -> bool:
+        """Write the status if it differs from what the object has; True if it was written."""
+        if target.status is not None and _dump(status) == _dump(target.status):
+            return False
+        await self._kube.send(
+            "PATCH",
+            path_of(target.KIND, target.metadata.namespace, target.metadata.name, sub="status"),
+            {"status": status.model_dump(mode="json", by_alias=True)},  # with nulls: they take away what was
+            content_type=MERGE_PATCH,
+            query={"fieldManager": FIELD_MANAGER},
+        )
+        return True
+
+    async def event(
+        self, about: api.InferenceEngine | api.EnginePlan, reason: Reason, message: str, *, warning: bool = False
+    ) -> None:
+        """Tell what happened, for `kubectl describe` and `kubectl events`."""
+        now = self._now().astimezone(datetime.UTC)
+        seed = f"{about.metadata.uid}{reason}{message}{now.isoformat()}"
+        name = f"{about.metadata.name}.{sha256(seed.encode()).hexdigest()[:16]}"
+        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": about.metadata.namespace},
+            "type": "Warning" if warning else "Normal",
+            "reason": str(reason),
+            "message": shortened(message)[:1024],
+            "involvedObject": {
+                "apiVersion": api.API_VERSION,
+                "kind": about.KIND,
+                "name": about.metadata.name,
+                "namespace": about.metadata.namespace,
+                "uid": about.metadata.uid,
+            },
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+        }
+        await self._kube.send("POST", path_of("Event", about.metadata.namespace), body)
+
+    async def _patch_metadata(self, plan: api.EnginePlan, changes: dict[str, Any]) -> None:
+        metadata = changes | {"resourceVersion": plan.metadata.resource_version}
+        await self._kube.send(
+            "PATCH",
+            path_of("EnginePlan", plan.metadata.namespace, plan.metadata.name),
+            {"metadata": metadata},
+            content_type=MERGE_PATCH,
+            query={"fieldManager": FIELD_MANAGER},
+            absent_is_none=True,
+        )
+
+    async def _delete(self, kind: str, namespace: str, name: str, options: dict[str, Any]) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions"} | options
+        await self._kube.send("DELETE", path_of(kind, namespace, name), body, absent_is_none=True)
+
+
+def _dump(model: Any) -> dict[str, Any]:
+    dumped: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dumped

@@ -1,0 +1,116 @@
+"""The workers: take a key from the queue, reconcile it, say when to look again.
+
+Keys come from events and from resyncs; a worker never trusts what an event said, only that it came.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from enginewright_operator import metrics
+from enginewright_operator.errors import ConflictError
+from enginewright_operator.reconcile import engine, plan
+from enginewright_operator.reconcile.scope import Again, Scope
+from enginewright_operator.workqueue import WorkQueue
+from enginewright_runtime.errors import EnginewrightError
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 8
+
+Reconcile = Callable[[str, str, Scope], Awaitable[Again]]
+
+RECONCILERS: Mapping[str, Reconcile] = {
+    "InferenceEngine": engine.reconcile,
+    "EnginePlan": plan.reconcile,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One object to look at."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class Controller:
+    """Runs reconciliations, each key by one worker at a time."""
+
+    def __init__(self, scope: Scope, *, reconcilers: Mapping[str, Reconcile] = RECONCILERS) -> None:
+        self._scope = scope
+        self._reconcilers = reconcilers
+        self.queue: WorkQueue[Key] = WorkQueue()
+
+    def put(self, kind: str, namespace: str, name: str) -> None:
+        """An event named this object."""
+        self.queue.put(Key(kind=kind, namespace=namespace, name=name))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; what is begun is ended."""
+        tasks = [asyncio.create_task(self._work(stop)) for _ in range(WORKERS)]
+        tasks.append(asyncio.create_task(self._resync(stop)))
+        try:
+            await stop.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def resync(self) -> None:
+        """Put every object into the queue."""
+        for kind in self._reconcilers:
+            for namespace, name in await self._scope.gatherer.keys(kind, self._scope.settings.watch_namespaces):
+                self.put(kind, namespace, name)
+
+    async def _resync(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self.resync()
+            except EnginewrightError as error:
+                logger.warning("The resync has to wait: %s", error.message)
+            await asyncio.sleep(self._scope.settings.resync_seconds)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            key = await self.queue.get()
+            # Shielded: a write that is under way is ended before the process does.
+            await asyncio.shield(self.reconcile(key))
+
+    async def reconcile(self, key: Key) -> None:
+        """One reconciliation, counted and timed; whatever goes wrong brings the key back later."""
+        begun = time.monotonic()
+        try:
+            again = await self._reconcilers[key.kind](key.namespace, key.name, self._scope)
+        except ConflictError as error:
+            logger.debug("%s %s/%s is read again: %s", key.kind, key.namespace, key.name, error.message)
+            metrics.RECONCILES.labels(key.kind, "conflict").inc()
+            self.queue.failed(key)
+        except Exception as error:
+            # The boundary of one key: a defect that one object brings out must not stop all the others.
+            delay = self.queue.failed(key)
+            metrics.RECONCILES.labels(key.kind, "error").inc()
+            known = isinstance(error, EnginewrightError)
+            logger.log(
+                logging.WARNING if known else logging.ERROR,
+                "%s %s/%s failed and is tried again in %.1f s: %s",
+                *(key.kind, key.namespace, key.name, delay, error),
+                exc_info=not known,
+            )
+        else:
+            metrics.RECONCILES.labels(key.kind, "done").inc()
+            self._release(key, again)
+        finally:
+            metrics.SECONDS.labels(key.kind).observe(time.monotonic() - begun)
+            metrics.DEPTH.set(len(self.queue))
+
+    def _release(self, key: Key, again: Again) -> None:
+        if again.failed:
+            self.queue.failed(key)
+            return
+        self.queue.done(key)
+        if again.seconds is not None:
+            self.queue.put_after(key, again.seconds)

@@ -1,0 +1,23 @@
+"""What the operator and its commands refuse, each as one sentence.
+
+What goes wrong inside a cluster is not raised: it becomes a condition (see conditions.py). These classes are for
+manifests that cannot be read at all, and for requests that the API server refused.
+"""
+
+from enginewright_runtime.errors import EnginewrightError, UsageError
+
+
+class ManifestError(UsageError):
+    """A manifest says something that its kind does not allow."""
+
+
+class ClusterError(EnginewrightError):
+    """The API server did not do what was asked; trying again later may help."""
+
+
+class LeaseLostError(ClusterError):
+    """Another replica became the leader, or the lease could not be renewed in time."""
+
+
+class ConflictError(ClusterError):
+    """Somebody else changed the object meanwhile: read it again and decide again."""

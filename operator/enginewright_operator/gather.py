@@ -1,0 +1,269 @@
+"""All reads: what a reconciliation needs to know, fetched fresh and frozen into one Input before anything is decided.
+
+Nothing here writes, and nothing here judges: a Secret that is not there is a fact for policies.py. A Secret is read
+only where a spec names it.
+"""
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from enginewright_operator import api, gpu, recipes
+from enginewright_operator.conditions import Reason, State, Verdict
+from enginewright_operator.kube import Kube, Manifest
+from enginewright_operator.render import names
+from enginewright_operator.settings import Settings
+from enginewright_operator.stores import Access, Stores
+from enginewright_runtime.errors import ObjectMissingError, StorageDeniedError, StorageError, UsageError
+
+PLAN_ANNOTATION = "enginewright.dev/plan"  # on a Deployment: the EnginePlan that it serves
+MANAGED_BY = "app.kubernetes.io/managed-by=enginewright-operator"
+NODES_FRESH_FOR = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetInput:
+    """What is known of one target of an engine."""
+
+    target: api.Target
+    gpu_class: api.GPUClass | None
+    deployment: Manifest | None
+    row: api.TargetStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInput:
+    """What is known of an InferenceEngine. `plans` are all of its namespace, by name."""
+
+    engine: api.InferenceEngine
+    storage: api.Storage | None
+    targets: tuple[TargetInput, ...]
+    plans: Mapping[str, api.EnginePlan]
+    gpu_classes: tuple[str, ...] = ()  # the names of all that there are
+    stray_deployments: tuple[Manifest, ...] = ()
+    credential_keys: frozenset[str] | None = None  # of the Secret that storage names; None if there is no such Secret
+    identities: recipes.Identities | None = None
+    storage_problem: Verdict | None = None
+    file_uris_allowed: bool = False
+
+    @property
+    def owned(self) -> tuple[api.EnginePlan, ...]:
+        """The plans that this engine keeps alive."""
+        return tuple(plan for plan in self.plans.values() if owns(self.engine, plan))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInput:
+    """What is known of an EnginePlan. `pods` are those of its Job, the oldest first."""
+
+    plan: api.EnginePlan
+    gpu_class: api.GPUClass | None = None
+    job: Manifest | None = None
+    pods: tuple[Manifest, ...] = ()
+    nodes: tuple[gpu.Node, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalizeInput:
+    """What is known of an EnginePlan that is being deleted."""
+
+    plan: api.EnginePlan
+    job: Manifest | None
+    users: tuple[str, ...]  # Deployments that still serve it
+    sharers: tuple[str, ...]  # other EnginePlans whose files are the same
+    access: Access | None = field(repr=False, default=None)  # None: the Secret is gone
+
+
+def owns(engine: api.InferenceEngine, plan: api.EnginePlan) -> bool:
+    """Whether the engine is among the plan's owners."""
+    return any(owner.uid == engine.metadata.uid for owner in plan.metadata.owner_references)
+
+
+class Gatherer:
+    """Reads the cluster and the stores."""
+
+    def __init__(
+        self, kube: Kube, stores: Stores, settings: Settings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._kube = kube
+        self._stores = stores
+        self._settings = settings
+        self._clock = clock
+        self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
+
+    async def keys(self, kind: str, namespaces: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Namespace and name of every object of a kind."""
+        found: list[Manifest] = []
+        for namespace in namespaces or ("",):
+            found += await self._kube.list(kind, namespace)
+        return [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in found]
+
+    async def manifest(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """One object as it is in the cluster."""
+        return await self._kube.get(kind, namespace, name)
+
+    async def engine(self, engine: api.InferenceEngine) -> EngineInput:
+        """Everything around an engine."""
+        namespace = engine.metadata.namespace
+        storage = engine.spec.storage or self._settings.default_storage
+        plans, deployments, classes = await asyncio.gather(
+            self._kube.list("EnginePlan", namespace),
+            self._kube.list("Deployment", namespace, labels=MANAGED_BY),
+            self._kube.list("GPUClass"),
+        )
+        mine = {each["metadata"]["name"]: each for each in deployments if _owned_by(engine, each)}
+        known = {each["metadata"]["name"]: api.read(api.GPUClass, each) for each in classes}
+        rows = {row.gpu_class: row for row in (engine.status.targets if engine.status else ())}
+        targets = tuple(
+            TargetInput(
+                target=target,
+                gpu_class=known.get(target.gpu_class),
+                deployment=mine.pop(names.deployment_name(engine.metadata.name, target.gpu_class), None),
+                row=rows.get(target.gpu_class),
+            )
+            for target in engine.spec.targets
+        )
+        gathered = EngineInput(
+            engine=engine,
+            storage=storage,
+            targets=targets,
+            plans={plan.metadata.name: plan for plan in (api.read(api.EnginePlan, each) for each in plans)},
+            gpu_classes=tuple(sorted(known)),
+            stray_deployments=tuple(mine.values()),
+            file_uris_allowed=self._settings.allow_file_uris,
+        )
+        return await self._with_identities(gathered)
+
+    async def _with_identities(self, inp: EngineInput) -> EngineInput:
+        """The same with what the store says about the inputs, where it may be asked."""
+        spec, storage, namespace = inp.engine.spec, inp.storage, inp.engine.metadata.namespace
+        if storage is None or spec.paused or (_uses_files(inp) and not inp.file_uris_allowed):
+            return inp
+        secret = await self._secret(namespace, storage)
+        keys = None if secret is None else frozenset(secret)
+        inp = replace(inp, credential_keys=keys)
+        if storage.credentials_secret and not set(api.CREDENTIAL_KEYS) <= (keys or set()):
+            return inp
+        access = Access(storage=storage, credentials=secret or {}, ca_certificates=await self._ca(namespace, storage))
+        try:
+            return replace(inp, identities=await self._identities(spec, access))
+        except (StorageError, UsageError) as error:
+            return replace(inp, storage_problem=_problem(error))
+
+    async def _identities(self, spec: api.InferenceEngineSpec, access: Access) -> recipes.Identities:
+        uris = dict(recipes.input_uris(spec))
+        known = {}
+        if spec.model.sha256:
+            known["model"] = f"sha256:{spec.model.sha256}"
+            del uris["model"]
+        versions = await asyncio.gather(*(self._stores.version(uri, access) for uri in uris.values()))
+        known |= {name: f"version:{version}" for name, version in zip(uris, versions, strict=True)}
+        return recipes.Identities(**known)
+
+    async def plan(self, plan: api.EnginePlan) -> PlanInput:
+        """Everything around a plan that is to be built."""
+        namespace, name = plan.metadata.namespace, plan.metadata.name
+        gpu_class, job, pods, nodes = await asyncio.gather(
+            self.gpu_class(plan.spec.gpu_class),
+            self._kube.get("Job", namespace, name),
+            self._kube.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}"),
+            self.nodes(),
+        )
+        pods = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+        return PlanInput(plan=plan, gpu_class=gpu_class, job=job, pods=tuple(pods), nodes=nodes)
+
+    async def finalize(self, plan: api.EnginePlan) -> FinalizeInput:
+        """Everything around a plan that is being deleted."""
+        namespace, name, storage = plan.metadata.namespace, plan.metadata.name, plan.spec.storage
+        job, deployments, plans, secret, certificates = await asyncio.gather(
+            self._kube.get("Job", namespace, name),
+            self._kube.list("Deployment", namespace, labels=MANAGED_BY),
+            self._kube.list("EnginePlan", namespace),
+            self._secret(namespace, storage),
+            self._ca(namespace, storage),
+        )
+        access = Access(storage=storage, credentials=secret or {}, ca_certificates=certificates)
+        return FinalizeInput(
+            plan=plan,
+            job=job,
+            users=tuple(each["metadata"]["name"] for each in deployments if served_by(each) == name),
+            sharers=tuple(
+                each["metadata"]["name"]
+                for each in plans
+                if each["metadata"]["name"] != name and each["spec"].get("planURI") == plan.spec.plan_uri
+            ),
+            access=None if storage.credentials_secret and secret is None else access,
+        )
+
+    async def gpu_class(self, name: str) -> api.GPUClass | None:
+        """The GPUClass of that name."""
+        found = await self._kube.get("GPUClass", "", name)
+        return api.read(api.GPUClass, found) if found else None
+
+    async def nodes(self) -> tuple[gpu.Node, ...]:
+        """The cluster's nodes, at most ten seconds old: they are many, and every plan asks."""
+        if self._clock() - self._nodes[0] >= NODES_FRESH_FOR:
+            found = await self._kube.list("Node")
+            self._nodes = (self._clock(), tuple(_node(each) for each in found))
+        return self._nodes[1]
+
+    async def _secret(self, namespace: str, storage: api.Storage) -> Mapping[str, str] | None:
+        if not storage.credentials_secret:
+            return {}
+        secret = await self._kube.get("Secret", namespace, storage.credentials_secret)
+        if secret is None:
+            return None
+        wanted = (*api.CREDENTIAL_KEYS, api.SESSION_TOKEN)
+        return {key: _decoded(value) for key, value in (secret.get("data") or {}).items() if key in wanted}
+
+    async def _ca(self, namespace: str, storage: api.Storage) -> str:
+        bundle = storage.ca_bundle
+        if bundle is None:
+            return ""
+        if bundle.secret:
+            secret = await self._kube.get("Secret", namespace, bundle.secret.name)
+            return _decoded(((secret or {}).get("data") or {}).get(bundle.secret.key, ""))
+        if bundle.config_map:
+            config = await self._kube.get("ConfigMap", namespace, bundle.config_map.name)
+            return str(((config or {}).get("data") or {}).get(bundle.config_map.key, ""))
+        return ""
+
+
+def served_by(deployment: Manifest) -> str:
+    """The name of the EnginePlan that a Deployment serves."""
+    return str((deployment["metadata"].get("annotations") or {}).get(PLAN_ANNOTATION, ""))
+
+
+def _uses_files(inp: EngineInput) -> bool:
+    uris = [*recipes.input_uris(inp.engine.spec).values(), inp.storage.uri if inp.storage else ""]
+    return any(uri.startswith("file:") for uri in uris)
+
+
+def _problem(error: StorageError | UsageError) -> Verdict:
+    if isinstance(error, ObjectMissingError):
+        return Verdict(state=State.STALLED, reason=Reason.OBJECT_MISSING, message=error.message)
+    if isinstance(error, StorageDeniedError | UsageError):
+        return Verdict(state=State.STALLED, reason=Reason.STORAGE_DENIED, message=error.message)
+    return Verdict(state=State.WORKING, reason=Reason.STORAGE_UNREACHABLE, message=error.message)
+
+
+def _owned_by(engine: api.InferenceEngine, manifest: Manifest) -> bool:
+    return any(owner["uid"] == engine.metadata.uid for owner in manifest["metadata"].get("ownerReferences") or ())
+
+
+def _node(manifest: Manifest) -> gpu.Node:
+    return gpu.Node(
+        name=manifest["metadata"]["name"],
+        labels=manifest["metadata"].get("labels") or {},
+        allocatable=(manifest.get("status") or {}).get("allocatable") or {},
+    )
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

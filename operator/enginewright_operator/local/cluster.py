@@ -1,0 +1,73 @@
+"""The cluster that a kubeconfig names, if one answers: its nodes and GPU classes, for `explain`. Reads only.
+
+`explain` must also be of use without a cluster, and quickly: a cluster that does not answer at once counts as none.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from enginewright_operator import api
+from enginewright_operator.errors import ManifestError
+from enginewright_operator.gpu import Node
+
+PATIENCE = 3.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a cluster has; `nodes` is None where none answered, and `why_not` says so."""
+
+    nodes: tuple[Node, ...] | None = None
+    gpu_classes: Mapping[str, api.GPUClass] = field(default_factory=dict)
+    why_not: str = ""
+
+
+def look(environment: Mapping[str, str] = os.environ) -> Seen:
+    """The cluster of the current kubeconfig. One that cannot be asked is no error: `why_not` says why."""
+    file = environment.get("KUBECONFIG", "") or str(Path.home() / ".kube" / "config")
+    if not any(Path(part).is_file() for part in file.split(os.pathsep) if part):
+        return Seen(why_not="there is no kubeconfig")
+    try:
+        # Here and not above: the client takes most of a second, and is absent where only `up` is used.
+        import urllib3
+        from kubernetes import client, config
+    except ModuleNotFoundError:
+        return Seen(why_not="the package kubernetes is not installed: pip install 'enginewright[operator]'")
+    try:
+        wanted = client.Configuration()
+        config.load_kube_config(config_file=file, client_configuration=wanted)
+        wanted.retries = False
+        with client.ApiClient(wanted) as connection:
+            listed = client.CoreV1Api(connection).list_node(_request_timeout=PATIENCE)
+            nodes = tuple(_node(each) for each in listed.items)
+            classes = client.CustomObjectsApi(connection).list_cluster_custom_object(
+                api.GROUP, api.VERSION, api.GPUClass.PLURAL, _request_timeout=PATIENCE
+            )
+    except config.ConfigException as error:
+        return Seen(why_not=f"the kubeconfig cannot be used: {error}")
+    except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+        return Seen(why_not=f"the cluster of the kubeconfig gave no answer: {' '.join(str(error).split())[:160]}")
+    return Seen(nodes=nodes, gpu_classes=_classes(classes.get("items", ())))
+
+
+def _node(node: Any) -> Node:
+    return Node(
+        name=node.metadata.name,
+        labels=dict(node.metadata.labels or {}),
+        allocatable=dict(node.status.allocatable or {}),
+    )
+
+
+def _classes(items: Any) -> dict[str, api.GPUClass]:
+    """Those that this version can read."""
+    found = {}
+    for item in items:
+        try:
+            gpu_class = api.read(api.GPUClass, item)
+        except ManifestError:
+            continue
+        found[gpu_class.metadata.name] = gpu_class
+    return found

@@ -1,0 +1,225 @@
+"""InferenceEngine -> EnginePlans -> Deployments and a Service. Read `reconcile` first: it is the whole story.
+
+A target switches to a new plan only when that plan is built; until then, and whenever anything is wrong, what serves
+is left alone.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from enginewright_operator import api, policies, recipes, rollout
+from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
+from enginewright_operator.errors import ConflictError
+from enginewright_operator.gather import PLAN_ANNOTATION, EngineInput, TargetInput, owns, served_by
+from enginewright_operator.policies import TargetView
+from enginewright_operator.reconcile import history
+from enginewright_operator.reconcile.scope import DONE, Again, Scope
+from enginewright_operator.render import serving as render
+from enginewright_runtime.errors import PlanError
+from enginewright_runtime.plan.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+RETRY_TERMINATING = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One target after its reconciliation."""
+
+    row: api.TargetStatus
+    verdict: Verdict
+    serving: str  # the plan that its Deployment names
+
+
+async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
+    """Bring one engine nearer to what its spec says."""
+    manifest = await scope.gatherer.manifest("InferenceEngine", namespace, name)
+    if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+        return DONE  # its children go with it: ownerReferences see to that
+    engine = api.read(api.InferenceEngine, manifest)
+    if engine.status is None:
+        await _accept(engine, scope)
+    inp = await scope.gatherer.engine(engine)
+    blocked = policies.first(policies.ENGINE_CHECKS, inp)
+    outcomes = [await _target(inp, target, blocked, scope) for target in inp.targets]
+    if not engine.spec.paused:
+        await _service(inp, outcomes, scope)
+        await _collect(inp, outcomes, blocked, scope)
+    await _report(inp, outcomes, scope)
+    return _again(outcomes)
+
+
+async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
+    """Say Ready=Unknown before anything else, for whoever waits for a condition to be there at all."""
+    verdict = Verdict(state=State.WORKING, reason=Reason.ACCEPTED, message="The engine was seen; work begins.")
+    generation = engine.metadata.generation
+    rows = conditions(verdict, generation=generation, before=(), now=scope.now())
+    await scope.cluster.patch_status(engine, api.InferenceEngineStatus(observed_generation=generation, conditions=rows))
+
+
+async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None, scope: Scope) -> Outcome:
+    deployment = target.deployment
+    wanted: api.EnginePlan | None = None
+    if blocked is None and target.gpu_class is not None:
+        wanted = await _ensure_plan(inp, target, target.gpu_class, scope)
+        deployment = await _serve(inp, target, target.gpu_class, wanted, scope)
+    serving = served_by(deployment) if deployment else ""
+    view = TargetView(
+        target=target.target,
+        gpu_class=target.gpu_class,
+        gpu_classes=inp.gpu_classes,
+        wanted=wanted,
+        serving=serving,
+        deployment=deployment,
+    )
+    verdict = blocked or policies.first(policies.TARGET_CHECKS, view)
+    if verdict is None:
+        raise AssertionError("the last check of a target always has a verdict")
+    return Outcome(row=_row(inp, target, view, verdict, scope), verdict=verdict, serving=serving)
+
+
+async def _ensure_plan(
+    inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, scope: Scope
+) -> api.EnginePlan | None:
+    """The plan that the spec asks for, created or taken up; None while it cannot be."""
+    engine, storage = inp.engine, inp.storage
+    if inp.identities is None or storage is None:
+        return None
+    before = _current_recipe(inp, target)
+    recipe = recipes.recipe_for(engine.spec, gpu_class, inp.identities)
+    upgrades = engine.spec.build.rebuild_on is api.RebuildOn.UPGRADE
+    if before and not upgrades and recipes.differs_only_in_builder(before, recipe):
+        recipe = before
+    plan = recipes.engine_plan(engine, storage, gpu_class, recipe, why=recipes.why_rebuilt(before, recipe))
+    known = inp.plans.get(plan.metadata.name)
+    if known is None:
+        known = await scope.cluster.create_plan(plan, engine)
+        if known is None:
+            raise ConflictError(f"The EnginePlan {plan.metadata.name} was created meanwhile: it is read again.")
+        logger.info("Created the EnginePlan %s for %s.", plan.metadata.name, engine.metadata.name)
+    elif known.metadata.deletion_timestamp is None and not owns(engine, known):
+        await scope.cluster.own(known, engine)
+    return known
+
+
+def _current_recipe(inp: EngineInput, target: TargetInput) -> Recipe | None:
+    """The recipe of what serves, else of what was last wanted."""
+    names = [served_by(target.deployment) if target.deployment else "", target.row.desired_plan if target.row else ""]
+    for name in names:
+        if plan := inp.plans.get(name):
+            try:
+                return plan.spec.parsed_recipe()
+            except PlanError:
+                continue  # of another version of Enginewright: nothing to compare with
+    return None
+
+
+async def _serve(
+    inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, wanted: api.EnginePlan | None, scope: Scope
+) -> dict[str, object] | None:
+    """Apply the Deployment with the wanted plan if that is built, else with the plan that it has."""
+    built = wanted is not None and wanted.status is not None and wanted.status.phase is api.Phase.BUILT
+    alive = wanted is not None and wanted.metadata.deletion_timestamp is None
+    plan = wanted if built and alive else inp.plans.get(served_by(target.deployment) if target.deployment else "")
+    if plan is None:
+        return target.deployment
+    uri, digest, storage = plan.spec.plan_uri, plan.spec.digest, plan.spec.storage
+    manifest = render.deployment(inp.engine, target.target, uri, digest, gpu_class, scope.settings, storage=storage)
+    annotations = {PLAN_ANNOTATION: plan.metadata.name}
+    if target.deployment is None or served_by(target.deployment) != plan.metadata.name:
+        message = f"The target {target.target.gpu_class} moves to {plan.metadata.name}. {plan.spec.why}".strip()
+        await scope.cluster.event(inp.engine, Reason.ROLLING_OUT, message)
+    return await scope.cluster.apply(manifest, inp.engine, annotations=annotations)
+
+
+def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdict, scope: Scope) -> api.TargetStatus:
+    keep, name = inp.engine.spec.rollout.keep_last, target.target.gpu_class
+    plan, previous = history.advanced(
+        target.row, serving=view.serving, finished=rollout.finished(view.deployment), keep=keep
+    )
+    if target.row is None and view.serving:
+        previous = history.adopted(inp.owned, gpu_class=name, serving=view.serving, keep=keep)
+    return api.TargetStatus(
+        gpu_class=name,
+        ready=verdict.state is State.READY,
+        reason=verdict.reason,
+        message=verdict.message,
+        desired_plan=view.wanted.metadata.name if view.wanted else (target.row.desired_plan if target.row else ""),
+        plan=plan,
+        previous=previous,
+        replicas=target.target.replicas,
+        ready_replicas=rollout.ready_replicas(view.deployment),
+        conditions=conditions(
+            verdict,
+            generation=inp.engine.metadata.generation,
+            before=target.row.conditions if target.row else (),
+            now=scope.now(),
+        ),
+    )
+
+
+async def _service(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> None:
+    """One Service for all targets, as soon as there is anything behind it."""
+    if any(outcome.serving for outcome in outcomes):
+        await scope.cluster.apply(render.service(inp.engine, scope.settings), inp.engine, annotations={})
+
+
+async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict | None, scope: Scope) -> None:
+    """Delete Deployments of targets that are no more, and let go of plans that nobody here needs."""
+    namespace = inp.engine.metadata.namespace
+    for deployment in inp.stray_deployments:
+        await scope.cluster.delete("Deployment", namespace, deployment["metadata"]["name"])
+    if blocked is not None or inp.stray_deployments:
+        return  # their pods may still load what they serve: the next look, when they are gone, lets go of the plans
+    rows = [outcome.row for outcome in outcomes]
+    for name in history.released(inp.owned, rows, [outcome.serving for outcome in outcomes]):
+        plan = inp.plans[name]
+        if plan.metadata.deletion_timestamp is None and await scope.cluster.release(plan, inp.engine):
+            logger.info("Let go of the EnginePlan %s, which nobody needs any more.", name)
+
+
+async def _report(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> None:
+    """The one status patch of this reconciliation, and an event for each verdict that is new and bad."""
+    engine, rows = inp.engine, tuple(outcome.row for outcome in outcomes)
+    overall = summary([(outcome.row.gpu_class, outcome.verdict) for outcome in outcomes])
+    served = any(outcome.serving for outcome in outcomes)
+    status = api.InferenceEngineStatus(
+        observed_generation=engine.metadata.generation,
+        conditions=conditions(
+            overall,
+            generation=engine.metadata.generation,
+            before=engine.status.conditions if engine.status else (),
+            now=scope.now(),
+        ),
+        model=api.ModelStatus(uri=engine.spec.model.uri, identity=inp.identities.model)
+        if inp.identities
+        else (engine.status.model if engine.status else None),
+        targets_ready=f"{sum(row.ready for row in rows)}/{len(rows)}",
+        url=render.service_url(engine, scope.settings) if served else "",
+        targets=rows,
+    )
+    if await scope.cluster.patch_status(engine, status):
+        await _tell(engine, outcomes, scope)
+
+
+async def _tell(engine: api.InferenceEngine, outcomes: list[Outcome], scope: Scope) -> None:
+    before = {row.gpu_class: row for row in (engine.status.targets if engine.status else ())}
+    for outcome in outcomes:
+        old, verdict = before.get(outcome.row.gpu_class), outcome.verdict
+        if old is not None and (old.reason, old.message) == (verdict.reason, outcome.row.message):
+            continue
+        if verdict.state is State.STALLED:
+            message = f"{outcome.row.gpu_class}: {verdict.message}"
+            await scope.cluster.event(engine, verdict.reason, message, warning=True)
+        elif verdict.state is State.READY and not (old and old.ready):
+            await scope.cluster.event(engine, verdict.reason, f"{outcome.row.gpu_class}: {verdict.message}")
+
+
+def _again(outcomes: list[Outcome]) -> Again:
+    reasons = {outcome.verdict.reason for outcome in outcomes}
+    if Reason.STORAGE_UNREACHABLE in reasons:
+        return Again(failed=True)
+    if Reason.PLAN_TERMINATING in reasons:
+        return Again(seconds=RETRY_TERMINATING)
+    return DONE

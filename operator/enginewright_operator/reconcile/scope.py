@@ -1,0 +1,36 @@
+"""What every reconciliation is given: the reader, the writer, the stores and the settings; and what it gives back."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from enginewright_operator.cluster import Cluster
+from enginewright_operator.gather import Gatherer
+from enginewright_operator.settings import Settings
+from enginewright_operator.stores import Stores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The seams of a reconciliation. `now` is the wall clock, for timestamps."""
+
+    gatherer: Gatherer
+    cluster: Cluster
+    stores: Stores
+    settings: Settings
+    now: Callable[[], datetime.datetime]
+
+    def stamp(self) -> str:
+        """Now, as Kubernetes writes times."""
+        return self.now().astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """When to look again though no event may come: in so many seconds, or, `failed`, with growing delays."""
+
+    seconds: float | None = None
+    failed: bool = False
+
+
+DONE = Again()

@@ -1,0 +1,96 @@
+"""The Job that builds one plan, on a node of exactly the plan's GPU class.
+
+It is told everything by its environment and tells everything by its exit code and termination message: it has no
+access to the cluster's API. It is kept until its plan goes, because the operator reads the result from its pod.
+"""
+
+import math
+
+from enginewright_operator.api import EnginePlan, GPUClass, parse_duration
+from enginewright_operator.render import names, pods
+from enginewright_operator.render.pods import Json
+from enginewright_operator.settings import Settings
+from enginewright_runtime.plan.outcome import PERMANENT
+from enginewright_runtime.plan.request import REQUEST_VARIABLE, TERMINATION_VARIABLE, BuildRequest
+
+CONTAINER = "build"
+SCRATCH = "/scratch"
+TERMINATION_LOG = "/dev/termination-log"
+
+
+def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, settings: Settings) -> Json:
+    """The Job, of the plan's own name. Raises ManifestError for file:// URIs where pods cannot have them."""
+    storage = plan.spec.storage
+    inputs = [uri for uri in (request.model, request.companion, request.calibration, request.accuracy_data) if uri]
+    pods.require_reachable(storage, inputs, settings)
+    labels = names.labels(component="build", instance=plan.metadata.name) | {
+        names.PLAN: names.label(plan.metadata.name),
+        names.GPU_CLASS_LABEL: names.label(gpu_class.metadata.name),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": plan.metadata.name,
+            "namespace": plan.metadata.namespace or "default",
+            "labels": labels,
+            "annotations": {names.DIGEST_ANNOTATION: plan.spec.digest, names.PLAN_URI_ANNOTATION: plan.spec.plan_uri},
+            **names.owned_by(plan),
+        },
+        "spec": {
+            "backoffLimit": settings.build_retries,
+            "activeDeadlineSeconds": max(1, math.ceil(parse_duration(plan.spec.deadline))),
+            "podFailurePolicy": _failure_policy(),
+            "template": {
+                "metadata": {
+                    "labels": labels,
+                    # An autoscaler that empties nodes would throw away minutes of timing.
+                    "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+                },
+                "spec": pods.pod_spec(
+                    _container(plan, request, gpu_class, settings),
+                    storage=storage,
+                    gpu_class=gpu_class,
+                    volumes=[{"name": "scratch", "emptyDir": {"sizeLimit": settings.build_scratch}}],
+                    more={"restartPolicy": "Never"},
+                ),
+            },
+        },
+    }
+
+
+def _container(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, settings: Settings) -> Json:
+    storage = plan.spec.storage
+    return {
+        "name": CONTAINER,
+        "image": settings.builder_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["enginewright"],
+        "args": ["build", "--request-from-environment"],
+        "env": [
+            {"name": REQUEST_VARIABLE, "value": _literal(request.to_json())},
+            {"name": TERMINATION_VARIABLE, "value": TERMINATION_LOG},
+            {"name": "TMPDIR", "value": SCRATCH},
+            {"name": "HOME", "value": SCRATCH},
+            *pods.credentials(storage),
+        ],
+        "resources": pods.resources(
+            gpu_class, None, requests={"cpu": settings.build_cpu, "memory": settings.build_memory}
+        ),
+        "securityContext": dict(pods.CONTAINER_SECURITY),
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}, *pods.ca_mounts(storage)],
+    }
+
+
+def _failure_policy() -> Json:
+    """A permanent outcome fails the Job at once; a pod that was moved away does not count as a try."""
+    codes = {"containerName": CONTAINER, "operator": "In", "values": sorted(int(outcome) for outcome in PERMANENT)}
+    moved = [{"type": "DisruptionTarget", "status": "True"}]
+    return {"rules": [{"action": "FailJob", "onExitCodes": codes}, {"action": "Ignore", "onPodConditions": moved}]}
+
+
+def _literal(text: str) -> str:
+    """Kubernetes replaces $(NAME) in an environment value: a key or a layer's name may hold it as it is."""
+    return text.replace("$", "$$")

@@ -1,0 +1,64 @@
+"""The names and labels of what the operator makes. Tools and selectors match on them: none is ever renamed."""
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from enginewright_operator.api import API_VERSION, GROUP, EnginePlan, InferenceEngine
+
+MANAGER = "enginewright-operator"
+ENGINE_LABEL = f"{GROUP}/engine"
+GPU_CLASS_LABEL = f"{GROUP}/gpu-class"
+PLAN = f"{GROUP}/plan"  # the EnginePlan: a label of its Job, an annotation of the Deployment that serves it
+DIGEST_LABEL = f"{GROUP}/digest"
+DIGEST_ANNOTATION = f"{GROUP}/plan-digest"
+PLAN_URI_ANNOTATION = f"{GROUP}/plan-uri"
+
+LABEL_LIMIT = 63
+_DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035, what a Service's name must be
+
+
+def deployment_name(engine: str, gpu_class: str) -> str:
+    """<engine>-<class>: one for each target of an engine."""
+    return f"{engine}-{gpu_class}"
+
+
+def service_name(engine: str) -> str:
+    """The engine's own name, where a Service may have it; else one that is made from it."""
+    if _DNS_LABEL.fullmatch(engine):
+        return engine
+    mark = sha256(engine.encode()).hexdigest()[:6]
+    return f"engine-{engine.replace('.', '-')}"[:56].rstrip("-") + f"-{mark}"
+
+
+def label(text: str) -> str:
+    """`text` as a label's value: itself where it is short enough, else its beginning and a digest of the whole."""
+    if len(text) <= LABEL_LIMIT:
+        return text
+    return f"{text[:54].rstrip('-_.')}-{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def labels(*, component: str, instance: str) -> dict[str, str]:
+    """The labels that Kubernetes recommends."""
+    return {
+        "app.kubernetes.io/name": "enginewright",
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/instance": label(instance),
+        "app.kubernetes.io/managed-by": MANAGER,
+    }
+
+
+def owned_by(owner: InferenceEngine | EnginePlan) -> Mapping[str, Any]:
+    """The metadata's ownerReferences, by which a child goes with its owner; none for an object of no cluster."""
+    if not owner.metadata.uid:
+        return {}
+    reference = {
+        "apiVersion": API_VERSION,
+        "kind": owner.KIND,
+        "name": owner.metadata.name,
+        "uid": owner.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return {"ownerReferences": [reference]}

@@ -1,0 +1,178 @@
+"""The Deployment that serves one target's plan, and the Service in front of all targets of an engine.
+
+A new plan is a new argument, so a roll-out: with RollingUpdate an old pod goes only when a new one is ready, which it
+is when the plan's golden inputs gave the golden outputs.
+"""
+
+import math
+
+from enginewright_operator.api import CA_BUNDLE_PATH, GPUClass, InferenceEngine, Storage, Strategy, Target
+from enginewright_operator.errors import ManifestError
+from enginewright_operator.render import names, pods
+from enginewright_operator.render.pods import Json
+from enginewright_operator.settings import Settings
+
+CONTAINER = "runtime"
+CACHE = "/plans"
+PORT_NAME = "http"
+GRACE_MARGIN = 10  # seconds to end in, beyond what draining may take
+
+
+def deployment(
+    engine: InferenceEngine,
+    target: Target,
+    plan_uri: str,
+    plan_digest: str,
+    gpu_class: GPUClass,
+    settings: Settings,
+    *,
+    storage: Storage | None = None,
+    plan_name: str = "",
+) -> Json:
+    """The Deployment of one target. `storage` is the plan's own; by default the engine's, else the operator's.
+
+    `plan_name`, the EnginePlan's, is written where whoever collects plans looks for their users.
+
+    Raises ManifestError where there is no storage, or where pods cannot have file:// URIs.
+    """
+    storage = storage or engine.spec.storage or settings.default_storage
+    if storage is None:
+        raise ManifestError(
+            f"The InferenceEngine {engine.metadata.name!r} names no storage and the operator has none by default: set "
+            "spec.storage.uri, or defaultStorage.uri of the chart."
+        )
+    pods.require_reachable(storage, [plan_uri], settings)
+    selector = _selector(engine) | {names.GPU_CLASS_LABEL: names.label(target.gpu_class)}
+    labels = names.labels(component="runtime", instance=engine.metadata.name) | selector
+    annotations = {names.DIGEST_ANNOTATION: plan_digest, names.PLAN_URI_ANNOTATION: plan_uri}
+    if plan_name:
+        annotations[names.PLAN] = plan_name
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": names.deployment_name(engine.metadata.name, target.gpu_class),
+            "namespace": engine.metadata.namespace or "default",
+            "labels": labels,
+            "annotations": annotations,
+            **names.owned_by(engine),
+        },
+        "spec": {
+            "replicas": target.replicas,
+            "revisionHistoryLimit": 2,
+            "progressDeadlineSeconds": settings.progress_deadline,
+            "strategy": _strategy(engine),
+            "selector": {"matchLabels": selector},
+            "template": {
+                "metadata": {
+                    "labels": labels | {names.DIGEST_LABEL: plan_digest[:16]},
+                    "annotations": annotations,
+                },
+                "spec": pods.pod_spec(
+                    _container(engine, plan_uri, storage, gpu_class, settings),
+                    storage=storage,
+                    gpu_class=gpu_class,
+                    volumes=[{"name": "plans", "emptyDir": {"sizeLimit": settings.serving_cache}}],
+                    more={
+                        "terminationGracePeriodSeconds": math.ceil(settings.drain_delay + settings.drain_timeout)
+                        + GRACE_MARGIN
+                    },
+                ),
+            },
+        },
+    }
+
+
+def service(engine: InferenceEngine, settings: Settings) -> Json:
+    """One address for the engine, whatever targets serve it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": names.service_name(engine.metadata.name),
+            "namespace": engine.metadata.namespace or "default",
+            "labels": names.labels(component="runtime", instance=engine.metadata.name) | _selector(engine),
+            **names.owned_by(engine),
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "selector": _selector(engine),
+            "ports": [
+                {
+                    "name": PORT_NAME,
+                    "port": settings.serving_port,
+                    "targetPort": PORT_NAME,
+                    "protocol": "TCP",
+                    "appProtocol": "http",
+                }
+            ],
+        },
+    }
+
+
+def service_url(engine: InferenceEngine, settings: Settings) -> str:
+    """Where the engine answers inside the cluster."""
+    namespace = engine.metadata.namespace or "default"
+    return f"http://{names.service_name(engine.metadata.name)}.{namespace}.svc:{settings.serving_port}"
+
+
+def _selector(engine: InferenceEngine) -> dict[str, str]:
+    return {names.ENGINE_LABEL: names.label(engine.metadata.name)}
+
+
+def _strategy(engine: InferenceEngine) -> Json:
+    if engine.spec.rollout.strategy is Strategy.RECREATE:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def _container(
+    engine: InferenceEngine, plan_uri: str, storage: Storage, gpu_class: GPUClass, settings: Settings
+) -> Json:
+    return {
+        "name": CONTAINER,
+        "image": settings.runtime_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["enginewright"],
+        "args": [
+            "serve",
+            # Kubernetes replaces $(NAME) in arguments: a key may hold it as it is.
+            f"{engine.metadata.name}={plan_uri}".replace("$", "$$"),
+            "--http-port",
+            str(settings.serving_port),
+            "--cache",
+            CACHE,
+        ],
+        "env": [
+            # The pod's own address, not 0.0.0.0: it is where the probes and the Service come, and nothing else is.
+            {"name": "ENGINEWRIGHT_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "ENGINEWRIGHT_DRAIN_DELAY", "value": f"{settings.drain_delay:g}"},
+            {"name": "ENGINEWRIGHT_DRAIN_TIMEOUT", "value": f"{settings.drain_timeout:g}"},
+            {"name": "TMPDIR", "value": CACHE},
+            {"name": "HOME", "value": CACHE},
+            *_storage_environment(storage),
+            *pods.credentials(storage),
+        ],
+        "ports": [{"name": PORT_NAME, "containerPort": settings.serving_port, "protocol": "TCP"}],
+        "startupProbe": _probe("/v2/health/live", periodSeconds=1, failureThreshold=60),
+        "livenessProbe": _probe("/v2/health/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        "readinessProbe": _probe("/v2/health/ready", periodSeconds=2, timeoutSeconds=2, failureThreshold=2),
+        "resources": pods.resources(gpu_class, engine.spec.serving.resources),
+        "securityContext": dict(pods.CONTAINER_SECURITY),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "plans", "mountPath": CACHE}, *pods.ca_mounts(storage)],
+    }
+
+
+def _storage_environment(storage: Storage) -> list[Json]:
+    values = {
+        "ENDPOINT": storage.endpoint or "",
+        "REGION": storage.region or "",
+        "PATH_STYLE": "true" if storage.path_style else "",
+        "CA_BUNDLE": CA_BUNDLE_PATH if storage.ca_bundle else "",
+    }
+    return [{"name": f"ENGINEWRIGHT_STORAGE_{name}", "value": value} for name, value in values.items() if value]
+
+
+def _probe(path: str, **more: int) -> Json:
+    return {"httpGet": {"path": path, "port": PORT_NAME}, **more}

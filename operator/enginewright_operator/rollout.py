@@ -1,0 +1,58 @@
+"""How far a Deployment is with what it was last told. Pure; the words of a stuck one come from Kubernetes itself."""
+
+from typing import Any
+
+from enginewright_operator.conditions import Reason, State, Verdict
+from enginewright_operator.kube import Manifest
+
+
+def finished(deployment: Manifest | None) -> bool:
+    """Whether every pod is one of the new ones, is available, and no old one is left."""
+    if deployment is None:
+        return False
+    status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) == wanted
+        and status.get("availableReplicas", 0) == wanted
+        and status.get("replicas", 0) == wanted
+    )
+
+
+def ready_replicas(deployment: Manifest | None) -> int:
+    """How many pods are ready, old or new."""
+    return int(((deployment or {}).get("status") or {}).get("readyReplicas", 0))
+
+
+def verdict(deployment: Manifest | None, *, replicas: int, plan: str) -> Verdict:
+    """What to say of a target whose plan is built."""
+    if deployment is None:
+        return Verdict(state=State.WORKING, reason=Reason.ROLLING_OUT, message=f"The pods of {plan} are being made.")
+    name = deployment["metadata"]["name"]
+    if finished(deployment):
+        if replicas == 0:
+            return Verdict(state=State.READY, reason=Reason.IDLE, message=f"{plan} is built; no replicas are wanted.")
+        pods = "1 pod serves" if replicas == 1 else f"{replicas} pods serve"
+        return Verdict(state=State.READY, reason=Reason.SERVING, message=f"{pods} {plan}.")
+    status = deployment.get("status") or {}
+    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    stuck = _condition(status, "Progressing", "False") if current else None
+    if stuck is not None:
+        why = _condition(status, "ReplicaFailure", "True") or stuck
+        return Verdict(
+            state=State.STALLED,
+            reason=Reason.ROLLOUT_STUCK,
+            message=f"The Deployment {name} does not get on with {plan}: {why.get('message', 'no reason given')} "
+            f"(`kubectl describe pods -l app.kubernetes.io/managed-by=enginewright-operator` says more).",
+        )
+    updated = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0)) if current else 0
+    return Verdict(
+        state=State.WORKING,
+        reason=Reason.ROLLING_OUT,
+        message=f"{updated} of {replicas} pods serve {plan}; the others are on their way.",
+    )
+
+
+def _condition(status: Manifest, kind: str, wanted: str) -> dict[str, Any] | None:
+    rows = status.get("conditions") or ()
+    return next((row for row in rows if row["type"] == kind and row["status"] == wanted), None)

@@ -1,0 +1,135 @@
+"""What follows a convolution or a matrix product becomes its epilogue, and expands back exactly."""
+
+import numpy as np
+import pytest
+
+from enginewright_builder.network import fused, lowering
+from enginewright_builder.passes.fuse_epilogues import FuseEpilogues
+
+GENERATOR = np.random.default_rng(5)
+CONV = "c = Conv<pads = [1, 1, 1, 1]>(x, w, k) "
+
+
+def head(x="2,4,5,5", y="2,4,5,5", opset=17, more=""):
+    return f'<ir_version: 8, opset_import: ["" : {opset}]> agraph (float[{x}] x{more}) => (float[{y}] y) '
+
+
+def floats(*shape):
+    return GENERATOR.standard_normal(shape).astype(np.float32)
+
+
+def weights():
+    return {"w": floats(4, 4, 3, 3), "k": floats(4)}
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "Relu(c)", "LeakyRelu<alpha = 0.2>(c)", "LeakyRelu(c)",
+        "Sigmoid(c)", "Tanh(c)", "Elu<alpha = 0.7>(c)", "Selu(c)",
+        "HardSigmoid<alpha = 0.3, beta = 0.4>(c)", "HardSigmoid(c)", "HardSwish(c)",
+        "Softplus(c)", "Softsign(c)",
+        "ThresholdedRelu<alpha = 0.5>(c)", "Celu(c)", "Clip(c, low, high)", "Clip(c, low)",
+        "Clip(c, , high)", "Clip(c)",
+    ],
+)  # fmt: skip
+def test_an_activation_joins_its_convolution(network_of, applied, activation):
+    network = network_of(
+        head() + "{ " + CONV + f"y = {activation} }}", low=np.float32(-0.25), high=np.float32(0.5), **weights()
+    )
+    applied(FuseEpilogues(), network)
+    assert [node.op_type for node in network.layers()] == ["FusedConv"]
+
+
+def test_a_clip_of_an_old_opset_keeps_its_attributes(network_of, applied, layer_lines):
+    network = network_of(head(opset=9) + "{ " + CONV + "y = Clip<max = 6.0, min = 0.0>(c) }", **weights())
+    applied(FuseEpilogues(), network)
+    assert layer_lines(network) == [
+        "Conv:c+Clip:y: y = enginewright.FusedConv(x, w, k, epilogue_activation='Clip', epilogue_parameter_max=6, "
+        "epilogue_parameter_min=0, pads=[1,1,1,1]) : float32[2,4,5,5]"
+    ]
+
+
+def test_residual_and_activation_join_even_if_the_residual_comes_later(network_of, applied, layer_lines):
+    network = network_of(head() + "{ " + CONV + "r = Neg(x) s = Add(r, c) y = Relu(s) }", **weights())
+    report = applied(FuseEpilogues(), network)
+    assert report.details == ("Conv:c (Conv) + Add:s (Add) + Relu:y (Relu)",)
+    assert layer_lines(network) == [
+        "Neg:r: r = Neg(x) : float32[2,4,5,5]",
+        "Conv:c+Add:s+Relu:y: y = enginewright.FusedConv(x, w, k, r, epilogue_activation='Relu', pads=[1,1,1,1]) "
+        ": float32[2,4,5,5]",
+    ]
+
+
+def test_of_two_convolutions_that_are_added_one_takes_the_other_as_residual(network_of, applied):
+    network = network_of(head() + "{ " + CONV + "d = Conv<pads = [1, 1, 1, 1]>(x, w) y = Add(c, d) }", **weights())
+    applied(FuseEpilogues(), network)
+    assert [node.op_type for node in network.layers()] == ["Conv", "FusedConv"]
+
+
+@pytest.mark.parametrize("gate", ["Sigmoid(c)", "HardSigmoid<alpha = 0.166667>(c)"])
+def test_a_product_with_its_own_gate_joins(network_of, applied, gate):
+    network = network_of(head() + "{ " + CONV + f"g = {gate} y = Mul(g, c) }}", **weights())
+    applied(FuseEpilogues(), network)
+    (node,) = network.layers()
+    assert fused.epilogue_of(node).gated
+
+
+def test_a_matrix_product_takes_bias_residual_and_activation(network_of, applied):
+    network = network_of(
+        head(x="2,3,4", y="2,3,6", more=", float[2,3,6] r")
+        + "{ c = MatMul(x, w) d = Add(k, c) e = Add(d, r) y = Tanh(e) }",
+        w=floats(4, 6),
+        k=floats(6),
+    )
+    applied(FuseEpilogues(), network)
+    assert [node.op_type for node in network.layers()] == ["FusedMatMul"]
+
+
+def test_a_gemm_takes_its_activation(network_of, applied):
+    network = network_of(
+        head(x="2,4", y="2,6") + "{ c = Gemm<alpha = 0.5, transB = 1>(x, w, k) y = LeakyRelu(c) }",
+        w=floats(6, 4),
+        k=floats(6),
+    )
+    applied(FuseEpilogues(), network)
+    assert lowering.contrib_layers(network) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "outputs", "why"),
+    [
+        ("y = Relu(c) z = Neg(c)", ", float[2,4,5,5] z", "c is read by 2 layers, so it has to be in memory"),
+        ("y = Relu(c)", ", float[2,4,5,5] c", "c is an output of the network, so it has to be in memory"),
+        ("y = Add(c, p)", "", "Add:y adds a tensor that is not known to be of the same shape"),
+        ("y = Clip(c, free)", "", "Clip:y has arguments that are not constants a fused layer can keep"),
+    ],
+)
+def test_a_candidate_that_does_not_fit_is_declined_with_its_reason(network_of, applied, body, outputs, why):
+    source = head(more=", float[1,1,1,5] p, float free").replace(" y) ", f" y{outputs}) ", 1)
+    network = network_of(source + "{ " + CONV + body + " }", **weights())
+    report = applied(FuseEpilogues(), network)
+    assert (report.changed, report.declined) == (0, (f"Conv:c: {why}",))
+
+
+def test_what_a_body_captures_has_to_be_in_memory(network_of, applied):
+    network = network_of(
+        head(more=", bool t") + "{ " + CONV + "a = Relu(c) b = If(t) "
+        "<then_branch = g () => (float[2,4,5,5] p) { p = Neg(c) }, "
+        "else_branch = e () => (float[2,4,5,5] q) { q = Abs(c) }> y = Add(a, b) }",
+        **weights(),
+    )
+    assert applied(FuseEpilogues(), network).changed == 0
+
+
+def test_expanding_gives_back_operators_and_names(network_of):
+    network = network_of(head() + "{ " + CONV + "s = Add(c, x) y = Relu(s) }", **weights())
+    FuseEpilogues().apply(network)
+    model = lowering.to_onnx(network)
+    assert [(node.op_type, node.name) for node in model.graph] == [
+        ("Conv", "Conv:c"),
+        ("Add", "Add:s"),
+        ("Relu", "Relu:y"),
+    ]
+    assert "enginewright" not in model.graph.opset_imports
+    assert [node.op_type for node in network.layers()] == ["FusedConv"]

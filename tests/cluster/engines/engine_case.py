@@ -1,0 +1,125 @@
+"""One InferenceEngine in a namespace and a bucket of its own, and what a test wants to do with it and know of it."""
+
+import base64
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import yaml
+from controlplane.cluster import ControlPlane
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "digits"
+MODEL_KEY, DATA_KEY = "digits/model.onnx", "digits/test.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCase:
+    """The digits example as a manifest of the cluster. `client` is a boto3 S3 client of the bucket's store."""
+
+    cluster: ControlPlane
+    namespace: str
+    bucket: str
+    endpoint: str
+    client: Any
+    name: str = "digits"
+    secret: str = "store"
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self) -> "EngineCase":
+        """The Secret in the namespace, the model and the gate's data in the bucket."""
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in self.keys.items()}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.secret}, "data": encoded}
+        self.cluster.apply(secret, self.namespace)
+        self.put_model((EXAMPLE / "model.onnx").read_bytes())
+        self.client.put_object(Bucket=self.bucket, Key=DATA_KEY, Body=(EXAMPLE / "test.npz").read_bytes())
+        return self
+
+    def put_model(self, data: bytes) -> None:
+        """Replace the model in the bucket, as a training pipeline would."""
+        self.client.put_object(Bucket=self.bucket, Key=MODEL_KEY, Body=data)
+
+    def manifest(self, **spec: Any) -> dict[str, Any]:
+        """The example's manifest with its files in the bucket; keyword arguments replace whole fields of the spec."""
+        engine: dict[str, Any] = yaml.safe_load((EXAMPLE / "manifest.yaml").read_text())
+        engine["metadata"]["name"] = self.name
+        wanted = engine["spec"]
+        wanted["model"]["uri"] = f"s3://{self.bucket}/{MODEL_KEY}"
+        wanted["gates"]["accuracy"]["data"] = f"s3://{self.bucket}/{DATA_KEY}"
+        wanted["gates"]["latency"]["p99"] = "10s"  # this machine does many things at once; the figure is not the test
+        wanted["build"] = {"effort": "fast"}
+        wanted["storage"] = {"uri": f"s3://{self.bucket}", "endpoint": self.endpoint, "region": "us-east-1"}
+        wanted["storage"] |= {"pathStyle": True, "credentialsSecret": self.secret}
+        wanted |= spec
+        return engine
+
+    def apply(self, **spec: Any) -> None:
+        """Server-side apply of `manifest`, as GitOps tools do it."""
+        self.cluster.apply(self.manifest(**spec), self.namespace)
+
+    def get(self) -> dict[str, Any]:
+        """The InferenceEngine as it is now; an empty mapping where there is none."""
+        return self.cluster.get("inferenceengine", self.name, self.namespace) or {}  # type: ignore[return-value]
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        """One of the engine's conditions; an empty mapping where it has none of that type."""
+        rows = (self.get().get("status") or {}).get("conditions", [])
+        return next((row for row in rows if row["type"] == kind), {})
+
+    def target(self, gpu_class: str = "cpu") -> dict[str, Any]:
+        """The status row of one target; an empty mapping where there is none."""
+        rows = (self.get().get("status") or {}).get("targets", [])
+        return next((row for row in rows if row["gpuClass"] == gpu_class), {})
+
+    def ready(self) -> bool:
+        """Whether Ready is true for the newest generation."""
+        engine = self.get()
+        condition = self.condition("Ready")
+        return (
+            condition.get("status") == "True"
+            and condition.get("observedGeneration") == engine["metadata"]["generation"]
+        )
+
+    def objects(self, kind: str) -> list[str]:
+        """Names of all objects of a kind in the namespace."""
+        names = self.cluster.kubectl("get", kind, "--namespace", self.namespace, "--output=name").split()
+        return [name.split("/", 1)[1] for name in names]
+
+    def plan(self, name: str) -> dict[str, Any]:
+        """One EnginePlan; an empty mapping where there is none."""
+        return self.cluster.get("engineplan", name, self.namespace) or {}  # type: ignore[return-value]
+
+    def files(self) -> list[str]:
+        """Keys of all plan files in the bucket."""
+        listing = self.client.list_objects_v2(Bucket=self.bucket, Prefix="plans/")
+        return [entry["Key"] for entry in listing.get("Contents", [])]
+
+    def events(self, reason: str) -> list[str]:
+        """The messages of all events with a reason."""
+        lines = self.cluster.kubectl(
+            "get", "events", "--namespace", self.namespace, "--field-selector", f"reason={reason}",
+            "--output=jsonpath={range .items[*]}{.message}{\"\\n\"}{end}",
+        )  # fmt: skip
+        return lines.splitlines()
+
+    def becomes_ready(self, *, other_than: str = "", within: float = 60.0) -> str:
+        """Wait until the engine is ready (with another plan than the named one); the plan's name."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            plan = str(self.target().get("plan", ""))
+            if self.ready() and plan and plan != other_than:
+                return plan
+            time.sleep(0.2)
+        raise AssertionError(f"not ready within {within:.0f} s: {self.get().get('status')}")
+
+
+def retrained(*, further: int = 1) -> bytes:
+    """The example's model as if trained a little further: another file, other weights, the same answers."""
+    model = onnx.load(EXAMPLE / "model.onnx")
+    for initializer in model.graph.initializer:
+        if initializer.name == "head.bias":
+            bias = onnx.numpy_helper.to_array(initializer)
+            initializer.CopyFrom(onnx.numpy_helper.from_array(bias + bias.dtype.type(further * 1e-3), initializer.name))
+            return model.SerializeToString()
+    raise AssertionError("the example's model has no head.bias")

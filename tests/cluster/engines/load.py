@@ -1,0 +1,53 @@
+"""Constant requests through a Service while something happens behind it, each answer checked."""
+
+import threading
+import time
+from types import TracebackType
+
+import numpy as np
+import tritonclient.http
+from engines.engine_case import EXAMPLE
+from tritonclient.utils import InferenceServerException
+
+
+class Load:
+    """Context manager: asks without a pause, one image a request, until it is left; then `failed` tells what failed."""
+
+    def __init__(self, address: str, model: str = "digits") -> None:
+        self._address, self._model = address, model
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load")
+        self.answered = 0
+        self.right = 0
+        self.failed: list[str] = []
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        test = np.load(EXAMPLE / "test.npz", allow_pickle=False)
+        images, labels = test["image"], test["labels"]
+        client = tritonclient.http.InferenceServerClient(self._address, network_timeout=20, connection_timeout=20)
+        try:
+            while not self._stop.is_set():
+                index = (self.answered + len(self.failed)) % len(images)
+                self._ask(client, images[index : index + 1], int(labels[index]))
+                time.sleep(0.002)
+        finally:
+            client.close()
+
+    def _ask(self, client: tritonclient.http.InferenceServerClient, image: np.ndarray, label: int) -> None:
+        given = tritonclient.http.InferInput("image", list(image.shape), "FP32")
+        given.set_data_from_numpy(image, binary_data=True)
+        try:
+            answer = client.infer(self._model, [given]).as_numpy("probabilities")
+        except (InferenceServerException, OSError, ValueError) as error:
+            self.failed.append(f"request {self.answered}: {type(error).__name__}: {error}")
+            return
+        self.answered += 1
+        self.right += int(answer is not None and int(answer.argmax()) == label)

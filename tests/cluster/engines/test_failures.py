@@ -1,0 +1,128 @@
+"""What goes wrong, and what is said of it; whatever happens, the plan that serves goes on serving."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from controlplane.cluster import ControlPlane
+from engines.engine_case import EngineCase, retrained
+from engines.load import Load
+
+pytestmark = pytest.mark.cluster
+
+
+def stalled(engine: EngineCase) -> str:
+    """The message of Stalled where it is true, else nothing."""
+    condition = engine.condition("Stalled")
+    return str(condition.get("message", "")) if condition.get("status") == "True" else ""
+
+
+def test_a_model_that_is_none_stalls_with_the_builders_own_sentence_and_an_event(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    engine.put_model(b"not a model at all")
+    engine.apply()
+    message = eventually(lambda: stalled(engine), 40)
+    assert "model.onnx" in message
+    assert engine.condition("Ready")["status"] == "False"
+    (plan,) = engine.objects("engineplan")
+    assert engine.plan(plan)["status"]["outcome"] == "BAD_MODEL"
+    assert eventually(lambda: engine.events("BuildFailed"), 10)
+    assert engine.objects("deployment") == []
+
+
+def test_a_bad_model_is_built_once_and_not_again_and_again(engine: EngineCase, eventually: Callable[..., Any]) -> None:
+    engine.put_model(b"")
+    engine.apply()
+    eventually(lambda: stalled(engine), 40)
+    pods = engine.cluster.kubectl("get", "pods", "--namespace", engine.namespace, "--output=name").split()
+    assert len(pods) == 1
+
+
+def test_a_plan_that_fails_its_gate_never_serves_and_the_one_before_goes_on(
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    engine.apply()
+    good = engine.becomes_ready()
+    with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}") as load:
+        # The limit is a latency that no machine reaches, so the very same model now fails.
+        gates = engine.manifest()["spec"]["gates"] | {"latency": {"batch": 1, "p99": "0.001us"}}
+        engine.apply(gates=gates)
+        message = eventually(lambda: stalled(engine), 40)
+    assert "latency gate" in message
+    assert load.failed == []
+    assert load.answered > 0
+    assert engine.target()["plan"] == good
+    assert engine.target()["readyReplicas"] == 1
+
+
+def test_mending_the_model_after_a_failed_build_makes_it_ready(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    engine.put_model(b"broken")
+    engine.apply()
+    eventually(lambda: stalled(engine), 40)
+    engine.put_model(retrained())
+    engine.becomes_ready()
+    assert not stalled(engine)
+
+
+def test_a_missing_model_is_said_before_anything_is_built(engine: EngineCase, eventually: Callable[..., Any]) -> None:
+    engine.apply(model={"uri": f"s3://{engine.bucket}/nowhere.onnx"})
+    message = eventually(lambda: stalled(engine), 20)
+    assert f"s3://{engine.bucket}/nowhere.onnx" in message
+    assert engine.objects("job") == []
+
+
+def test_wrong_credentials_are_said_before_anything_is_built(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    storage = engine.manifest()["spec"]["storage"] | {"credentialsSecret": "nobody"}
+    engine.apply(storage=storage)
+    message = eventually(lambda: stalled(engine) or engine.condition("Ready").get("message"), 20)
+    assert "nobody" in message
+    assert engine.objects("job") == []
+
+
+def test_a_gpu_class_that_no_node_has_names_the_products_that_the_cluster_does_have(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    engine.apply(targets=[{"gpuClass": "nvidia-l4"}])
+    message = eventually(lambda: engine.target("nvidia-l4").get("message"), 20)
+    assert "NVIDIA-L4" in message
+    assert "NVIDIA-H200" in message
+    assert engine.objects("job") == []
+
+
+def test_a_gpu_class_that_does_not_exist_names_those_that_do(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    engine.apply(targets=[{"gpuClass": "nvidia-h2000"}])
+    message = eventually(lambda: engine.target("nvidia-h2000").get("message"), 20)
+    assert "nvidia-h2000" in message
+    assert "nvidia-h200" in message.replace("nvidia-h2000", "")
+
+
+@pytest.mark.parametrize("moment", ["at once", "while it builds", "while it switches"])
+def test_a_killed_operator_is_followed_by_one_that_goes_on_from_where_things_are(
+    engine: EngineCase, operator: str, moment: str, eventually: Callable[..., Any]
+) -> None:
+    if moment == "while it switches":
+        engine.apply()
+        first = engine.becomes_ready()
+        engine.put_model(retrained())
+        eventually(lambda: engine.target().get("desiredPlan") not in {None, "", first}, 30)
+    else:
+        engine.apply()
+    if moment == "while it builds":
+        eventually(lambda: engine.objects("job"), 20)
+    kill(engine.cluster, operator)
+    engine.becomes_ready(within=90)
+    built = [engine.plan(name) for name in engine.objects("engineplan")]
+    assert all(plan["status"]["phase"] == "Built" for plan in built)
+    assert len(built) == (2 if moment == "while it switches" else 1)
+
+
+def kill(cluster: ControlPlane, namespace: str) -> None:
+    """End the operator's pod with SIGKILL and no word of farewell."""
+    cluster.kubectl("delete", "pod", "--all", "--namespace", namespace, "--grace-period=0", "--force")

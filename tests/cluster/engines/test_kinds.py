@@ -1,0 +1,109 @@
+"""The kinds on a real API server: every rule refuses what it must with its own message, and explain is a manual."""
+
+import copy
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from controlplane.cluster import ControlPlane
+
+pytestmark = pytest.mark.cluster
+
+API = "enginewright.dev/v1alpha1"
+
+
+def engine(**spec: Any) -> dict[str, Any]:
+    """The smallest InferenceEngine, with fields of its spec replaced."""
+    least: dict[str, Any] = {"model": {"uri": "s3://models/m.onnx"}, "targets": [{"gpuClass": "cpu"}]}
+    return {"apiVersion": API, "kind": "InferenceEngine", "metadata": {"name": "e"}, "spec": least | spec}
+
+
+REFUSED = [
+    (engine(model={"uri": "http://example.com/m.onnx"}), "must be s3://bucket/key or file:///path"),
+    (engine(model={"uri": "m.onnx"}), "must be s3://bucket/key or file:///path"),
+    (engine(model={"uri": "s3://m/net.caffemodel"}), "needs model.prototxt"),
+    (engine(model={"uri": "s3://m/net", "format": "caffe"}), "needs model.prototxt"),
+    (engine(model={"uri": "s3://m/m.onnx", "sha256": "abc"}), "sha256"),
+    (engine(model={"uri": "s3://m/m.onnx", "format": "keras"}), "keras"),
+    (engine(targets=[]), "targets"),
+    (engine(targets=[{"gpuClass": "cpu"}, {"gpuClass": "cpu"}]), "a target only once"),
+    (engine(targets=[{"gpuClass": "cpu", "replicas": -1}]), "replicas"),
+    (engine(shapes=[{"image": [1, 1, 8, 8]}], batchSizes=[1]), "not both"),
+    (engine(batchSizes=[0]), "batchSizes"),
+    (engine(precision={"allow": ["int8"]}), "needs calibration.uri"),
+    (engine(precision={"allow": ["fp64"]}), "fp64"),
+    (engine(calibration={"uri": "data.npz"}), "must be s3://bucket/key or file:///path"),
+    (engine(gates={"accuracy": {"data": "x.npz", "maxDrop": 0.1}}), "must be s3://bucket/key or file:///path"),
+    (engine(gates={"accuracy": {"data": "s3://b/x.npz", "maxDrop": 2}}), "maxDrop"),
+    (engine(gates={"latency": {"p99": "fast"}}), "p99"),
+    (engine(build={"workspace": "a lot"}), "workspace"),
+    (engine(rollout={"strategy": "BlueGreen"}), "BlueGreen"),
+    (engine(storage={"uri": "plans"}), "storage.uri must be s3://bucket"),
+    (engine(storage={"uri": "s3://b", "endpoint": "minio:9000"}), "storage.endpoint must be a URL"),
+    (engine(storage={"uri": "s3://b", "caBundle": {}}), "exactly one of the two"),
+]
+
+
+@pytest.fixture
+def kinds(operator: str) -> str:
+    """The CRDs are there: the chart has brought them."""
+    return operator
+
+
+@pytest.mark.parametrize(("manifest", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_the_api_server_refuses_a_wrong_manifest_and_says_why(
+    kinds: str, control_plane: ControlPlane, namespace: str, manifest: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        control_plane.apply(manifest, namespace)
+    assert message in refused.value.stderr
+
+
+def test_a_typo_in_a_field_is_refused_by_name(kinds: str, control_plane: ControlPlane, namespace: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        control_plane.apply(engine(batchSize=[1]), namespace)
+    assert "batchSize" in refused.value.stderr
+
+
+def test_the_smallest_manifest_is_taken(kinds: str, control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.apply(engine(), namespace)
+
+
+def test_an_engine_plans_spec_never_changes(kinds: str, control_plane: ControlPlane, namespace: str) -> None:
+    storage = {"uri": "s3://plans"}
+    spec: dict[str, Any] = {"digest": "0" * 64, "gpuClass": "cpu", "recipe": {}, "model": "s3://m/m.onnx"}
+    spec |= {"planURI": "s3://plans/p", "storage": storage}
+    plan: dict[str, Any] = {"apiVersion": API, "kind": "EnginePlan", "metadata": {"name": "p"}, "spec": spec}
+    # Owned by nobody and in no GPU class's reach, it is only looked at.
+    control_plane.apply(plan, namespace)
+    changed = copy.deepcopy(plan)
+    changed["spec"]["digest"] = "1" * 64
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        control_plane.apply(changed, namespace)
+    assert "never changes" in refused.value.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("inferenceengine", "served"),
+        ("inferenceengine.spec.model.sha256", "ETag or VersionId"),
+        ("inferenceengine.spec.gates.accuracy", "maxDrop"),
+        ("engineplan.status.outcome", "GATE_FAILED"),
+        ("gpuclass.spec", "products"),
+    ],
+)
+def test_kubectl_explain_is_a_manual(
+    kinds: str, kubectl: Callable[..., str], eventually: Callable[..., Any], path: str, words: str
+) -> None:
+    eventually(lambda: words in kubectl("explain", path), 20)
+
+
+def test_get_shows_at_a_glance_what_a_person_wants(
+    kinds: str, control_plane: ControlPlane, kubectl: Callable[..., str], namespace: str
+) -> None:
+    control_plane.apply(engine(), namespace)
+    heading = kubectl("get", "ie", "--namespace", namespace).splitlines()[0].split()
+    assert heading[0] == "NAME"
+    assert {"READY", "TARGETS", "AGE"} <= set(heading)
