@@ -25,6 +25,11 @@ help: ## list these commands
 demo: $(DEMO_STAMP) ## the whole way on this machine: the example from model to served, correct answers
 	@$(SAY) "Building, proving and serving examples/digits on this machine's CPU"
 	$(BIN)/enginewright up -f examples/digits/manifest.yaml -- $(BIN)/python examples/digits/ask.py
+	@$(SAY) "What to try next"
+	@echo "  $(BIN)/enginewright up -f examples/digits/manifest.yaml        serve it until Ctrl-C, with a request to try"
+	@echo "  $(BIN)/enginewright explain -f examples/digits/manifest.yaml   what would be built, where, and why"
+	@echo "  $(BIN)/enginewright build YOUR.onnx -o your.plan               your own model; then inspect, compare, bench, serve"
+	@echo "  make demo-cluster                                        the same on a real Kubernetes control plane (needs Go)"
 
 demo-cluster: $(DEV_STAMP) controlplane ## the same through a real Kubernetes control plane: operator, Job, Deployment
 	@$(SAY) "Building, proving and serving examples/digits on a control plane of this machine"

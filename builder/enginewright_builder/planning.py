@@ -39,7 +39,7 @@ def reference(network: Network, blobs: Blobs) -> Iterator[Reference]:
 
     Raises UnsupportedError where ONNX Runtime does not run it.
     """
-    segment = trial.with_options(emit.segment(network.copy().model, blobs, "untouched.onnx"), tune.REFERENCE)
+    segment = trial.with_options(_reference(network, blobs), tune.REFERENCE)
     taken = tuple(emit.binding(value) for value in network.inputs)
     given = tuple(emit.binding(value) for value in network.outputs)
     with ExitStack() as stack:
@@ -72,7 +72,15 @@ def schedule(
     step("inputs to check with")
     proof = _proof(network, taken, samples, right)
     kind = bounds.arithmetic(network)
-    task = tune.Task(inputs=taken, outputs=given, segments=segments, proof=proof, arithmetic=kind, blobs=blobs)
+    task = tune.Task(
+        inputs=taken,
+        outputs=given,
+        segments=segments,
+        reference=_reference(network, blobs),
+        proof=proof,
+        arithmetic=kind,
+        blobs=blobs,
+    )
     tuned = tune.tune(task, _candidates(effort, fused, segments), tune.BUDGETS[effort], step)
     final = fused if tuned.variant is not Variant.UNTOUCHED else untouched
     arena = memory.plan(final)
@@ -100,6 +108,10 @@ def candidates_of(effort: Effort, network: Network) -> int:
     """How many candidates a schedule will have at most: for a progress bar."""
     every = dict.fromkeys(Variant)
     return len(table.candidates(effort, machine.describe(network), every))
+
+
+def _reference(network: Network, blobs: Blobs) -> Segment:
+    return emit.segment(network.copy().model, blobs, "segments/reference.onnx")
 
 
 def _segments(fused: Network, untouched: Network, blobs: Blobs, index: int) -> dict[Variant, Segment]:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,7 +22,7 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 SHADES = " .:-=+*#%@"
-SHOWN = 6
+SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +32,10 @@ class Server:
     connection: HTTPConnection
     model: str
 
-    def metadata(self) -> dict[str, object]:
+    def metadata(self) -> dict[str, Any]:
         """What the server says of the model: name, versions, inputs and outputs."""
         self.connection.request("GET", f"/v2/models/{self.model}")
-        answer: dict[str, object] = json.loads(self._body(self.connection.getresponse()))
+        answer: dict[str, Any] = json.loads(self._body(self.connection.getresponse()))
         return answer
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -96,10 +97,9 @@ def main() -> None:
     p50, p99 = np.percentile(milliseconds, [50, 99])
     console.print(f"\naccuracy   {right} of {len(labels)} test images right: {right / len(labels):.2%}")
     console.print(f"latency    p50 {p50:.2f} ms, p99 {p99:.2f} ms, one image a request, seen by this client")
-    facts = server.metadata().get("parameters")
-    if isinstance(facts, dict):
-        console.print(f"layers     {facts['layers_before']} in the model, {facts['layers_after']} in the plan")
-        console.print(f"plan       {facts['digest']}")
+    facts = server.metadata()["parameters"]
+    console.print(f"layers     {facts['layers_before']} in the model, {facts['layers_after']} in the plan")
+    console.print(f"plan       {facts['digest']}")
 
 
 if __name__ == "__main__":

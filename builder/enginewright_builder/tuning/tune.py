@@ -63,11 +63,15 @@ class Tuned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One schedule to tune: its bindings, the segment of each variant, and what to check against."""
+    """One schedule to tune: its bindings, the segment of each variant, and what to check against.
+
+    `reference` is the segment that the proof's results are from, its shapes as free as they were imported.
+    """
 
     inputs: Sequence[Binding]
     outputs: Sequence[Binding]
     segments: Mapping[Variant, Segment]
+    reference: Segment
     proof: Proof
     arithmetic: Arithmetic
     blobs: Blobs
@@ -162,7 +166,7 @@ def _unchecked(task: Task, reason: str) -> Tuned:
 
 def _reference(task: Task, trials: tuple[Trial, ...]) -> Tuned:
     return Tuned(
-        segment=trial.with_options(task.segments[Variant.UNTOUCHED], REFERENCE),
+        segment=trial.with_options(task.reference, REFERENCE),
         variant=Variant.UNTOUCHED,
         tactic="no optimization",
         why="every candidate was wrong or failed, so the model runs as it is checked: untouched and unoptimized",

@@ -38,12 +38,13 @@ def look(environment: Mapping[str, str] = os.environ) -> Seen:
         return Seen(why_not="the package kubernetes is not installed: pip install 'enginewright[operator]'")
     try:
         wanted = client.Configuration()
-        config.load_kube_config(config_file=file, client_configuration=wanted)
+        # The client publishes types for its API and none for this.
+        config.load_kube_config(config_file=file, client_configuration=wanted)  # type: ignore[no-untyped-call]
         wanted.retries = False
         with client.ApiClient(wanted) as connection:
             listed = client.CoreV1Api(connection).list_node(_request_timeout=PATIENCE)
             nodes = tuple(_node(each) for each in listed.items)
-            classes = client.CustomObjectsApi(connection).list_cluster_custom_object(
+            classes: Any = client.CustomObjectsApi(connection).list_cluster_custom_object(
                 api.GROUP, api.VERSION, api.GPUClass.PLURAL, _request_timeout=PATIENCE
             )
     except config.ConfigException as error:

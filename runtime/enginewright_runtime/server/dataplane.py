@@ -59,6 +59,11 @@ class Model:
         """What it gives."""
         return self.engine.outputs
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The plan's digest, and what its build came to (layers before and after) where the report tells."""
+        return {"digest": self.engine.manifest.digest, **self.engine.manifest.report.get("result", {})}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:

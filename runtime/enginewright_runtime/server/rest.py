@@ -147,6 +147,7 @@ class Rest:
                 "platform": f"enginewright_{model.engine.manifest.target.kind}",
                 "inputs": protocol.metadata(model.inputs),
                 "outputs": protocol.metadata(model.outputs),
+                "parameters": model.facts,  # beyond the protocol, which lets clients ignore it
             }
         )
 

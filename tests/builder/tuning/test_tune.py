@@ -53,7 +53,15 @@ def task(tmp_path: Path) -> tune.Task:
     }
     with trial.loaded(segments[Variant.UNTOUCHED], (X,), (Y,), blobs) as right:
         proof = inputs.prove_with((X,), None, right)
-    return tune.Task(inputs=(X,), outputs=(Y,), segments=segments, proof=proof, arithmetic=Arithmetic.FP32, blobs=blobs)
+    return tune.Task(
+        inputs=(X,),
+        outputs=(Y,),
+        segments=segments,
+        reference=segment(tmp_path, blobs, 2.0, "reference"),
+        proof=proof,
+        arithmetic=Arithmetic.FP32,
+        blobs=blobs,
+    )
 
 
 def trials(tuned: tune.Tuned) -> Mapping[str, tune.Trial]:

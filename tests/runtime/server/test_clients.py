@@ -72,6 +72,7 @@ def test_health_metadata_versions_and_index_as_the_client_asks(client: Any) -> N
     (version,) = client.get_model_metadata("small")["versions"]
     assert client.is_model_ready("small", version)
     assert client.get_server_metadata()["name"] == "enginewright"
+    assert client.get_model_metadata("small")["parameters"]["digest"].startswith(version)
     assert {"small", "FP32"} <= {model["name"] for model in client.get_model_repository_index()}
 
 
