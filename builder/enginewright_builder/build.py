@@ -22,7 +22,7 @@ from enginewright_builder.planning import Built
 from enginewright_builder.progress import Progress
 from enginewright_builder.proving import Proven
 from enginewright_runtime.engine import available
-from enginewright_runtime.errors import TargetMismatchError, UnsupportedError, UsageError
+from enginewright_runtime.errors import StorageError, TargetMismatchError, UnsupportedError, UsageError
 from enginewright_runtime.plan import container
 from enginewright_runtime.plan.manifest import Binding, Manifest
 from enginewright_runtime.plan.outcome import Outcome
@@ -46,7 +46,7 @@ def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite
         return there
     with progress.phase("Fetching the model and its data") as step:
         fetched = sources.fetch(request, workdir, step)
-    with progress.phase("Reading the network") as step:
+    with progress.phase("Reading the network") as step, sources.named_as_given(request, fetched):
         step(fetched.model.name)
         network = _import(recipe, fetched)
         shapes, decided = schedules.wanted(network, recipe)
@@ -84,7 +84,7 @@ def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite
         seconds = time.monotonic() - started
         failed = replace(result, outcome=Outcome.GATE_FAILED.name, message=failure, seconds=seconds)
         raise gates.GatesFailedError(failed)
-    with progress.phase("Storing the plan") as step:
+    with progress.phase("Storing the plan") as step, sources.called({str(plan): "The plan"}):
         step(request.destination)
         _write(plan, recipe, here, built, blobs, _report(result, built, proven, notes, blobs))
         size, digest = delivery.fingerprint(plan)
@@ -130,7 +130,7 @@ def _import(recipe: Recipe, fetched: sources.Sources) -> Network:
 def _samples(recipe: Recipe, fetched: sources.Sources, taken: Sequence[Binding]) -> Samples | None:
     if fetched.calibration is None:
         return None
-    what = f"The calibration file {fetched.calibration.name}"
+    what = f"The calibration file {fetched.calibration}"
     return calibration.read(fetched.calibration, taken, what=what, limit=recipe.calibration_samples)
 
 
@@ -193,4 +193,10 @@ def _write(
         goldens=goldens,
         report=told,
     )
-    container.write(path, manifest, kept)
+    try:
+        container.write(path, manifest, kept)
+    except OSError as error:
+        raise StorageError(
+            f"The plan cannot be written to {path.parent} ({error.strerror}): make room there, or name a larger folder "
+            "in TMPDIR."
+        ) from error

@@ -1,5 +1,6 @@
-"""The words of `enginewright build` to a request. Pure but for reading the files that identities are made from."""
+"""The words of `enginewright build` to a request. Pure but for looking at the files that they name."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TypeVar
 
 import enginewright_runtime
 from enginewright_builder import sources
-from enginewright_runtime.errors import InputError, ModelError, UsageError
+from enginewright_runtime.errors import InputError, ModelError, StorageDeniedError, UsageError
 from enginewright_runtime.plan.recipe import (
     AccuracyGate,
     Effort,
@@ -54,7 +55,8 @@ def request(
     gate_words: Sequence[str],
     effort: str,
 ) -> BuildRequest:
-    """The request that these words make. Raises UsageError, ModelError or InputError."""
+    """The request that these words make. Raises UsageError, ModelError, InputError or StorageDeniedError."""
+    _require_place(output)
     gates, data = read_gates(gate_words)
     return BuildRequest(
         recipe=Recipe(
@@ -168,7 +170,29 @@ def _number(text: str, word: str) -> float:
         raise UsageError(f"--gate {word}: {text!r} is no number; it must be {_GATES}.") from error
 
 
+def _require_place(plan: Path) -> None:
+    """Refuse now what could not be stored at the end of minutes of tuning."""
+    _refuse_uri(plan, "place of the plan")
+    if plan.is_dir():
+        raise UsageError(f"The plan must be a file, and {plan} is a folder: name one in it, as {plan / 'model.plan'}.")
+    folder = next(parent for parent in plan.absolute().parents if os.path.exists(parent))
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        reason = "you may not write to" if folder.is_dir() else "not a folder but"
+        raise StorageDeniedError(f"The plan {plan} cannot be stored, {reason} {folder}: name another place with -o.")
+
+
+def _refuse_uri(path: Path, what: str) -> None:
+    """A path cannot be told from a URI where it is used: `s3://b/x` would become a folder named `s3:`."""
+    scheme, separator, rest = str(path).partition(":/")
+    if separator and re.fullmatch("[a-z][a-z0-9+.-]+", scheme):
+        raise UsageError(
+            f"The {what} must be a file of this machine, got the URI {scheme}://{rest}: give a path, or write a "
+            "manifest, which takes URIs (enginewright up -f manifest.yaml)."
+        )
+
+
 def _identity(path: Path, *, what: str) -> str:
+    _refuse_uri(path, what)
     try:
         return sources.identity(path)
     except OSError as error:

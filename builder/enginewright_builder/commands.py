@@ -1,27 +1,28 @@
-"""`enginewright build` and `enginewright compare`: words in, one result out; the work is build.build and comparison."""
+"""`enginewright build` and `enginewright compare`: words in, one result out; the work is build.build and comparison.
+
+Light to import, for `enginewright --help` lists these: what needs ONNX is imported when a command runs.
+"""
 
 import json
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
-from enginewright_builder import build as builder
-from enginewright_builder import command_line, comparison, page, progress, summary
 from enginewright_builder.gates import GatesFailedError
-from enginewright_runtime.engine.values import Array
 from enginewright_runtime.errors import EnginewrightError, InputError, StorageError, UsageError
 from enginewright_runtime.plan import records
-from enginewright_runtime.plan.container import PlanFile
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import REQUEST_VARIABLE, TERMINATION_VARIABLE, BuildRequest, BuildResult
+
+if TYPE_CHECKING:
+    from enginewright_runtime.engine.values import Array
 
 
 class InterruptedBuildError(EnginewrightError):
@@ -33,42 +34,85 @@ class InterruptedBuildError(EnginewrightError):
 def build(
     model: Annotated[Path | None, typer.Argument(help="The model: an ONNX file.", show_default=False)] = None,
     output: Annotated[
-        Path | None, typer.Option("--plan", "-o", help="Where the plan goes.", show_default=False)
+        Path | None,
+        typer.Option("--plan", "-o", help="Where the plan goes; one of before is replaced.", show_default=False),
     ] = None,
-    target: Annotated[str, typer.Option(help="What it is built for: cpu.")] = "cpu",
+    target: Annotated[str, typer.Option(metavar="KIND", help="What it is built for: cpu, this machine's.")] = "cpu",
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="An input's exact shape, image=1x3x224x224; again for more shapes.", show_default=False),
+        typer.Option(
+            metavar="NAME=SHAPE",
+            help="An input's exact shape, as image=1x3x224x224. Once for each input; a name given again begins "
+            "another schedule. Default: the model's own, a free dimension being 1.",
+            show_default=False,
+        ),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes to build, 1,8, where only the batch is free.")] = "",
-    precision: Annotated[str, typer.Option(help="Precisions to allow beside fp32: fp16,int8.")] = "",
+    batch: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N", help="Batch sizes to build, as 1,8, where only the batch is free.", show_default=False
+        ),
+    ] = "",
+    precision: Annotated[
+        str, typer.Option(metavar="P,P", help="Precisions to allow beside fp32, as fp16,int8.", show_default=False)
+    ] = "",
     calibration: Annotated[
-        Path | None, typer.Option(help="Samples as .npz, one array an input.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="X.npz",
+            help="Typical inputs: an array for each input, the first dimension being the sample.",
+            show_default=False,
+        ),
     ] = None,
     outputs: Annotated[
-        list[str] | None, typer.Option("--output", help="What to compute, by name (any layer's).", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--output",
+            metavar="NAME",
+            help="What to compute, by name; any layer's output, and again for more. Default: the model's outputs.",
+            show_default=False,
+        ),
     ] = None,
     gate: Annotated[
         list[str] | None,
         typer.Option(
-            help="accuracy=test.npz,max-drop=0.005 | latency=7ms,batch=1 | memory=2Gi; the plan must pass all.",
+            metavar="GATE",
+            help="What the plan must pass, and again for more: accuracy=test.npz,max-drop=0.005 (inputs and an array "
+            "labels; a share of 1), latency=7ms,batch=1 (the 99th percentile), memory=2Gi.",
             show_default=False,
         ),
     ] = None,
-    effort: Annotated[str, typer.Option(help="How long to look: fast, balanced or thorough.")] = "balanced",
+    effort: Annotated[
+        str, typer.Option(metavar="EFFORT", help="How long to look: fast, balanced or thorough.")
+    ] = "balanced",
     report: Annotated[
-        Path | None, typer.Option(help="Write what was found as .html or .json.", show_default=False)
+        Path | None,
+        typer.Option(metavar="X.html", help="Write what was found, as .html or .json.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object on standard output, and nothing else.")
+    ] = False,
     request_from_environment: Annotated[
-        bool, typer.Option(help=f"Read the whole request from {REQUEST_VARIABLE}, as a build Job does.")
+        bool,
+        typer.Option("--request-from-environment", hidden=True),
     ] = False,
 ) -> None:
     """Build a plan from a model, prove it, and store it.
 
     The plan is checked against the untouched model, its candidates are timed on this machine, and every gate must pass
-    before anything is written.
+    before anything is written. A build Job runs it with --request-from-environment alone, and its request in the
+    variable ENGINEWRIGHT_BUILD_REQUEST.
+
+    Examples:
+        enginewright build model.onnx -o model.plan
+        enginewright build model.onnx -o model.plan --batch 1,8 --effort fast
+        enginewright build model.onnx -o model.plan --shape image=1x3x224x224
+        enginewright build model.onnx -o model.plan --gate latency=7ms,batch=1 \\
+            --gate accuracy=test.npz,max-drop=0.005 --report model.html
     """
+    from enginewright_builder import build as builder
+    from enginewright_builder import progress, summary
+
     with _termination_message() as told, _ended_by_signals():
         if request_from_environment:
             request = _request_from_environment()
@@ -76,6 +120,8 @@ def build(
             if model is None or output is None:
                 raise UsageError("A build needs a model and a place for the plan: enginewright build MODEL -o X.plan.")
             _require_report_format(report)
+            from enginewright_builder import command_line
+
             request = command_line.request(
                 model=model,
                 output=output,
@@ -96,12 +142,7 @@ def build(
                 overwrite=not request_from_environment,
             )
         told.append(result)
-    found: dict[str, Any] = {}
-    if output is not None and not request_from_environment:
-        with PlanFile(output) as plan:
-            found = dict(plan.manifest.report)
-        if report is not None:
-            _write_report(report, found, result, str(model))
+    found = _found(output, report, result, str(model)) if output is not None and not request_from_environment else {}
     if as_json:
         typer.echo(json.dumps(records.to_json(result), ensure_ascii=False))
     else:
@@ -111,16 +152,31 @@ def build(
 def compare(
     model: Annotated[Path, typer.Argument(help="The model that the plan was built from.")],
     plan: Annotated[Path, typer.Argument(help="The plan.")],
-    samples: Annotated[int, typer.Option(min=1, help="Random inputs to try, for each shape.")] = 8,
+    samples: Annotated[int, typer.Option(min=1, help="Random inputs to try, for each schedule.")] = 8,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="Your own input, name=file.npy.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=X.npy",
+            help="Your own input instead; once for each input.",
+            show_default=False,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was found as one JSON object on standard output.")
+    ] = False,
 ) -> None:
     """Compare a plan with the untouched model: worst errors, cosine and top-1 agreement of every output.
 
-    Ends badly (BAD_PLAN) when an output is further off than the model's arithmetic explains.
+    Ends with exit code 14 (BAD_PLAN) when an output is further off than the model's arithmetic explains.
+
+    Examples:
+        enginewright compare model.onnx model.plan
+        enginewright compare model.onnx model.plan --input image=cat.npy
     """
+    from enginewright_builder import comparison, summary
+
     found = comparison.compare(model, plan, samples=samples, given=_inputs(inputs or []))
     if as_json and not any(difference.reason for difference in found.differences):
         typer.echo(json.dumps(records.to_json(found), ensure_ascii=False))
@@ -182,7 +238,20 @@ def _require_report_format(report: Path | None) -> None:
         raise UsageError(f"--report must end in .html or .json, got {str(report)!r}.")
 
 
+def _found(plan: Path, report: Path | None, result: BuildResult, model: str) -> dict[str, Any]:
+    """The report inside the plan that was just stored, written to `report` too where one was asked for."""
+    from enginewright_runtime.plan.container import PlanFile
+
+    with PlanFile(plan) as file:
+        found = dict(file.manifest.report)
+    if report is not None:
+        _write_report(report, found, result, model)
+    return found
+
+
 def _write_report(path: Path, found: dict[str, Any], result: BuildResult, model: str) -> None:
+    from enginewright_builder import page
+
     told = {"model": model, **records.to_json(result), "report": found}
     text = page.render(told) if path.suffix == ".html" else json.dumps(told, indent=2, ensure_ascii=False) + "\n"
     try:
@@ -191,7 +260,9 @@ def _write_report(path: Path, found: dict[str, Any], result: BuildResult, model:
         raise StorageError(f"The plan is built, but the report {path} cannot be written: {error.strerror}.") from error
 
 
-def _inputs(words: list[str]) -> dict[str, Array]:
+def _inputs(words: Sequence[str]) -> "dict[str, Array]":
+    import numpy as np
+
     arrays: dict[str, Array] = {}
     for word in words:
         name, separator, file = word.partition("=")

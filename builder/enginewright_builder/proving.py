@@ -75,7 +75,7 @@ def require_judgeable(wanted: Gates, schedules: Sequence[Sequence[Binding]], dat
 
 
 def _data(data: Path, taken: Sequence[Binding]) -> Samples:
-    return calibration.read(data, taken, what=f"The accuracy gate's data {data.name}")
+    return calibration.read(data, taken, what=f"The accuracy gate's data {data}")
 
 
 def _accuracy(engine: Engine, built: Sequence[Built], gate: AccuracyGate, data: Path, right: Reference) -> Accuracy:

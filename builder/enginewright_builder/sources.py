@@ -4,7 +4,8 @@ A recipe names its inputs by content ("sha256:…") or by the store's own versio
 must be just that: a model replaced between the order and the build would otherwise give a plan under a wrong digest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
@@ -13,10 +14,18 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf publishes no types
 
 from enginewright_builder.importers import external
-from enginewright_runtime.errors import ModelChangedError, ModelError, ObjectMissingError, StorageError, UsageError
+from enginewright_runtime.errors import (
+    InputError,
+    ModelChangedError,
+    ModelError,
+    ObjectMissingError,
+    StorageError,
+    UsageError,
+)
 from enginewright_runtime.plan.recipe import ModelFormat
 from enginewright_runtime.plan.request import BuildRequest
 from enginewright_runtime.storage import open as stores
+from enginewright_runtime.storage import uris
 from enginewright_runtime.storage.store import StoredObject
 
 SHA256, VERSION = "sha256:", "version:"
@@ -55,6 +64,35 @@ def fetch(request: BuildRequest, workdir: Path, step: Callable[[str], None]) -> 
     )
 
 
+@contextmanager
+def named_as_given(request: BuildRequest, fetched: Sources) -> Iterator[None]:
+    """An input that is refused is called what the person called it, a path or a URI, not where our copy of it lies."""
+    pairs = (
+        (fetched.model, request.model),
+        (fetched.companion, request.companion),
+        (fetched.calibration, request.calibration),
+        (fetched.accuracy, request.accuracy_data),
+    )
+    names = {str(copy): _shown(uri) for copy, uri in pairs if copy is not None}
+    folders = {str(copy.parent): _shown(uri).rpartition("/")[0] for copy, uri in pairs if copy is not None}
+    with called(names | folders):
+        yield
+
+
+@contextmanager
+def called(names: Mapping[str, str]) -> Iterator[None]:
+    """Whatever is refused within, its sentence says these names in place of our own paths; longer ones come first."""
+    try:
+        yield
+    except (ModelError, InputError, StorageError) as error:
+        sentence = error.message
+        for path, name in names.items():
+            sentence = sentence.replace(path, name)
+        if sentence == error.message:
+            raise
+        raise type(error)(sentence) from error
+
+
 def identity(path: Path) -> str:
     """The identity of a file by its content: "sha256:" and 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -78,6 +116,11 @@ def require_identity(wanted: str, stored: StoredObject, path: Path, *, what: str
         )
 
 
+def _shown(uri: str) -> str:
+    """A file of this machine by its path, as people write it; anything else by its URI."""
+    return str(uris.to_path(uri)) if uris.scheme(uri) == "file" else uri
+
+
 def _optional(
     uri: str, wanted: str, what: str, request: BuildRequest, workdir: Path, step: Callable[[str], None]
 ) -> Path | None:
@@ -93,7 +136,9 @@ def _fetch(
         stored = stores.open_store(uri, request.storage).download(uri, path)
     except ObjectMissingError as error:
         if what == "model":
-            raise ModelError(f"The model {uri} does not exist: give the URI or path of a model file.") from error
+            raise ModelError(
+                f"The model {_shown(uri)} does not exist: give the URI or path of a model file."
+            ) from error
         raise
     require_identity(wanted, stored, path, what=what)
     return path
@@ -120,8 +165,8 @@ def _fetch_external_data(request: BuildRequest, model: Path, step: Callable[[str
             stores.open_store(uri, request.storage).download(uri, model.parent / path)
         except ObjectMissingError as error:
             raise ModelError(
-                f"The model {request.model} keeps tensors in {location!r}, which is not beside it ({uri}): "
-                "put that file there."
+                f"The model {_shown(request.model)} keeps tensors in {location!r}, which is not beside it: "
+                f"put that file there, as {_shown(uri)}."
             ) from error
         except OSError as error:
             raise StorageError(f"{uri} cannot be written to this machine: {error.strerror or error}.") from error

@@ -51,11 +51,11 @@ def command(
     }
     try:
         settings = read(**{name: value for name, value in given.items() if value is not None})
+        _log_as_json()
+        asyncio.run(run(settings))
     except EnginewrightError as error:
         typer.echo(error.message, err=True)
         raise typer.Exit(error.outcome) from error
-    _log_as_json()
-    asyncio.run(run(settings))
 
 
 async def run(settings: Settings) -> None:
@@ -63,7 +63,7 @@ async def run(settings: Settings) -> None:
     await _connect()
     async with (
         client.ApiClient() as api,
-        probes.serve(health_port=settings.health_port, metrics_port=settings.metrics_port),
+        probes.serve(host=settings.host, health_port=settings.health_port, metrics_port=settings.metrics_port),
     ):
         lease = ClusterLease(
             api, namespace=settings.operator_namespace, name=settings.lease_name, duration=settings.lease_seconds
@@ -135,7 +135,9 @@ def _log_as_json() -> None:
 
 def main() -> None:
     """The entry point."""
-    typer.run(command)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # pretty ones show variables: secrets
+    app.command()(command)
+    app()
 
 
 if __name__ == "__main__":

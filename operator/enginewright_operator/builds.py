@@ -95,17 +95,10 @@ def _under_way(inp: PlanInput) -> Finding:
 
 def _without_nodes(inp: PlanInput) -> Finding | None:
     """No node of the class, so no Job either: its deadline would run out while it waits for what may never come."""
-    spec = inp.gpu_class.spec if inp.gpu_class else None
-    if spec is None or any(gpu.matches(spec, node) for node in inp.nodes):
+    if inp.gpu_class is None:
         return None
-    wanted = "; ".join(f"{name} in ({', '.join(values)})" for name, values in gpu.node_labels(spec).items())
-    resource = f" and the resource {spec.resource_name}" if spec.resource_name else ""
-    return _pending(
-        State.STALLED,
-        Reason.NO_MATCHING_NODE,
-        f"No node is of the GPUClass {inp.plan.spec.gpu_class} (wanted: {wanted or 'any label'}{resource}); the GPU "
-        f"products of this cluster are: {gpu.describe_products(inp.nodes)}. Add such a node, or name another class.",
-    )
+    why = gpu.why_none(inp.plan.spec.gpu_class, inp.gpu_class.spec, inp.nodes)
+    return _pending(State.STALLED, Reason.NO_MATCHING_NODE, why) if why else None
 
 
 def _result(inp: PlanInput) -> BuildResult | None:

@@ -4,6 +4,7 @@ Children are server-side applied, so that fields which others own stay theirs. P
 patched instead: several engines own one plan, and an apply by one of them would drop the others.
 """
 
+import contextlib
 import datetime
 from collections.abc import Callable
 from hashlib import sha256
@@ -11,7 +12,7 @@ from typing import Any
 
 from enginewright_operator import api
 from enginewright_operator.conditions import Reason, shortened
-from enginewright_operator.errors import ConflictError
+from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
 from enginewright_operator.kube import APPLY_PATCH, MERGE_PATCH, Kube, Manifest, path_of
 
 FIELD_MANAGER = "enginewright-operator"
@@ -151,7 +152,8 @@ class Cluster:
             "lastTimestamp": stamp,
             "count": 1,
         }
-        await self._kube.send("POST", path_of("Event", about.metadata.namespace), body)
+        with contextlib.suppress(NamespaceTerminatingError):  # what is being deleted is still told the rest
+            await self._kube.send("POST", path_of("Event", about.metadata.namespace), body)
 
     async def _patch_metadata(self, plan: api.EnginePlan, changes: dict[str, Any]) -> None:
         metadata = changes | {"resourceVersion": plan.metadata.resource_version}

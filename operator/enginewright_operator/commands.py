@@ -87,11 +87,14 @@ def up(
             if as_json:
                 typer.echo(json.dumps(engine.to_json() | {"exitCode": code}, ensure_ascii=False))
             return code
-        if as_json:
-            typer.echo(json.dumps(engine.to_json(), ensure_ascii=False))
-        else:
-            typer.echo(f"\nTry it:\n  curl {engine.served[0].server.url}/v2/models/{engine.model}\n", err=True)
-        return engine.wait()
+        return engine.wait(lambda: _announce(engine, as_json=as_json))
+
+
+def _announce(engine: running.Up, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(engine.to_json(), ensure_ascii=False))
+    else:
+        typer.echo(f"\nTry it:\n  curl {engine.served[0].server.url}/v2/models/{engine.model}\n", err=True)
 
 
 def _show(row: Row, console: Console) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from enginewright_operator import metrics
-from enginewright_operator.errors import ConflictError
+from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
 from enginewright_operator.reconcile import engine, plan
 from enginewright_operator.reconcile.scope import Again, Scope
 from enginewright_operator.workqueue import WorkQueue
@@ -89,6 +89,10 @@ class Controller:
             logger.debug("%s %s/%s is read again: %s", key.kind, key.namespace, key.name, error.message)
             metrics.RECONCILES.labels(key.kind, "conflict").inc()
             self.queue.failed(key)
+        except NamespaceTerminatingError as error:
+            logger.info("%s %s/%s: %s", key.kind, key.namespace, key.name, error.message)
+            metrics.RECONCILES.labels(key.kind, "done").inc()
+            self.queue.done(key)
         except Exception as error:
             # The boundary of one key: a defect that one object brings out must not stop all the others.
             delay = self.queue.failed(key)

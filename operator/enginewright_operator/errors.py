@@ -15,9 +15,9 @@ class ClusterError(EnginewrightError):
     """The API server did not do what was asked; trying again later may help."""
 
 
-class LeaseLostError(ClusterError):
-    """Another replica became the leader, or the lease could not be renewed in time."""
-
-
 class ConflictError(ClusterError):
     """Somebody else changed the object meanwhile: read it again and decide again."""
+
+
+class NamespaceTerminatingError(ClusterError):
+    """The namespace is going, and takes nothing new: there is nothing left to do in it."""

@@ -43,6 +43,7 @@ class EngineInput:
     targets: tuple[TargetInput, ...]
     plans: Mapping[str, api.EnginePlan]
     gpu_classes: tuple[str, ...] = ()  # the names of all that there are
+    nodes: tuple[gpu.Node, ...] = ()
     stray_deployments: tuple[Manifest, ...] = ()
     credential_keys: frozenset[str] | None = None  # of the Secret that storage names; None if there is no such Secret
     identities: recipes.Identities | None = None
@@ -109,10 +110,11 @@ class Gatherer:
         """Everything around an engine."""
         namespace = engine.metadata.namespace
         storage = engine.spec.storage or self._settings.default_storage
-        plans, deployments, classes = await asyncio.gather(
+        plans, deployments, classes, nodes = await asyncio.gather(
             self._kube.list("EnginePlan", namespace),
             self._kube.list("Deployment", namespace, labels=MANAGED_BY),
             self._kube.list("GPUClass"),
+            self.nodes(),
         )
         mine = {each["metadata"]["name"]: each for each in deployments if _owned_by(engine, each)}
         known = {each["metadata"]["name"]: api.read(api.GPUClass, each) for each in classes}
@@ -132,6 +134,7 @@ class Gatherer:
             targets=targets,
             plans={plan.metadata.name: plan for plan in (api.read(api.EnginePlan, each) for each in plans)},
             gpu_classes=tuple(sorted(known)),
+            nodes=nodes,
             stray_deployments=tuple(mine.values()),
             file_uris_allowed=self._settings.allow_file_uris,
         )

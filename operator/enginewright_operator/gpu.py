@@ -69,6 +69,19 @@ def matches(spec: GPUClassSpec, node: Node) -> bool:
     return not resource or node.allocatable.get(resource, "0") != "0"
 
 
+def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node]) -> str:
+    """The sentence for a class that no node is of; empty if there is one."""
+    nodes = tuple(nodes)
+    if any(matches(spec, node) for node in nodes):
+        return ""
+    wanted = [f"{label} in ({', '.join(values)})" for label, values in node_labels(spec).items()]
+    wanted += [f"the resource {spec.resource_name}"] * bool(spec.resource_name)
+    return (
+        f"No node is of the GPUClass {name} (wanted: {' and '.join(wanted) or 'any node'}); the GPU products of this "
+        f"cluster are: {describe_products(nodes)}. Add such a node, or name another class."
+    )
+
+
 def describe_products(nodes: Iterable[Node]) -> str:
     """The GPU products of these nodes, for a message: "NVIDIA-H200 (2 nodes), NVIDIA-L4 (1 node)"."""
     counts = Counter(product for node in nodes if (product := node.labels.get(PRODUCT_LABEL)))

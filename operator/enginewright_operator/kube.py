@@ -12,7 +12,7 @@ import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
-from enginewright_operator.errors import ClusterError, ConflictError
+from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError
 
 Manifest = dict[str, Any]
 
@@ -100,5 +100,7 @@ def _answer(method: str, path: str, status: int, text: bytes | str, absent_is_no
         said = json.loads(text).get("message") or ""
     except (ValueError, AttributeError):
         said = ""
+    if status == 403 and "is being terminated" in said:
+        raise NamespaceTerminatingError(f"Nothing new is taken by {path}: its namespace is being deleted.")
     kind = ConflictError if status == 409 else ClusterError
     raise kind(f"The API server refused {method} {path} with status {status}: {said or 'it gave no reason'}.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from enginewright_operator import api, recipes, rollout
+from enginewright_operator import api, gpu, recipes, rollout
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.gather import EngineInput
 from enginewright_operator.kube import Manifest
@@ -123,6 +123,7 @@ class TargetView:
     target: api.Target
     gpu_class: api.GPUClass | None
     gpu_classes: tuple[str, ...]  # the names of all that there are
+    nodes: tuple[gpu.Node, ...]
     wanted: api.EnginePlan | None
     serving: str  # the EnginePlan that the Deployment names; empty if there is none
     deployment: Manifest | None
@@ -147,6 +148,15 @@ def plan_terminating(view: TargetView) -> Verdict | None:
     return _working(
         Reason.PLAN_TERMINATING, f"The EnginePlan {view.wanted.metadata.name} is being deleted; then it is built again."
     )
+
+
+def no_node(view: TargetView) -> Verdict | None:
+    """There is a node to build on; asked only while there is something to build."""
+    plan, gpu_class = view.wanted, view.gpu_class
+    if gpu_class is None or (plan and plan.status and plan.status.phase in (api.Phase.BUILT, api.Phase.FAILED)):
+        return None
+    why = gpu.why_none(gpu_class.metadata.name, gpu_class.spec, view.nodes)
+    return _stalled(Reason.NO_MATCHING_NODE, why) if why else None
 
 
 def build_not_begun(view: TargetView) -> Verdict | None:
@@ -194,9 +204,10 @@ def rolled_out(view: TargetView) -> Verdict | None:
 TARGET_CHECKS: tuple[Check[TargetView], ...] = (
     gpu_class_missing,  # nothing can be built without it
     plan_terminating,  # a plan of that name is on its way out: wait for it
+    no_node,  # a build would wait for a node that there is none of
     build_not_begun,  # the plan's own reconciliation has not come to it yet
     build_failed,  # the builder's own sentence
-    build_hindered,  # a Job is there, but no node of the class
+    build_hindered,  # what its own reconciliation found that only a person can mend
     building,  # in the builder's hands
     rolled_out,  # the last word: how far the Deployment is
 )

@@ -6,6 +6,7 @@ does not break the others. This module also is the one place where an error beco
 
 import difflib
 import importlib
+import inspect
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from enginewright_runtime.errors import EnginewrightError, MissingExtraError, Us
 from enginewright_runtime.plan.outcome import Outcome
 
 GROUP = "enginewright.commands"
+EXAMPLES = "\n\nExamples:\n"  # what begins the examples at the end of a command's docstring
 INTERRUPTED_BY_KEYBOARD = 130  # what shells give for SIGINT
 BROKEN_PIPE = 1
 
@@ -193,8 +195,24 @@ def _before_command(words: Sequence[str]) -> Sequence[str]:
 def _command(name: str, function: Callable[..., Any]) -> Any:
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
-    single.command(name, short_help=_first_sentence(function.__doc__), context_settings=settings)(function)
+    text, examples = _help_and_examples(function)
+    single.command(
+        name, help=text, short_help=_first_sentence(text), epilog=examples or None, context_settings=settings
+    )(function)
     return typer.main.get_command(single)
+
+
+def _help_and_examples(function: Callable[..., Any]) -> tuple[str, str]:
+    """A docstring's paragraphs, each on one line so that the terminal wraps them, and its examples, line by line."""
+    text, _, examples = (inspect.getdoc(function) or "").partition(EXAMPLES)
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    # The line break before the title: without it, the title would take away the examples' indentation.
+    listed = f"\n{EXAMPLES.strip()}\n{examples}" if examples else ""
+    return _as_it_is("\n\n".join(paragraphs)), _as_it_is(listed)
+
+
+def _as_it_is(text: str) -> str:
+    return text.replace("[", r"\[")  # or a bracket would be taken for markup
 
 
 def _unavailable(name: str, error: UsageError) -> Any:

@@ -9,8 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import enginewright_runtime
 from enginewright_builder import build as builder
-from enginewright_builder import sources
+from enginewright_builder import measuring, sources
 from enginewright_builder.progress import Silent
+from enginewright_builder.tuning import timer
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.plan.recipe import Effort, Recipe
 from enginewright_runtime.plan.request import BuildRequest
@@ -116,3 +117,24 @@ def test_an_output_that_is_a_constant_is_given(large: bool, tmp_path: Path) -> N
     )
     with built(tmp_path, graph) as engine:
         np.testing.assert_array_equal(engine.infer(np.ones(2, np.float32))["y"], value)
+
+
+def test_the_same_recipe_choices_and_measurements_give_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latency = measuring.Latency(p50=1.0, p90=2.0, p99=3.0, samples=4)
+    monkeypatch.setattr(measuring, "latency", lambda *_: latency)
+    monkeypatch.setattr(timer, "measure", lambda runs, _budget: {name: [1.0] for name in runs})
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "c"], ["s"]), helper.make_node("Relu", ["s"], ["y"])],
+        "g",
+        [tensor("x", TensorProto.FLOAT, [600])],
+        [tensor("y", TensorProto.FLOAT, [600])],
+        [numpy_helper.from_array(np.arange(600, dtype=np.float32), "c")],
+    )
+    plans = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        built(tmp_path / name, graph).close()
+        plans.append((tmp_path / name / "out" / "engine.plan").read_bytes())
+    assert plans[0] == plans[1]

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import enginewright_runtime
-from enginewright_builder import commands, sources
+from enginewright_builder import build as builder
+from enginewright_builder import sources
 from enginewright_runtime import cli
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.recipe import Effort, Gates, LatencyGate, Recipe
@@ -197,7 +198,7 @@ def test_a_build_that_is_ended_by_its_node_says_so_and_may_be_tried_again(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     termination = order(model, tmp_path, monkeypatch)
-    monkeypatch.setattr(commands.builder, "build", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(builder, "build", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     assert cli.main(["build", "--request-from-environment"]) == Outcome.INTERRUPTED
     assert told(termination).outcome == "INTERRUPTED"
@@ -211,7 +212,7 @@ def test_a_defect_of_ours_is_told_as_internal_and_raised(
         raise ZeroDivisionError("by zero")
 
     termination = order(model, tmp_path, monkeypatch)
-    monkeypatch.setattr(commands.builder, "build", fail)
+    monkeypatch.setattr(builder, "build", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["build", "--request-from-environment"])
     assert told(termination).outcome == "INTERNAL"

@@ -44,7 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """A failed test's report ends with what its Pods wrote and the tails of the control plane's logs."""
     report = yield
-    if report.failed and (around := getattr(item, "funcargs", None)) is not None:
+    # At teardown the cluster itself may be gone already.
+    if report.failed and report.when != "teardown" and (around := getattr(item, "funcargs", None)) is not None:
         if agent := around.get("node_agent"):
             report.sections.append(("logs of the Pods", agent.all_logs(around.get("namespace", "*"))))
             report.sections.append(("node agent", agent.agent_log()))

@@ -2,6 +2,8 @@
 {{- define "enginewright.environment" -}}
 - name: ENGINEWRIGHT_OPERATOR_OPERATOR_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: ENGINEWRIGHT_OPERATOR_HOST
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
 - name: ENGINEWRIGHT_OPERATOR_LEASE_NAME
   value: {{ include "enginewright.fullname" . | quote }}
 - name: ENGINEWRIGHT_OPERATOR_BUILDER_IMAGE

@@ -27,7 +27,7 @@ from enginewright_operator.api.plan import (
     Phase,
 )
 from enginewright_operator.api.quantities import parse_duration, parse_quantity
-from enginewright_operator.api.reading import read
+from enginewright_operator.api.reading import first_fault, read
 from enginewright_operator.api.storage import CA_BUNDLE_PATH, CREDENTIAL_KEYS, SESSION_TOKEN, CaBundle, Storage
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Target",
     "TargetStatus",
     "Toleration",
+    "first_fault",
     "parse_duration",
     "parse_quantity",
     "read",

@@ -31,7 +31,13 @@ def read(cls: type[Kind], manifest: Mapping[str, Any]) -> Kind:
     try:
         return cls.model_validate(manifest)
     except ValidationError as error:
-        raise ManifestError(f"The {cls.KIND} {name!r} cannot be read: {_sentence(cls, error.errors()[0])}.") from error
+        raise ManifestError(f"The {cls.KIND} {name!r} cannot be read: {_sentence(cls, first_fault(error))}.") from error
+
+
+def first_fault(error: ValidationError) -> ErrorDetails:
+    """The fault to tell: an unknown field before all others, since a missing one is often just that one misspelt."""
+    faults = error.errors()
+    return next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
 
 
 def _sentence(cls: type[BaseModel], detail: ErrorDetails) -> str:

@@ -104,7 +104,7 @@ def _read(cls: type[Kind], document: Mapping[str, Any], node: yaml.Node, path: P
     except ManifestError as error:
         place: tuple[int | str, ...] = ("apiVersion",)
         if isinstance(error.__cause__, ValidationError):
-            place = error.__cause__.errors()[0]["loc"]
+            place = api.first_fault(error.__cause__)["loc"]
         raise ManifestError(f"{path}, line {line_of(node, place)}: {error.message}") from error
 
 

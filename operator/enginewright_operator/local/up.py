@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,10 +115,14 @@ class Up:
             processes.end(process, grace=5)
         return code if code >= 0 else KILLED_BY_SIGNAL - code
 
-    def wait(self) -> int:
-        """Until Ctrl-C, SIGTERM, or the end of a server, which is an error. Returns 0."""
-        self._say.print("Ctrl-C ends it.", highlight=False)
+    def wait(self, announce: Callable[[], None]) -> int:
+        """Announce, then wait for Ctrl-C, SIGTERM, or the end of a server, which is an error. Returns 0.
+
+        Whoever has read the announcement may send a signal at once: it must find us waiting, not on the way there.
+        """
         try:
+            announce()
+            self._say.print("Ctrl-C ends it.", highlight=False)
             while True:
                 for one in self.served:
                     try:

@@ -69,6 +69,7 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
         target=target.target,
         gpu_class=target.gpu_class,
         gpu_classes=inp.gpu_classes,
+        nodes=inp.nodes,
         wanted=wanted,
         serving=serving,
         deployment=deployment,

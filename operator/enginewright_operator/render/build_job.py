@@ -43,7 +43,7 @@ def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, sett
             "podFailurePolicy": _failure_policy(),
             "template": {
                 "metadata": {
-                    "labels": labels,
+                    "labels": dict(labels),
                     # An autoscaler that empties nodes would throw away minutes of timing.
                     "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
                 },

@@ -27,11 +27,8 @@ def deployment(
     settings: Settings,
     *,
     storage: Storage | None = None,
-    plan_name: str = "",
 ) -> Json:
     """The Deployment of one target. `storage` is the plan's own; by default the engine's, else the operator's.
-
-    `plan_name`, the EnginePlan's, is written where whoever collects plans looks for their users.
 
     Raises ManifestError where there is no storage, or where pods cannot have file:// URIs.
     """
@@ -45,8 +42,6 @@ def deployment(
     selector = _selector(engine) | {names.GPU_CLASS_LABEL: names.label(target.gpu_class)}
     labels = names.labels(component="runtime", instance=engine.metadata.name) | selector
     annotations = {names.DIGEST_ANNOTATION: plan_digest, names.PLAN_URI_ANNOTATION: plan_uri}
-    if plan_name:
-        annotations[names.PLAN] = plan_name
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -66,7 +61,7 @@ def deployment(
             "template": {
                 "metadata": {
                     "labels": labels | {names.DIGEST_LABEL: plan_digest[:16]},
-                    "annotations": annotations,
+                    "annotations": dict(annotations),
                 },
                 "spec": pods.pod_spec(
                     _container(engine, plan_uri, storage, gpu_class, settings),

@@ -50,7 +50,9 @@ def write_outputs(outputs: Mapping[str, Any], folder: Path) -> dict[str, Path]:
             np.save(path, array.astype(np.str_) if array.dtype == object else array, allow_pickle=False)
             written[name] = path
     except OSError as error:
-        raise UsageError(f"The outputs cannot be written to {folder}: {error.strerror or error}.") from error
+        raise UsageError(
+            f"The outputs cannot be written to {folder}: {error.strerror or error}; name another folder."
+        ) from error
     return written
 
 
@@ -59,9 +61,23 @@ def _load(path: Path) -> Array | dict[str, Array]:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except OSError as error:
-        raise InputError(f"The input file {path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"The input file {path} cannot be read: {error.strerror or error}; check the path.") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"The input file {path} is not what numpy.save or numpy.savez write: {error}.") from error
+        raise InputError(
+            f"The input file {path} is not what numpy.save or numpy.savez write ({_why_not(path, error)}): "
+            "write it again with numpy.save(path, array)."
+        ) from error
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """NumPy takes whatever it does not know for a pickle, and then advises to load that."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start.startswith((b"\x93NUMPY", b"PK")):
+        return f"it begins with {start!r}" if start else "it is empty"
+    if "allow_pickle" in str(error):
+        return "it holds Python objects, which are never loaded"
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _only(arrays: Mapping[str, Array], file: str) -> Array:

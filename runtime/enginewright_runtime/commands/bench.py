@@ -8,18 +8,40 @@ import typer
 
 def bench(
     plan: Annotated[Path, typer.Argument(help="The plan to time.")],
-    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each schedule.")] = 3.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processors one inference may use.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Inferences at once, each on its own thread.")] = 1,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="name=f.npy or f.npz (default: random values).")
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each schedule, in seconds.")] = 3.0,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="At most so many processors for one inference. Default: all there are.", show_default=False
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Inferences at once, each on a thread of its own, as that many clients would.")
+    ] = 1,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=X.npy",
+            help="Values to run on, once for each input, or X.npz with all of them: only the schedule of their shapes "
+            "is timed. Default: random values, for every schedule.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as one JSON object on standard output.")
+    ] = False,
 ) -> None:
     """Time a plan: p50, p90 and p99 of one inference in milliseconds, and inferences a second.
 
     Each schedule is warmed up, then the schedules take turns in short rounds, so that a machine that changes its speed
     does so for all of them. The plan's golden inputs are replayed first: a wrong engine has no speed.
+
+    Examples:
+        enginewright bench model.plan
+        enginewright bench model.plan --seconds 10 --threads 1 --concurrency 4
+        enginewright bench model.plan --input image=cat.npy --json
     """
     import json
 

@@ -11,12 +11,33 @@ SHOWN = 8  # values of each output that a person sees; files and --json have the
 def infer(
     plan: Annotated[Path, typer.Argument(help="The plan to run.")],
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="name=f.npy, f.npz, or f.npy where there is one input.")
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=X.npy",
+            help="An input's values, once for each input; or X.npz with all of them by name, or X.npy alone where "
+            "there is one input. Dtype and shape must be the plan's (enginewright inspect shows them).",
+            show_default=False,
+        ),
     ] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="Write each output there, as <name>.npy.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outputs as one JSON object.")] = False,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write each output there, as NAME.npy.", show_default=False),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all values of the outputs as one JSON object on standard output.")
+    ] = False,
 ) -> None:
-    """Run a plan once on arrays from files, and show or write its outputs."""
+    """Run a plan once on arrays from files, and show or write its outputs.
+
+    A person sees the first values of each output; --json and --output-dir have them all.
+
+    Examples:
+        enginewright infer model.plan --input image=cat.npy
+        enginewright infer model.plan -i ids=ids.npy -i mask=mask.npy
+        enginewright infer model.plan --input batch.npz --output-dir answers
+    """
     import json
 
     from enginewright_runtime.commands import arrays

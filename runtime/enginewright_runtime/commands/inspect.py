@@ -8,12 +8,21 @@ import typer
 
 def inspect(
     plan: Annotated[Path, typer.Argument(help="The plan to look into.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as one JSON object.")] = False,
-    all_details: Annotated[bool, typer.Option("--all", help="Print every detail and every blob.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the whole manifest as one JSON object on standard output.")
+    ] = False,
+    all_details: Annotated[
+        bool, typer.Option("--all", help="Print every detail of the passes, every tactic, segment and blob.")
+    ] = False,
 ) -> None:
     """Show what a plan is: target, inputs and outputs, layers before and after, fusions, tactics and times, memory.
 
     Reads the manifest alone: the plan need not be for this machine, and nothing in it is run.
+
+    Examples:
+        enginewright inspect model.plan
+        enginewright inspect model.plan --all | less
+        enginewright inspect model.plan --json | jq .report.gates
     """
     import json
 

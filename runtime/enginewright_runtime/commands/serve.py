@@ -10,29 +10,63 @@ if TYPE_CHECKING:
 
 
 def serve(
-    plans: Annotated[list[str], typer.Argument(help="Plans: X.plan, name=X.plan or name=URI (s3://, file://).")],
-    host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one (default: 8000).")] = None,
-    cache: Annotated[str | None, typer.Option(help="Folder for plans fetched from storage.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Processors that one inference may use.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Inferences at once (default: one a processor).")] = None,
-    waiting: Annotated[int | None, typer.Option(help="Requests that may wait; more get 503 (default: 256).")] = None,
-    max_body: Annotated[str | None, typer.Option(help="Largest request body, as 64MiB (default: 64MiB).")] = None,
+    plans: Annotated[
+        list[str],
+        typer.Argument(
+            help="What to serve: X.plan, or NAME=X.plan or NAME=URI (s3://, file://) to say the model's name, "
+            "which is the file's otherwise.",
+        ),
+    ],
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every one. Default: 127.0.0.1.")
+    ] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. Default: 8000.")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where plans fetched from storage are kept. Default: the user's cache."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="At most so many processors for one inference. Default: all there are.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Inferences at once. Default: one for each processor.")
+    ] = None,
+    waiting: Annotated[
+        int | None, typer.Option(help="Requests that may wait for a turn; more get 503. Default: 256.")
+    ] = None,
+    max_body: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Largest request body, in bytes or as 64MiB; more gets 413. Default: 64MiB."),
+    ] = None,
     drain_delay: Annotated[
-        float | None, typer.Option(help="Seconds to go on accepting after SIGTERM (default: 5).")
+        float | None,
+        typer.Option(metavar="SECONDS", help="How long to go on accepting requests after SIGTERM. Default: 5."),
     ] = None,
     drain_timeout: Annotated[
-        float | None, typer.Option(help="Seconds that requests in flight may take then (default: 25).")
+        float | None,
+        typer.Option(metavar="SECONDS", help="How long requests in flight may take after that. Default: 25."),
     ] = None,
-    access_log: Annotated[float | None, typer.Option(help="Share of requests to log, 0 to 1 (default: 0).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Say what is served as one JSON object, when ready.")] = False,
+    access_log: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the requests to log: 0 for none, 1 for all. Default: 0."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="When ready, print what is served, and where, as one JSON object.")
+    ] = False,
 ) -> None:
     """Serve plans over HTTP with the Open Inference Protocol v2.
 
-    Every option can also be given as ENGINEWRIGHT_<OPTION>, for example ENGINEWRIGHT_HTTP_PORT; so can
-    ENGINEWRIGHT_STORAGE_ENDPOINT, _REGION, _PATH_STYLE and _CA_BUNDLE. Logs go to standard error as JSON, metrics are
-    at /metrics. On SIGTERM the server is no longer ready, answers for the drain delay, and ends
-    when what is in flight is done.
+    Logs go to standard error as JSON; metrics are at /metrics. On SIGTERM the server is no longer ready, goes on
+    answering for the drain delay, and ends when what is in flight is done.
+
+    Every option can also be given in the environment, as ENGINEWRIGHT_ and its name: ENGINEWRIGHT_HTTP_PORT=8080. So
+    can how to reach storage: ENGINEWRIGHT_STORAGE_ENDPOINT, _REGION, _PATH_STYLE and _CA_BUNDLE; its credentials are
+    those that AWS tools use.
+
+    Examples:
+        enginewright serve model.plan --http-port 8080
+        enginewright serve cat=model.plan dog=s3://engines/dog.plan
+        curl localhost:8080/v2/models/model
     """
     import asyncio
 

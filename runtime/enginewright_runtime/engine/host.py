@@ -83,19 +83,21 @@ class HostExecutor:
                 "build the plan again with this version."
             ) from error
         self._outputs = list(segment.outputs)
-        self._run = self._session.run
+        # The session's own run without the Python around it, which checks names once more: 1.5 us of a 20 us network.
+        self._run = self._session._sess.run
         self._check_names(segment)
         types = {value.name: value.type for value in self._session.get_outputs()}
         self._raw_inputs = {v.name for v in self._session.get_inputs() if v.type in RAW_TYPES}
         self._raw_outputs = any(types[name] in RAW_TYPES for name in self._outputs)
+        self._raw = bool(self._raw_inputs or self._raw_outputs)
 
     def run(self, tensors: Mapping[str, Value]) -> dict[str, Value]:
         """Outputs by name. Raises InputError where the values are such that a layer refuses them."""
         outputs = self._outputs
         try:
-            if self._raw_outputs or self._raw_inputs:
+            if self._raw:
                 return self._run_raw(tensors)
-            return dict(zip(outputs, self._run(outputs, tensors), strict=True))
+            return dict(zip(outputs, self._run(outputs, tensors, None)))  # noqa: B905 (hot; as many as were asked for)
         except native.InvalidArgument as error:
             raise InputError(f"The inputs have values that the model refuses: {_reason(error)}.") from error
         except FAILURES as error:
@@ -107,7 +109,7 @@ class HostExecutor:
     def _run_raw(self, tensors: Mapping[str, Value]) -> dict[str, Value]:
         feed = {name: self._wrapped(name, value) for name, value in tensors.items()}
         if not self._raw_outputs:
-            return dict(zip(self._outputs, self._run(self._outputs, feed), strict=True))
+            return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         every = {n: v if isinstance(v, onnxruntime.OrtValue) else _plain(v) for n, v in feed.items()}
         results = self._session.run_with_ort_values(self._outputs, every)
         return {name: _unwrapped(result) for name, result in zip(self._outputs, results, strict=True)}

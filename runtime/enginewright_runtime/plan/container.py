@@ -142,7 +142,10 @@ def _without_waiting(path: str, flags: int) -> int:
 def _read_manifest(mapped: mmap.mmap, path: Path) -> tuple[Manifest, int]:
     magic, version, reserved, length, total, expected = HEADER.unpack_from(mapped)
     if magic != MAGIC:
-        raise PlanError(f"{path} is not a plan: it starts with {magic!r}, and a plan starts with {MAGIC!r}.")
+        raise PlanError(
+            f"{path} is not a plan: it starts with {magic!r}, and a plan starts with {MAGIC!r}; "
+            "give a file that enginewright build wrote."
+        )
     if version != FORMAT_VERSION or reserved:
         raise PlanError(
             f"The plan {path} is of format version {version}.{reserved}, and this runtime reads {FORMAT_VERSION}.0: "

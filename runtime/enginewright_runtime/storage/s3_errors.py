@@ -55,7 +55,7 @@ def mapped(request: Request) -> Iterator[None]:
 
 def code_of(error: exceptions.ClientError) -> str:
     """The server's error code; for a HEAD, which has no body, the HTTP status as text."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    return str(error.response.get("Error", {}).get("Code") or "")
 
 
 def status_of(error: exceptions.ClientError) -> int:

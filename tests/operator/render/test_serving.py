@@ -11,7 +11,9 @@ URI = "s3://engines/team/plans/vision/" + "ab" * 32 + "/engine.plan"
 def deployment(make_engine, make_class, settings):
     def make(uri=URI, digest="ab" * 32, engine_settings=None, **spec):
         engine = make_engine(**spec)
-        return serving.deployment(engine, engine.spec.targets[0], uri, digest, make_class(), engine_settings or settings)
+        return serving.deployment(
+            engine, engine.spec.targets[0], uri, digest, make_class(), engine_settings or settings
+        )
 
     return make
 

@@ -1,0 +1,105 @@
+"""The same spec and inputs give the same plan; anything that decides a plan gives another."""
+
+from typing import Any
+
+import pytest
+from operator_objects import IDENTITIES, engine, gpu_class, plan
+
+from enginewright_operator import api, recipes
+from enginewright_operator.errors import ManifestError
+from enginewright_runtime.plan.recipe import ModelFormat, Precision, Recipe
+
+STORAGE = api.Storage(uri="s3://p/prefix/")
+
+
+def recipe(identities: recipes.Identities = IDENTITIES, *, builder: str = "1", **spec: Any) -> Recipe:
+    return recipes.recipe_for(engine(**spec).spec, gpu_class(), identities, builder=builder)
+
+
+def test_the_same_spec_gives_the_same_digest() -> None:
+    assert recipe().digest == recipe().digest
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"batchSizes": [1]},
+        {"shapes": [{"x": [1, 2]}]},
+        {"precision": {"allow": ["fp16"]}},
+        {"gates": {"latency": {"p99": "7ms"}}},
+        {"gates": {"memory": "1Gi"}},
+        {"build": {"workspace": "2Gi"}},
+        {"build": {"effort": "fast"}},
+        {"model": {"uri": "s3://m/m.onnx", "outputs": ["y"]}},
+    ],
+)
+def test_what_decides_a_plan_changes_its_digest(spec: dict[str, Any]) -> None:
+    assert recipe(**spec).digest != recipe().digest
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"rollout": {"keepLast": 5}},
+        {"build": {"deadline": "1h"}},
+        {"targets": [{"gpuClass": "cpu", "replicas": 9}]},
+        {"model": {"uri": "s3://elsewhere/m.onnx"}},
+        {"precision": {"allow": ["fp32"]}},
+    ],
+)
+def test_what_does_not_decide_a_plan_leaves_its_digest(spec: dict[str, Any]) -> None:
+    assert recipe(**spec).digest == recipe().digest
+
+
+def test_batch_sizes_and_precisions_have_one_order() -> None:
+    assert recipe(batchSizes=[8, 1]).digest == recipe(batchSizes=[1, 8]).digest
+    assert recipe(precision={"allow": ["fp16", "bf16"]}).precisions == (Precision.FP32, Precision.BF16, Precision.FP16)
+
+
+def test_a_latency_limit_is_milliseconds() -> None:
+    latency = recipe(gates={"latency": {"batch": 8, "p99": "20ms"}}).gates.latency
+    assert latency is not None
+    assert (latency.batch, latency.p99_ms) == (8, 20.0)
+
+
+def test_a_format_that_the_suffix_does_not_tell_must_be_given() -> None:
+    with pytest.raises(ManifestError, match=r"s3://m/model .* spec.model.format"):
+        recipe(model={"uri": "s3://m/model"})
+    assert recipe(model={"uri": "s3://m/model", "format": "onnx"}).format is ModelFormat.ONNX
+
+
+def test_a_plan_is_named_by_its_recipe_and_its_storage() -> None:
+    digest = recipe().digest
+    name = recipes.plan_name(digest, STORAGE)
+    assert name.startswith(f"plan-{digest[:16]}-")
+    assert name != recipes.plan_name(digest, api.Storage(uri="s3://other"))
+
+
+def test_a_plan_lies_under_its_namespace_and_digest() -> None:
+    made = recipes.engine_plan(engine(), STORAGE, gpu_class(), recipe())
+    assert made.spec.plan_uri == f"s3://p/prefix/plans/n/{recipe().digest}/engine.plan"
+
+
+def test_a_build_request_holds_the_recipe_of_the_digest() -> None:
+    request = recipes.build_request(plan())
+    assert request.recipe.digest == plan().spec.digest
+    assert (request.model, request.destination) == ("s3://m/m.onnx", plan().spec.plan_uri)
+
+
+def test_a_ca_bundle_is_where_the_pods_mount_it() -> None:
+    storage = api.Storage.model_validate({"uri": "s3://p", "caBundle": {"secret": {"name": "ca"}}})
+    request = recipes.build_request(recipes.engine_plan(engine(), storage, gpu_class(), recipe()))
+    assert request.storage.ca_bundle == api.CA_BUNDLE_PATH
+
+
+def test_why_a_plan_was_built_names_what_changed() -> None:
+    new = recipes.Identities(model="version:other", accuracy_data="version:data")
+    why = recipes.why_rebuilt(recipe(), recipe(new))
+    assert why == "Changed: the model (was version:etag, is version:other)."
+    assert recipes.why_rebuilt(None, recipe()) == "It is the first plan of this target."
+
+
+def test_a_rebuild_that_only_a_new_version_asks_for_is_told_from_the_others() -> None:
+    assert recipes.differs_only_in_builder(recipe(), recipe(builder="2"))
+    assert not recipes.differs_only_in_builder(recipe(), recipe(builder="2", batchSizes=[1]))
+    assert not recipes.differs_only_in_builder(recipe(), recipe())
