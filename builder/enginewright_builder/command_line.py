@@ -1,5 +1,6 @@
 """The words of `enginewright build` to a request. Pure but for looking at the files that they name."""
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ FORMATS: Mapping[str, ModelFormat] = {
     ".pb": ModelFormat.TENSORFLOW,
     ".caffemodel": ModelFormat.CAFFE,
 }
+_LARGEST = (1 << 31) - 1  # of a dimension: past it a tensor of bytes is larger than a plan may be
 _UNITS: Mapping[str, int] = {
     "": 1,
     "k": 10**3,
@@ -96,6 +98,8 @@ def read_shapes(words: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], ...]:
         if not separator or not name or not re.fullmatch(r"\d+([x,]\d+)*|scalar", text):
             raise UsageError(f"--shape must look like image=1x3x224x224, got {word!r}.")
         shape = () if text == "scalar" else tuple(int(part) for part in re.split("[x,]", text))
+        if max(shape, default=0) > _LARGEST:
+            raise UsageError(f"--shape {word}: a dimension may be {_LARGEST} at most, got {max(shape)}.")
         if name in named or not schedules:
             schedules.append(dict(schedules[-1]) if schedules else {})
             named = set()
@@ -118,10 +122,10 @@ def read_gates(words: Sequence[str]) -> tuple[Gates, Path | None]:
             accuracy = AccuracyGate(
                 data=_identity(data, what="accuracy gate's data file"),
                 metric=one_of(Metric, options.get("metric", Metric.TOP1), "--gate accuracy=…,metric"),
-                max_drop=_number(options.get("max-drop", "0.005"), word),
+                max_drop=_share(options.get("max-drop", "0.005"), word),
             )
         elif kind == "latency" and set(options) <= {"batch"}:
-            latency = LatencyGate(batch=int(_number(options.get("batch", "1"), word)), p99_ms=read_milliseconds(value))
+            latency = LatencyGate(batch=_size(options.get("batch", "1"), word), p99_ms=read_milliseconds(value))
         elif kind == "memory" and not options:
             memory = read_bytes(value)
         else:
@@ -132,17 +136,19 @@ def read_gates(words: Sequence[str]) -> tuple[Gates, Path | None]:
 def read_bytes(text: str) -> int:
     """`2Gi`, `500M` or plain bytes, as Kubernetes writes quantities."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMG]|[KMG]i)?", text)
-    if match is None:
-        raise UsageError(f"An amount of memory must look like 2Gi, 500Mi or 1000000, got {text!r}.")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    amount = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
+    if not 0 < amount < 1 << 63:
+        raise UsageError(f"An amount of memory must look like 2Gi, 500Mi or 1000000 and be more than 0, got {text!r}.")
+    return amount
 
 
 def read_milliseconds(text: str) -> float:
     """`7ms`, `1.5s`, `800us`, or a plain number of milliseconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s)?", text)
-    if match is None:
-        raise UsageError(f"A latency must look like 7ms, 800us or 1.5s, got {text!r}.")
-    return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2] or "ms"]
+    latency = float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2] or "ms"] if match else 0.0
+    if not 0 < latency < math.inf:
+        raise UsageError(f"A latency must look like 7ms, 800us or 1.5s and be more than 0, got {text!r}.")
+    return latency
 
 
 def one_of(kind: type[Word], word: str, flag: str) -> Word:
@@ -155,7 +161,7 @@ def one_of(kind: type[Word], word: str, flag: str) -> Word:
 def _batches(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"(\d+(,\d+)*)?", text):
         raise UsageError(f"--batch must look like 1,8, got {text!r}.")
-    return tuple(int(part) for part in text.split(",") if part)
+    return tuple(_size(part, f"--batch {text}") for part in text.split(",") if part)
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:
@@ -163,11 +169,16 @@ def _precisions(text: str) -> tuple[Precision, ...]:
     return tuple(dict.fromkeys([Precision.FP32, *named]))
 
 
-def _number(text: str, word: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise UsageError(f"--gate {word}: {text!r} is no number; it must be {_GATES}.") from error
+def _share(text: str, word: str) -> float:
+    if not re.fullmatch(r"\d*\.?\d+", text) or float(text) > 1:
+        raise UsageError(f"--gate {word}: {text!r} is no number from 0 to 1; it must be {_GATES}.")
+    return float(text)
+
+
+def _size(text: str, word: str) -> int:
+    if not re.fullmatch(r"\d{1,10}", text) or not 1 <= int(text) <= _LARGEST:
+        raise UsageError(f"{word}: {text!r} is no size from 1 to {_LARGEST}.")
+    return int(text)
 
 
 def _require_place(plan: Path) -> None:

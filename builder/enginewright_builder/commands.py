@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from enginewright_builder import options
 from enginewright_builder.gates import GatesFailedError
 from enginewright_runtime.errors import EnginewrightError, InputError, StorageError, UsageError
 from enginewright_runtime.plan import records
@@ -32,70 +33,19 @@ class InterruptedBuildError(EnginewrightError):
 
 
 def build(
-    model: Annotated[Path | None, typer.Argument(help="The model: an ONNX file.", show_default=False)] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--plan", "-o", help="Where the plan goes; one of before is replaced.", show_default=False),
-    ] = None,
-    target: Annotated[str, typer.Option(metavar="KIND", help="What it is built for: cpu, this machine's.")] = "cpu",
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=SHAPE",
-            help="An input's exact shape, as image=1x3x224x224. Once for each input; a name given again begins "
-            "another schedule. Default: the model's own, a free dimension being 1.",
-            show_default=False,
-        ),
-    ] = None,
-    batch: Annotated[
-        str,
-        typer.Option(
-            metavar="N,N", help="Batch sizes to build, as 1,8, where only the batch is free.", show_default=False
-        ),
-    ] = "",
-    precision: Annotated[
-        str, typer.Option(metavar="P,P", help="Precisions to allow beside fp32, as fp16,int8.", show_default=False)
-    ] = "",
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="X.npz",
-            help="Typical inputs: an array for each input, the first dimension being the sample.",
-            show_default=False,
-        ),
-    ] = None,
-    outputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--output",
-            metavar="NAME",
-            help="What to compute, by name; any layer's output, and again for more. Default: the model's outputs.",
-            show_default=False,
-        ),
-    ] = None,
-    gate: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GATE",
-            help="What the plan must pass, and again for more: accuracy=test.npz,max-drop=0.005 (inputs and an array "
-            "labels; a share of 1), latency=7ms,batch=1 (the 99th percentile), memory=2Gi.",
-            show_default=False,
-        ),
-    ] = None,
-    effort: Annotated[
-        str, typer.Option(metavar="EFFORT", help="How long to look: fast, balanced or thorough.")
-    ] = "balanced",
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="X.html", help="Write what was found, as .html or .json.", show_default=False),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON object on standard output, and nothing else.")
-    ] = False,
-    request_from_environment: Annotated[
-        bool,
-        typer.Option("--request-from-environment", hidden=True),
-    ] = False,
+    model: options.Model = None,
+    output: options.Place = None,
+    target: options.Target = "cpu",
+    shape: options.Shapes = None,
+    batch: options.Batches = "",
+    precision: options.Precisions = "",
+    calibration: options.Calibration = None,
+    outputs: options.Outputs = None,
+    gate: options.GateWords = None,
+    effort: options.EffortWord = "balanced",
+    report: options.Report = None,
+    as_json: options.Json = False,
+    request_from_environment: options.FromEnvironment = False,
 ) -> None:
     """Build a plan from a model, prove it, and store it.
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from enginewright_builder.comparison import Comparison
+from enginewright_runtime.commands.inspection import size
 from enginewright_runtime.plan.request import BuildResult
 
 
@@ -26,10 +27,10 @@ def show(result: BuildResult, report: Mapping[str, Any], *, plan: Path | None) -
             table.add_row("  latency", f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms")
         if "arena" in schedule:
             arena = schedule["arena"]
-            table.add_row("  arena", f"{_size(arena['bytes'])} for {_size(arena['sum_of_tensors'])} of tensors")
+            table.add_row("  arena", f"{size(arena['bytes'])} for {size(arena['sum_of_tensors'])} of tensors")
     for verdict in result.gates:
         table.add_row("gate", f"{'passed' if verdict.passed else 'FAILED'}: {verdict.message}")
-    table.add_row("plan", f"{plan or 'stored'}, {_size(result.plan_bytes)}, sha256 {result.plan_sha256[:16]}…")
+    table.add_row("plan", f"{plan or 'stored'}, {size(result.plan_bytes)}, sha256 {result.plan_sha256[:16]}…")
     table.add_row("took", f"{result.seconds:.1f} s")
     console.print(result.message, highlight=False, markup=False)
     console.print(table, highlight=False)
@@ -54,11 +55,3 @@ def show_comparison(found: Comparison) -> None:
         )
     console.print(table, highlight=False)
     console.print(f"{found.feeds} feeds of {found.source}, bound of {found.arithmetic}", highlight=False, markup=False)
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

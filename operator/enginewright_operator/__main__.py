@@ -16,6 +16,7 @@ from kubernetes.aio import client, config
 from enginewright_operator import handlers, metrics, probes
 from enginewright_operator.cluster import Cluster
 from enginewright_operator.controller import Controller
+from enginewright_operator.errors import ClusterError
 from enginewright_operator.gather import Gatherer
 from enginewright_operator.kube import Kube
 from enginewright_operator.leader import ClusterLease, Leader, Terms
@@ -25,6 +26,8 @@ from enginewright_operator.stores import Stores
 from enginewright_runtime.errors import EnginewrightError
 
 logger = logging.getLogger(__name__)
+
+WAIT_FOR_KINDS = 2.0
 
 
 def command(
@@ -83,6 +86,7 @@ async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -
         settings=settings,
         now=_now,
     )
+    await _kinds(scope.gatherer, lost)
     controller, ended = Controller(scope), asyncio.Event()
     metrics.LEADING.set(1)
     working = asyncio.create_task(controller.run(ended))
@@ -92,6 +96,18 @@ async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -
         ended.set()
         await working
         metrics.LEADING.set(0)
+
+
+async def _kinds(gatherer: Gatherer, lost: asyncio.Event) -> None:
+    """Wait for the CRDs: kopf looks for kinds once, and would never watch one that came later."""
+    while not lost.is_set():
+        try:
+            if await gatherer.kinds_are_served():
+                return
+            logger.warning("The kinds of enginewright.dev are not there yet: install the CRDs (crds/*.yaml).")
+        except ClusterError as error:
+            logger.warning("%s", error.message)
+        await asyncio.sleep(WAIT_FOR_KINDS)
 
 
 async def _connect() -> None:

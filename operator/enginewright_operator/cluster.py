@@ -121,6 +121,7 @@ class Cluster:
             {"status": status.model_dump(mode="json", by_alias=True)},  # with nulls: they take away what was
             content_type=MERGE_PATCH,
             query={"fieldManager": FIELD_MANAGER},
+            absent_is_none=True,  # deleted meanwhile: nobody is left to tell
         )
         return True
 

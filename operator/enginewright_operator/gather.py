@@ -95,6 +95,11 @@ class Gatherer:
         self._clock = clock
         self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
 
+    async def kinds_are_served(self) -> bool:
+        """Whether the API server knows our kinds by now: the chart makes the CRDs and the operator at once."""
+        found = await self._kube.discover(api.API_VERSION)
+        return {api.InferenceEngine.PLURAL, api.EnginePlan.PLURAL, api.GPUClass.PLURAL} <= found
+
     async def keys(self, kind: str, namespaces: tuple[str, ...]) -> list[tuple[str, str]]:
         """Namespace and name of every object of a kind."""
         found: list[Manifest] = []

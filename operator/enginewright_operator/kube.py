@@ -62,6 +62,11 @@ class Kube:
         answer = await self.send("GET", path_of(kind, namespace), query=query)
         return list((answer or {}).get("items") or [])
 
+    async def discover(self, api_version: str) -> set[str]:
+        """The plural names that the API server has of a group's version."""
+        answer = await self.send("GET", f"/apis/{api_version}", absent_is_none=True)
+        return {str(each["name"]) for each in (answer or {}).get("resources") or ()}
+
     async def send(
         self,
         method: str,

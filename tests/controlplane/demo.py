@@ -6,6 +6,7 @@ ones; the node is the tests' agent, which runs containers as processes of this m
 
 import base64
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -34,6 +35,7 @@ console = Console()
 def main() -> None:
     """Everything a person would do, said as it is done; exit code 0 only if the served answers came."""
     os.environ.update(KEYS, AWS_DEFAULT_REGION="us-east-1")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto's line for every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

@@ -148,6 +148,30 @@ def test_samples_that_do_not_fit_are_named_as_the_person_named_them(
     refused(Outcome.USAGE, (*BUILD, option.format("none.npz")), "none.npz does not exist", "give the path")
 
 
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--gate", "latency=7ms,batch=nan"), ("'nan'", "from 1 to")),
+        (("--gate", "latency=7ms,batch=1.5"), ("'1.5'", "from 1 to")),
+        (("--gate", "latency=0ms"), ("latency", "more than 0", "'0ms'", "7ms")),
+        (("--gate", "memory=0"), ("memory", "more than 0", "'0'", "2Gi")),
+        (("--gate", "memory=99999999999999999999Gi"), ("memory", "2Gi")),
+        (("--gate", "accuracy=good.onnx,max-drop=nan"), ("'nan'", "from 0 to 1")),
+        (("--gate", "accuracy=good.onnx,max-drop=5"), ("'5'", "from 0 to 1")),
+        (("--gate", "speed=1"), ("--gate must be accuracy=FILE.npz", "latency=7ms", "memory=2Gi", "'speed=1'")),
+        (("--batch", "99999999999999999999"), ("--batch", "from 1 to")),
+        (("--batch", "0"), ("--batch", "'0'", "from 1 to")),
+        (("--shape", "x=99999999999999999999x4"), ("--shape", "2147483647 at most")),
+    ],
+    ids=str,
+)
+def test_a_number_that_makes_no_sense(refused: Refused, words: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    refused(Outcome.USAGE, (*BUILD, *words), *parts)
+
+
 # Plans and targets
 
 

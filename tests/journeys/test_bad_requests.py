@@ -62,7 +62,7 @@ def binary(size: int, data: bytes) -> tuple[bytes, str]:
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"inputs": [}', b"\xff\xfe", b"[" * 2000, b'{"inputs": NaN}'], ids=repr)
 def test_broken_json(server: str, body: bytes) -> None:
-    refusal(server, 400, "JSON" if body != b'{"inputs": NaN}' else "inputs", body=body)
+    refusal(server, 400, "JSON", body=body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"inputs": {}}', b'{"inputs": [1]}', b'{"inputs": []}'], ids=repr)
@@ -125,7 +125,7 @@ def test_an_unknown_model_or_version(server: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"name": "image"}, ("'image'", "'x' (float32 [1, 4])")),
+        ({"name": "image"}, ("no input 'image'", "inputs are x")),
         ({"datatype": "FP64"}, ("'x'", "FP32", "FP64")),
         ({"datatype": "FLOAT"}, ("'x'", "FLOAT", "FP32")),
         ({"shape": [1, 5], "data": [1] * 5}, ("[1, 5]", "[1, 4]", "--shape")),

@@ -1,3 +1,5 @@
+"""The operator's settings come from its environment, and a wrong one is named."""
+
 import pytest
 
 import enginewright_runtime

@@ -35,22 +35,32 @@ def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:
     assert loaded_after(code) & heavy == set()
 
 
-def test_serving_loads_neither_the_builder_nor_the_operator(
-    make_plan: Callable[..., Path], models: Any, tmp_path: Path
+def test_serving_a_request_loads_neither_the_builder_nor_the_operator(
+    make_plan: Callable[..., Path], models: Any
 ) -> None:
     plan = make_plan(models.small())
-    # The whole command in a process of its own: it is told to end by itself as soon as it says that it is ready.
+    # The whole command in a process of its own: when it is ready it asks itself, in another thread, and then ends.
     code = f"""
-import os, signal
+import json, os, signal, threading, urllib.request
 from enginewright_runtime import cli
 from enginewright_runtime.commands import serve
-said = serve._announce
+said, answers = serve._announce, []
+def ask(url):
+    try:
+        tensor = dict(name="x", datatype="FP32", shape=[2, 4], data=[1] * 8)
+        request = urllib.request.Request(url + "/v2/models/small/infer", json.dumps(dict(inputs=[tensor])).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            answers.append(json.loads(answer.read())["outputs"][0]["data"])
+        urllib.request.urlopen(url + "/metrics", timeout=30).close()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
 def announce(listening):
     said(listening)
     if listening.ready:
-        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Thread(target=ask, args=(listening.url,)).start()
 serve._announce = announce
 assert cli.main(["serve", {str(plan)!r}, "--http-port", "0", "--drain-delay", "0"]) == 0
+assert answers == [[0, 2, 6] * 2], answers
 """
     loaded = loaded_after(code)
     assert {"onnxruntime", "aiohttp"} <= loaded

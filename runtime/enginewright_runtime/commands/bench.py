@@ -8,7 +8,9 @@ import typer
 
 def bench(
     plan: Annotated[Path, typer.Argument(help="The plan to time.")],
-    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each schedule, in seconds.")] = 3.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, max=3600, help="How long to measure each schedule, in seconds.")
+    ] = 3.0,
     threads: Annotated[
         int | None,
         typer.Option(

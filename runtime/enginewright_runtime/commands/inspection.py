@@ -16,54 +16,60 @@ from rich.table import Table
 from enginewright_runtime.plan.manifest import Binding, Manifest, Schedule
 from enginewright_runtime.plan.target import Target
 
+UNTOUCHED = "untouched"  # the variant of a schedule that no pass has changed
 FEW = 8  # details of one pass, blobs: past it a person asks for --all
 
 
 def show(manifest: Manifest, path: Path, *, all_details: bool, console: Console | None = None) -> None:
-    """Print everything a person may want to know, most important first."""
+    """Print everything a person may want to know: what it is and how good it is first, how it came about after that."""
     console = console or Console(highlight=False, soft_wrap=False)
-    console.print(f"[bold]{escape(path.name)}[/]  {size(path.stat().st_size)}  digest {manifest.digest}")
+    console.print(f"[bold]{escape(path.name)}[/]  {size(path.stat().st_size)}")
     console.print(_facts(manifest))
-    reports = _list(manifest.report.get("schedules"))
-    shown: object = None
-    for index, schedule in enumerate(manifest.schedules):
-        report = _mapping(reports[index]) if index < len(reports) else {}
+    reports = [_mapping(each) for each in _list(manifest.report.get("schedules"))]
+    reports += [{}] * (len(manifest.schedules) - len(reports))
+    for index, (schedule, report) in enumerate(zip(manifest.schedules, reports, strict=False)):
         console.print(f"\n[bold]Schedule {index}[/]")
-        for part in _schedule(schedule, report):
-            console.print(Padding(part, (0, 0, 0, 2), expand=False))
-        passes = [_mapping(each) for each in _list(report.get("passes"))]
-        if passes and passes == shown:
-            console.print("\n  passes: the same as above")
-        elif passes:
-            console.print(Padding(Group("", *_passes(passes, all_details=all_details)), (0, 0, 0, 2), expand=False))
-            shown = passes
+        console.print(_indented(_schedule(schedule, report)))
     for title, lines in (("Gates", _gates(manifest)), ("Notes", _texts(manifest.report.get("notes")))):
         if lines:
-            console.print(f"\n[bold]{title}[/]", *(f"  {escape(line)}" for line in lines), sep="\n")
+            console.print(f"\n[bold]{title}[/]")
+            console.print(_lines([escape(line) for line in lines]))
+    for index, (schedule, report) in enumerate(zip(manifest.schedules, reports, strict=False)):
+        console.print(f"\n[bold]How schedule {index} came about[/]")
+        console.print(_indented(_making(schedule, report)))
+        passes = [_mapping(each) for each in _list(report.get("passes"))]
+        if index and passes and passes == [_mapping(each) for each in _list(reports[index - 1].get("passes"))]:
+            console.print("\n  passes: the same as above")
+        else:
+            if passes and report.get("variant") == UNTOUCHED:
+                console.print("\n  These passes made the other variant, which was not chosen:")
+            for part in _passes(passes, all_details=all_details):
+                console.print(_indented(part))
     console.print(f"\n[bold]Blobs[/]  {len(manifest.blobs)}, {size(sum(b.bytes for b in manifest.blobs.values()))}")
-    console.print(Padding(_blobs(manifest, all_details=all_details), (0, 0, 0, 2), expand=False))
+    console.print(_blobs(manifest, all_details=all_details))
 
 
 def size(count: int) -> str:
-    """Bytes in words: 1,234 bytes, 12.3 KiB, 4.5 MiB."""
-    amount = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
-        if amount < 1024 or unit == "MiB":
-            break
-        amount /= 1024
-    return f"{count:,} bytes" if unit == "bytes" else f"{amount:,.1f} {unit}"
+    """Bytes in words: 1,234 bytes, 12.3 KiB, 4.5 MiB, 1 GiB."""
+    if count < 1024:
+        return f"{count:,} bytes"
+    power = next((power for power in (1, 2, 3) if count / 1024**power < 1023.95), 4)  # 1024.0 of one is 1 of the next
+    words = f"{count / 1024**power:,.1f}".removesuffix(".0")
+    return f"{words} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
 def _facts(manifest: Manifest) -> Table:
     recipe = manifest.recipe
+    identity, _, model = recipe.model.partition(":")
     table = _grid()
+    # Labels are short and sha256s stand alone, so that they fit into 80 columns and can be copied.
+    table.add_row("digest", manifest.digest)
+    table.add_row(f"model {escape(identity)}", escape(model))
     table.add_row("target", escape(_target(manifest.target)))
-    table.add_row("model", escape(f"{recipe.model} ({recipe.format})"))
-    table.add_row("precisions", ", ".join(recipe.precisions))
-    table.add_row("effort", f"{recipe.effort}, workspace {size(recipe.workspace)}")
+    allowed = f"{', '.join(recipe.precisions)}; effort {recipe.effort}; workspace {size(recipe.workspace)}"
+    table.add_row("built with", f"{allowed}; builder {escape(manifest.builder)}; from {recipe.format}")
     if recipe.calibration:
-        table.add_row("calibration", escape(f"{recipe.calibration}, {recipe.calibration_samples} samples"))
-    table.add_row("builder", escape(manifest.builder))
+        table.add_row("calibration", escape(f"{recipe.calibration_samples} samples of {recipe.calibration}"))
     table.add_row("goldens", f"{len(manifest.goldens)}, replayed before the engine is ready")
     if isinstance(weights := manifest.report.get("weights_bytes"), int):
         table.add_row("weights", f"{size(weights)}, shared by all schedules")
@@ -79,30 +85,36 @@ def _target(target: Target) -> str:
     return ", ".join([*(part for part in parts if part), *counted, *libraries])
 
 
-def _schedule(schedule: Schedule, report: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _schedule(schedule: Schedule, report: Mapping[str, Any]) -> Table:
     table = _grid()
     table.add_row("inputs", escape(", ".join(_binding(binding) for binding in schedule.inputs) or "none"))
     table.add_row("outputs", escape(", ".join(_binding(binding) for binding in schedule.outputs) or "none"))
-    for segment in schedule.segments:
-        options = {name: value for name, value in segment.options.items() if name != "weights"}
-        kept = len(_mapping(segment.options.get("weights")))
-        held = f", {kept} weights in blobs" if kept else ""
-        table.add_row("segment", escape(f"{segment.executor} {segment.blob} ({_words(options)}{held})"))
     if "layers_before" in report and "layers_after" in report:
         table.add_row("layers", f"{report['layers_before']} before, [bold]{report['layers_after']}[/] after")
-    if kinds := _mapping(report.get("layer_kinds")):
-        table.add_row("of kind", escape(_words(kinds)))
     if latency := _mapping(report.get("latency_ms")):
-        table.add_row("latency", escape(f"{_words(latency)} (ms, when it was built)"))
+        times = {name: value for name, value in latency.items() if name != "samples"}
+        runs = f" over {latency['samples']} runs" if "samples" in latency else ""
+        table.add_row("latency", escape(f"{_words(times)} ms, measured{runs} when it was built"))
     if arena := schedule.arena:
         saved = f"{size(arena.sum_of_tensors)} without sharing, at least {size(arena.lower_bound)}"
         table.add_row("arena", f"{size(arena.bytes)} ({saved})")
     if "tactic" in report:
         named = ", ".join(str(report[key]) for key in ("variant", "tactic") if report.get(key))
         table.add_row("tactic", escape(f"{named}: {report.get('why', '')}"))
-    yield table
-    if candidates := [_mapping(each) for each in _list(report.get("candidates"))]:
-        yield Group("", _candidates(candidates))
+    return table
+
+
+def _making(schedule: Schedule, report: Mapping[str, Any]) -> Group:
+    table = _grid()
+    for segment in schedule.segments:
+        options = {name: value for name, value in segment.options.items() if name != "weights"}
+        kept = len(_mapping(segment.options.get("weights")))
+        held = f", {kept} weights in blobs" if kept else ""
+        table.add_row("segment", escape(f"{segment.executor} {segment.blob} ({_words(options)}{held})"))
+    if kinds := _mapping(report.get("layer_kinds")):
+        table.add_row("layers", escape(_words(kinds)))
+    candidates = [_mapping(each) for each in _list(report.get("candidates"))]
+    return Group(table, "", _candidates(candidates)) if candidates else Group(table)
 
 
 def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
@@ -117,34 +129,55 @@ def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _passes(passes: Sequence[Mapping[str, Any]], *, all_details: bool) -> Iterator[str]:
+def _passes(passes: Sequence[Mapping[str, Any]], *, all_details: bool) -> Iterator[RenderableType]:
     for each in passes:
         details, declined = _texts(each.get("details")), _texts(each.get("declined"))
         if not (each.get("changed") or details or declined):
             continue
-        yield f"[bold]{escape(str(each.get('name', 'pass')))}[/]: {len(details)} done, {len(declined)} declined"
-        yield from _some([f"  {escape(line)}" for line in details], all_details=all_details)
-        yield from _some([f"  [yellow]not[/] {escape(line)}" for line in declined], all_details=all_details)
+        yield f"\n[bold]{escape(str(each.get('name', 'pass')))}[/]: {len(details)} done, {len(declined)} declined"
+        yield _lines(_some([escape(line) for line in details], all_details=all_details))
+        yield _lines(_some([f"[yellow]not[/] {escape(line)}" for line in declined], all_details=all_details))
 
 
 def _gates(manifest: Manifest) -> list[str]:
     lines = []
     for gate in (_mapping(each) for each in _list(manifest.report.get("gates"))):
         verdict = "passed" if gate.get("passed") else "FAILED"
-        unit = f" {gate['unit']}" if gate.get("unit") else ""
+        name, unit = gate.get("gate", ""), f" {gate['unit']}" if gate.get("unit") else ""
         figures = f"{gate.get('measured')}{unit}, limit {gate.get('limit')}{unit}"
-        lines.append(f"{gate.get('gate', '')} {verdict}: {figures} {gate.get('message', '')}".rstrip())
+        # The builder's sentence says the same with rounded figures.
+        said = str(gate.get("message", "")).removeprefix(f"{name} gate: ")
+        lines.append(f"{name} {verdict}: {said or figures}")
     return lines
 
 
-def _blobs(manifest: Manifest, *, all_details: bool) -> Group:
-    lines = [f"{escape(name)}  {size(blob.bytes)}  sha256 {blob.sha256[:16]}…" for name, blob in manifest.blobs.items()]
-    return Group(*_some(lines, all_details=all_details))
+def _blobs(manifest: Manifest, *, all_details: bool) -> RenderableType:
+    listed = list(manifest.blobs.items())
+    shown = listed if all_details or len(listed) <= FEW + 1 else listed[:FEW]
+    table = _table("name", "size", "sha256")
+    for name, blob in shown:
+        table.add_row(escape(name), size(blob.bytes), blob.sha256 if all_details else f"{blob.sha256[:12]}…")
+    more = len(listed) - len(shown)
+    return _indented(Group(table, *([f"… {more} more: --all shows them"] if more else [])))
 
 
 def _some(lines: Sequence[str], *, all_details: bool) -> list[str]:
     more = len(lines) - FEW
-    return list(lines) if all_details or more <= 1 else [*lines[:FEW], f"  … {more} more: --all shows them"]
+    return list(lines) if all_details or more <= 1 else [*lines[:FEW], f"… {more} more: --all shows them"]
+
+
+def _lines(lines: Sequence[str]) -> RenderableType:
+    """Each line with what wraps of it indented further, so that lines can be told apart."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in lines:
+        table.add_row(" -", line)
+    return table
+
+
+def _indented(part: RenderableType) -> Padding:
+    return Padding(part, (0, 0, 0, 2), expand=False)
 
 
 def _binding(binding: Binding) -> str:
@@ -154,7 +187,8 @@ def _binding(binding: Binding) -> str:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items()) or "defaults"
+    rounded = {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in rounded.items()) or "defaults"
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

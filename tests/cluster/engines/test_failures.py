@@ -79,7 +79,7 @@ def test_wrong_credentials_are_said_before_anything_is_built(
 ) -> None:
     storage = engine.manifest()["spec"]["storage"] | {"credentialsSecret": "nobody"}
     engine.apply(storage=storage)
-    message = eventually(lambda: stalled(engine) or engine.condition("Ready").get("message"), 20)
+    message = eventually(lambda: stalled(engine), 20)
     assert "nobody" in message
     assert engine.objects("job") == []
 

@@ -1,3 +1,5 @@
+"""Manifests of the local tests, in a folder of their own."""
+
 import base64
 import textwrap
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""A rendered container becomes a command of this machine: paths, environment, Secrets."""
+
 import pytest
 
 from enginewright_operator.errors import ManifestError

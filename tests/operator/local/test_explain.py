@@ -1,3 +1,5 @@
+"""explain says what would be built, where, and why, with and without a cluster."""
+
 from enginewright_operator.api import GPUClassSpec
 from enginewright_operator.gpu import Node
 from enginewright_operator.local import cluster, explain

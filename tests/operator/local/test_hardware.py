@@ -1,3 +1,5 @@
+"""Which GPU classes this machine is."""
+
 import pytest
 
 from enginewright_operator.api import GPUClass, GPUClassSpec, ObjectMeta

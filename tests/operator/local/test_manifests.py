@@ -1,3 +1,5 @@
+"""A manifest file is read strictly: what is wrong is told with its line."""
+
 import pytest
 
 from enginewright_operator import api

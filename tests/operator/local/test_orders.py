@@ -1,3 +1,5 @@
+"""Which build a manifest orders on this machine, and where its plan goes."""
+
 from pathlib import Path
 
 import pytest

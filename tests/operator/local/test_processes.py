@@ -1,3 +1,5 @@
+"""Processes are started, watched and ended as a container's would be."""
+
 import sys
 import textwrap
 

@@ -1,3 +1,5 @@
+"""Objects to render from, and the comparison with the golden YAML."""
+
 from typing import Any
 
 import pytest

@@ -1,3 +1,5 @@
+"""What build Jobs look like, as YAML that a person can review."""
+
 import json
 
 import pytest

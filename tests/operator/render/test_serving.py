@@ -1,3 +1,5 @@
+"""What serving pods and their Service look like, as YAML that a person can review."""
+
 import pytest
 
 from enginewright_operator.errors import ManifestError

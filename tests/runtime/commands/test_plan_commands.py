@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from enginewright_runtime import cli
+from enginewright_runtime.commands import inspection
 
 MakePlan = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
 X = np.ones((2, 4), np.float32)
 SCORES = np.array([[0, 2, 6], [0, 2, 6]], np.float32)
-REPORT = {
+REPORT: dict[str, Any] = {
     "notes": ["a note [with brackets]"],
     "weights_bytes": 2048,
     "accuracy": {"model": 0.99, "plan": 0.98, "samples": 100},
@@ -79,10 +80,55 @@ def test_inspect_tells_what_a_person_wants_to_know(
         "a note [with brackets]",
         "model 0.99, plan 0.98, samples 100",
         "segments/0.onnx",
-        "2.0 KiB, shared by all schedules",
+        "2 KiB, shared by all schedules",
     ):
         assert part in told, part
     assert "nothing" not in told
+
+
+def test_inspect_fits_80_columns_with_every_sha256_in_one_piece(
+    capsys: Capture, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    manifest = json.loads(run(capsys, "inspect", plan, "--json"))
+    for options in ((), ("--all",)):
+        lines = [line.rstrip() for line in run(capsys, "inspect", plan, *options).splitlines()]
+        assert max(map(len, lines)) <= 80
+        assert [line.split() for line in lines if line.endswith(manifest["digest"])] == [["digest", manifest["digest"]]]
+        assert any(line.endswith(manifest["recipe"]["model"].removeprefix("sha256:")) for line in lines)
+
+
+def test_inspect_says_what_is_decisive_on_the_first_screen(capsys: Capture, plan: Path) -> None:
+    first = "\n".join(run(capsys, "inspect", plan).splitlines()[:24])
+    for part in ("digest", "target", "inputs", "24 before", "9 after", "p50 0.03", "latency passed"):
+        assert part in first, part
+
+
+def test_passes_that_did_not_make_what_is_served_are_said_to_be_so(
+    capsys: Capture, make_plan: MakePlan, models: Any
+) -> None:
+    (schedule,) = REPORT["schedules"]
+    untouched = make_plan(models.small(), report={"schedules": [{**schedule, "variant": "untouched"}]})
+    assert "made the other variant, which was not chosen" in run(capsys, "inspect", untouched)
+    fused = make_plan(models.small(), report={"schedules": [{**schedule, "variant": "fused"}]})
+    assert "not chosen" not in run(capsys, "inspect", fused)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 bytes"),
+        (1023, "1,023 bytes"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        ((1 << 20) - 1, "1 MiB"),
+        (1 << 30, "1 GiB"),
+        (5 << 40, "5 TiB"),
+        (1 << 60, "1,048,576 TiB"),
+    ],
+)
+def test_bytes_in_words(count: int, words: str) -> None:
+    assert inspection.size(count) == words
 
 
 def test_inspect_as_json_is_the_manifest(capsys: Capture, plan: Path) -> None:

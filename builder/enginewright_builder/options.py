@@ -1,0 +1,67 @@
+"""The options of `enginewright build`, as its help explains them: units, an example, and what holds without them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[Path | None, typer.Argument(help="The model: an ONNX file.", show_default=False)]
+Place = Annotated[
+    Path | None,
+    typer.Option("--plan", "-o", help="Where the plan goes; one of before is replaced.", show_default=False),
+]
+Target = Annotated[str, typer.Option(metavar="KIND", help="What it is built for: cpu, this machine's.")]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SHAPE",
+        help="An input's exact shape, as image=1x3x224x224. Once for each input; a name given again begins "
+        "another schedule. Default: the model's own, a free dimension being 1.",
+        show_default=False,
+    ),
+]
+Batches = Annotated[
+    str,
+    typer.Option(metavar="N,N", help="Batch sizes to build, as 1,8, where only the batch is free.", show_default=False),
+]
+Precisions = Annotated[
+    str, typer.Option(metavar="P,P", help="Precisions to allow beside fp32, as fp16,int8.", show_default=False)
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="X.npz",
+        help="Typical inputs: an array for each input, the first dimension being the sample.",
+        show_default=False,
+    ),
+]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="What to compute, by name; any layer's output, and again for more. Default: the model's outputs.",
+        show_default=False,
+    ),
+]
+GateWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GATE",
+        help="What the plan must pass, and again for more: accuracy=test.npz,max-drop=0.005 (inputs and an array "
+        "labels; a share of 1), latency=7ms,batch=1 (the 99th percentile), memory=2Gi.",
+        show_default=False,
+    ),
+]
+EffortWord = Annotated[str, typer.Option(metavar="EFFORT", help="How long to look: fast, balanced or thorough.")]
+Report = Annotated[
+    Path | None,
+    typer.Option(metavar="X.html", help="Write what was found, as .html or .json.", show_default=False),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on standard output, and nothing else.")
+]
+FromEnvironment = Annotated[
+    bool,
+    typer.Option("--request-from-environment", hidden=True),
+]

@@ -1,0 +1,104 @@
+"""Writes are the least that is needed: the same again writes nothing, and nobody else's owners are dropped."""
+
+import datetime
+from typing import Any
+
+import pytest
+from operator_objects import deployment, engine, plan
+
+from enginewright_operator import api
+from enginewright_operator.cluster import Cluster
+from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError
+from enginewright_operator.kube import _answer, path_of
+
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+class FakeKube:
+    """Keeps what was sent; answers with the body."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sent: list[tuple[str, str, Any]] = []
+        self._error = error
+
+    async def send(self, method: str, path: str, body: Any = None, **_: Any) -> Any:
+        self.sent.append((method, path, body))
+        if self._error:
+            raise self._error
+        return body
+
+
+@pytest.fixture
+def kube() -> FakeKube:
+    return FakeKube()
+
+
+def cluster(kube: FakeKube) -> Cluster:
+    return Cluster(kube, now=lambda: NOW)  # type: ignore[arg-type]
+
+
+async def test_a_status_that_says_the_same_is_not_written(kube: FakeKube) -> None:
+    one = engine(status={"observedGeneration": 3, "targetsReady": "1/1"})
+    assert one.status is not None
+    assert not await cluster(kube).patch_status(one, one.status)
+    assert kube.sent == []
+    assert await cluster(kube).patch_status(one, api.InferenceEngineStatus(observed_generation=4))
+    assert [path for _, path, _ in kube.sent] == [
+        "/apis/enginewright.dev/v1alpha1/namespaces/n/inferenceengines/e/status"
+    ]
+
+
+async def test_taking_up_a_plan_keeps_its_other_owners_and_is_held_to_what_was_read(kube: FakeKube) -> None:
+    await cluster(kube).own(plan(owner="twin-uid", resourceVersion="7"), engine())
+    ((_, _, body),) = kube.sent
+    assert [owner["uid"] for owner in body["metadata"]["ownerReferences"]] == ["twin-uid", "engine-uid"]
+    assert body["metadata"]["resourceVersion"] == "7"
+
+
+async def test_letting_go_of_a_shared_plan_leaves_it_to_the_others(kube: FakeKube) -> None:
+    shared = plan()
+    owners = (*shared.metadata.owner_references, *plan(owner="twin-uid").metadata.owner_references)
+    shared = shared.model_copy(update={"metadata": shared.metadata.model_copy(update={"owner_references": owners})})
+    assert not await cluster(kube).release(shared, engine())
+    ((method, _, body),) = kube.sent
+    assert method == "PATCH"
+    assert [owner["uid"] for owner in body["metadata"]["ownerReferences"]] == ["twin-uid"]
+
+
+async def test_letting_go_of_a_plan_as_the_last_owner_deletes_just_what_was_read(kube: FakeKube) -> None:
+    assert await cluster(kube).release(plan(resourceVersion="7"), engine())
+    ((method, _, body),) = kube.sent
+    assert method == "DELETE"
+    assert body["preconditions"] == {"uid": "plan-uid", "resourceVersion": "7"}
+
+
+async def test_a_child_is_owned_and_marked_as_ours(kube: FakeKube) -> None:
+    child = deployment() | {"kind": "Deployment"}
+    await cluster(kube).apply(child, engine(), annotations={"a": "b"})
+    ((_, _, body),) = kube.sent
+    assert body["metadata"]["ownerReferences"][0]["controller"] is True
+    assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "enginewright-operator"
+    assert body["metadata"]["annotations"]["a"] == "b"
+
+
+async def test_a_plan_that_somebody_else_created_is_told_from_a_refusal() -> None:
+    assert await cluster(FakeKube(ConflictError("there"))).create_plan(plan(), engine()) is None
+    with pytest.raises(ClusterError):
+        await cluster(FakeKube(ClusterError("refused"))).create_plan(plan(), engine())
+
+
+def test_paths_are_kubernetes_own() -> None:
+    assert path_of("Pod", "n", "p") == "/api/v1/namespaces/n/pods/p"
+    assert path_of("GPUClass", "", "cpu") == "/apis/enginewright.dev/v1alpha1/gpuclasses/cpu"
+    assert path_of("Deployment") == "/apis/apps/v1/deployments"
+
+
+def test_an_answer_becomes_an_object_nothing_or_one_sentence() -> None:
+    assert _answer("GET", "/x", 200, b'{"a": 1}', False) == {"a": 1}
+    assert _answer("GET", "/x", 404, b"", True) is None
+    with pytest.raises(ClusterError, match=r"refused GET /x with status 422: spec is wrong\."):
+        _answer("GET", "/x", 422, b'{"message": "spec is wrong"}', False)
+    with pytest.raises(ConflictError):
+        _answer("PATCH", "/x", 409, b"", False)
+    with pytest.raises(NamespaceTerminatingError):
+        _answer("POST", "/x", 403, b'{"message": "unable to create: it is being terminated"}', False)

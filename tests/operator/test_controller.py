@@ -1,0 +1,48 @@
+"""A worker brings back what failed, looks again when told to, and never lets one object stop the others."""
+
+from typing import Any
+
+import pytest
+
+from enginewright_operator.controller import Controller, Key
+from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError
+from enginewright_operator.reconcile.scope import DONE, Again
+
+KEY = Key(kind="K", namespace="n", name="a")
+
+
+class Waiting:
+    """A controller whose reconciliation does what the test says; what the queue was told is kept."""
+
+    def __init__(self, outcome: Again | Exception) -> None:
+        async def reconcile(namespace: str, name: str, scope: Any) -> Again:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        self.told: list[Any] = []
+        self.controller = Controller(None, reconcilers={"K": reconcile})  # type: ignore[arg-type]
+        queue = self.controller.queue
+        queue.done = lambda key: self.told.append("done")  # type: ignore[method-assign]
+        queue.failed = lambda key: self.told.append("failed") or 1.0  # type: ignore[method-assign, func-returns-value]
+        queue.put_after = lambda key, seconds: self.told.append(seconds)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (DONE, ["done"]),
+        (Again(seconds=5.0), ["done", 5.0]),
+        (Again(failed=True), ["failed"]),
+        (ConflictError("changed"), ["failed"]),
+        (ClusterError("down"), ["failed"]),
+        (NamespaceTerminatingError("going"), ["done"]),
+        (ZeroDivisionError("a defect"), ["failed"]),
+    ],
+)
+async def test_how_a_reconciliation_ends_decides_when_the_key_comes_back(
+    outcome: Again | Exception, told: list[Any]
+) -> None:
+    waiting = Waiting(outcome)
+    await waiting.controller.reconcile(KEY)
+    assert waiting.told == told
