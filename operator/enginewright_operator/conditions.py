@@ -26,7 +26,7 @@ class Reason(StrEnum):
 
     ACCEPTED = "Accepted"  # seen for the first time
     PAUSED = "Paused"
-    INVALID = "Invalid"
+    NAME_TAKEN = "NameTaken"
     GPU_CLASS_MISSING = "GPUClassMissing"
     NO_MATCHING_NODE = "NoMatchingNode"
     STORAGE_UNKNOWN = "StorageUnknown"

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from enginewright_operator import api, gpu, recipes
@@ -45,6 +45,7 @@ class EngineInput:
     gpu_classes: tuple[str, ...] = ()  # the names of all that there are
     nodes: tuple[gpu.Node, ...] = ()
     stray_deployments: tuple[Manifest, ...] = ()
+    in_the_way: tuple[str, ...] = ()  # objects that bear a name which ours would have, and are somebody else's
     credential_keys: frozenset[str] | None = None  # of the Secret that storage names; None if there is no such Secret
     identities: recipes.Identities | None = None
     storage_problem: Verdict | None = None
@@ -133,6 +134,11 @@ class Gatherer:
             )
             for target in engine.spec.targets
         )
+        missing = [
+            names.deployment_name(engine.metadata.name, each.target.gpu_class)
+            for each in targets
+            if each.deployment is None
+        ]
         gathered = EngineInput(
             engine=engine,
             storage=storage,
@@ -141,9 +147,24 @@ class Gatherer:
             gpu_classes=tuple(sorted(known)),
             nodes=nodes,
             stray_deployments=tuple(mine.values()),
+            in_the_way=await self._in_the_way(engine, missing),
             file_uris_allowed=self._settings.allow_file_uris,
         )
         return await self._with_identities(gathered)
+
+    async def _in_the_way(self, engine: api.InferenceEngine, deployments: Sequence[str]) -> tuple[str, ...]:
+        """What an apply would take from somebody else: an object is ours only if the engine owns it."""
+        namespace = engine.metadata.namespace
+        wanted = [
+            ("Service", names.service_name(engine.metadata.name)),
+            *(("Deployment", name) for name in deployments),
+        ]
+        found = await asyncio.gather(*(self._kube.get(kind, namespace, name) for kind, name in wanted))
+        return tuple(
+            f"{kind} {name}"
+            for (kind, name), each in zip(wanted, found, strict=True)
+            if each is not None and not _owned_by(engine, each)
+        )
 
     async def _with_identities(self, inp: EngineInput) -> EngineInput:
         """The same with what the store says about the inputs, where it may be asked."""

@@ -41,6 +41,17 @@ def paused(inp: EngineInput) -> Verdict | None:
     return _stalled(Reason.PAUSED, "The engine is paused and left as it is: set spec.paused to false to go on.")
 
 
+def name_taken(inp: EngineInput) -> Verdict | None:
+    """Nothing of somebody else's stands where the engine's Deployments and its Service would."""
+    if not inp.in_the_way:
+        return None
+    return _stalled(
+        Reason.NAME_TAKEN,
+        f"The {inp.in_the_way[0]} is in the namespace {inp.engine.metadata.namespace} already and is not this "
+        "engine's: delete it, or give the InferenceEngine another name.",
+    )
+
+
 def storage_unknown(inp: EngineInput) -> Verdict | None:
     """There is somewhere to put plans."""
     if inp.storage is not None:
@@ -105,6 +116,7 @@ def inputs_unreadable(inp: EngineInput) -> Verdict | None:
 
 ENGINE_CHECKS: tuple[Check[EngineInput], ...] = (
     paused,  # a person said so; nothing else matters
+    name_taken,  # before anything is applied, since an apply would take it over
     storage_unknown,  # without it there is nowhere to look
     file_uris_refused,  # before anything is asked of a file on the operator's own machine
     format_unknown,  # needs no request

@@ -34,7 +34,8 @@ def of_target(**changes: Any) -> Verdict:
 
 def test_the_order_of_the_engines_checks() -> None:
     assert [check.__name__ for check in ENGINE_CHECKS] == [
-        "paused", "storage_unknown", "file_uris_refused", "format_unknown", "credentials_missing", "inputs_unreadable",
+        "paused", "name_taken", "storage_unknown", "file_uris_refused", "format_unknown", "credentials_missing",
+        "inputs_unreadable",
     ]  # fmt: skip
 
 
@@ -112,6 +113,13 @@ def test_a_plan_in_the_builders_hands_is_said_to_be_built() -> None:
 def test_a_plan_on_its_way_out_is_waited_for() -> None:
     leaving = plan(phase="Built", deletionTimestamp="2026-01-01T00:00:00Z")
     assert of_target(wanted=leaving).reason is Reason.PLAN_TERMINATING
+
+
+def test_an_object_of_somebody_elses_is_never_taken_over() -> None:
+    verdict = of_engine(in_the_way=("Service e",))
+    assert verdict is not None
+    assert (verdict.state, verdict.reason) == (State.STALLED, Reason.NAME_TAKEN)
+    assert "The Service e is in the namespace n already and is not this engine's" in verdict.message
 
 
 def test_the_input_of_a_check_is_never_changed() -> None:

@@ -103,6 +103,19 @@ def test_a_gpu_class_that_does_not_exist_names_those_that_do(
     assert "nvidia-h200" in message.replace("nvidia-h2000", "")
 
 
+def test_a_service_of_somebody_elses_with_the_engines_name_is_left_alone(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    selector = {"app": "theirs"}
+    theirs = {"metadata": {"name": engine.name}, "spec": {"selector": selector, "ports": [{"port": 80}]}}
+    engine.cluster.apply({"apiVersion": "v1", "kind": "Service"} | theirs, engine.namespace)
+    engine.apply()
+    assert f"The Service {engine.name} is in the namespace" in eventually(lambda: stalled(engine), 20)
+    service: Any = engine.cluster.get("service", engine.name, engine.namespace)
+    assert service["spec"]["selector"] == selector
+    assert engine.objects("engineplan,deployment") == []
+
+
 @pytest.mark.parametrize("moment", ["at once", "while it builds", "while it switches"])
 def test_a_killed_operator_is_followed_by_one_that_goes_on_from_where_things_are(
     engine: EngineCase, operator: str, moment: str, eventually: Callable[..., Any]
