@@ -47,9 +47,7 @@ class Reason(StrEnum):
     SERVING = "Serving"
     IDLE = "Idle"  # zero replicas are wanted
     PLAN_TERMINATING = "PlanTerminating"
-    DELETING = "Deleting"
     FILES_LEFT = "FilesLeft"
-    PLAN_COLLECTED = "PlanCollected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,7 +195,7 @@ def to_yaml(definition: Definition) -> str:
 
 def main(folders: list[str]) -> None:
     """Write one file a kind into each folder; without one, into crds/ and the chart's copy."""
-    for folder in folders or ["crds", "charts/enginewright/crds-files"]:
+    for folder in folders or ["crds", "charts/enginewright/crds"]:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for definition in DEFINITIONS:
             Path(folder, f"{definition.model.PLURAL}.yaml").write_text(to_yaml(definition), encoding="utf-8")

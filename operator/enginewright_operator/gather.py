@@ -188,8 +188,8 @@ class Gatherer:
         if spec.model.sha256:
             known["model"] = f"sha256:{spec.model.sha256}"
             del uris["model"]
-        versions = await asyncio.gather(*(self._stores.version(uri, access) for uri in uris.values()))
-        known |= {name: f"version:{version}" for name, version in zip(uris, versions, strict=True)}
+        found = await asyncio.gather(*(self._stores.identity(uri, access) for uri in uris.values()))
+        known |= dict(zip(uris, found, strict=True))
         return recipes.Identities(**known)
 
     async def plan(self, plan: api.EnginePlan) -> PlanInput:

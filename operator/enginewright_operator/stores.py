@@ -40,29 +40,29 @@ class Stores:
         """`remember` is for how many seconds an object's version is taken as still so."""
         self._remember = remember
         self._clock = clock
-        self._versions: dict[tuple[str, str], tuple[float, str]] = {}
+        self._identities: dict[tuple[str, str], tuple[float, str]] = {}
 
-    async def version(self, uri: str, access: Access) -> str:
-        """The store's own version of the object. Raises StorageError and its kin, naming the URI."""
+    async def identity(self, uri: str, access: Access) -> str:
+        """How a recipe names the object as it is now. Raises StorageError and its kin, naming the URI."""
         key = (access.fingerprint(), uri)
-        known = self._versions.get(key)
+        known = self._identities.get(key)
         if known and self._clock() - known[0] < self._remember:
             return known[1]
-        version = await asyncio.to_thread(_version, uri, access)
-        if len(self._versions) >= CACHE_LIMIT:
-            self._versions.clear()
-        self._versions[key] = (self._clock(), version)
-        return version
+        identity = await asyncio.to_thread(_identity, uri, access)
+        if len(self._identities) >= CACHE_LIMIT:
+            self._identities.clear()
+        self._identities[key] = (self._clock(), identity)
+        return identity
 
     async def delete_folder(self, folder: str, access: Access) -> int:
         """Delete every object under the URI `folder`, which ends in "/"; returns how many there were."""
         return await asyncio.to_thread(_delete_folder, folder, access)
 
 
-def _version(uri: str, access: Access) -> str:
+def _identity(uri: str, access: Access) -> str:
     with _CaFile(access) as ca_bundle:
         options = recipes.store_options(access.storage, ca_bundle=ca_bundle)
-        return open_store(uri, options, credentials=access.credentials).head(uri).version
+        return open_store(uri, options, credentials=access.credentials).head(uri).identity
 
 
 def _delete_folder(folder: str, access: Access) -> int:

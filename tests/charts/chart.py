@@ -19,7 +19,6 @@ CHART = ROOT / "charts" / "enginewright"
 RELEASE, NAMESPACE = "ew", "enginewright-system"
 # A helm that was built by `go install` believes in Kubernetes 1.20 when it has no cluster to ask.
 KUBERNETES = "1.34.2"
-GPUCLASS_API = "enginewright.dev/v1alpha1/GPUClass"
 
 Object = dict[str, Any]
 

@@ -1,18 +1,16 @@
-"""The GPU classes that the chart brings: exact products, and a way into a cluster that lacks the kind."""
+"""The GPU classes that the chart brings: exact products, each an ordinary object of the release."""
 
 import re
 
 import pytest
-from charts.chart import GPUCLASS_API, Object, render
+from charts.chart import Object, render
 
 from enginewright_operator import gpu
 from enginewright_operator.api import GPUClassSpec
 
-KNOWN = ("--api-versions", GPUCLASS_API)
-
 
 def classes(values: Object | None = None) -> dict[str, Object]:
-    return {each["metadata"]["name"]: each for each in render(values, *KNOWN).all("GPUClass")}
+    return {each["metadata"]["name"]: each for each in render(values).all("GPUClass")}
 
 
 def products() -> list[tuple[str, str]]:
@@ -68,26 +66,10 @@ def test_the_class_cpu_asks_for_no_gpu():
     assert classes()["cpu"]["spec"] == {"kind": "cpu"}
 
 
-def test_where_the_kind_is_unknown_a_hook_makes_the_classes_after_the_crds():
-    for each in render().all("GPUClass"):
-        annotations = each["metadata"]["annotations"]
-        assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
-        # By these the next upgrade takes the object over as one of the release's.
-        assert annotations["meta.helm.sh/release-name"] == "ew"
-        assert each["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
-
-
-def test_where_the_kind_is_known_the_classes_are_ordinary_objects():
-    for each in classes().values():
-        assert "helm.sh/hook" not in each["metadata"]["annotations"]
-
-
-def test_a_class_with_another_spec_has_another_digest():
-    key = "enginewright.dev/class-digest"
-    before = classes()["nvidia-t4"]["metadata"]["annotations"][key]
-    changed = classes({"gpuClasses": {"classes": {"nvidia-t4": {"memory": "8Gi"}}}})
-    assert changed["nvidia-t4"]["metadata"]["annotations"][key] != before
-    assert classes()["nvidia-t4"]["metadata"]["annotations"][key] == before
+def test_no_class_is_made_by_a_hook():
+    # A hook's object is none of the release: no upgrade would change it, and Helm asks for its kind when the hook runs.
+    for each in classes({"gpuClasses": {"keep": False}}).values():
+        assert "annotations" not in each["metadata"]
 
 
 def test_a_class_can_be_added_and_another_dropped():
@@ -100,7 +82,7 @@ def test_a_class_can_be_added_and_another_dropped():
 @pytest.mark.parametrize("keep", [True, False])
 def test_classes_stay_on_uninstall_if_they_are_kept(keep: bool):
     for each in classes({"gpuClasses": {"keep": keep}}).values():
-        assert (each["metadata"]["annotations"].get("helm.sh/resource-policy") == "keep") is keep
+        assert (each["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep") is keep
 
 
 def test_the_classes_can_be_left_out():

@@ -120,7 +120,7 @@ def test_the_operator_reads_every_variable_that_the_chart_sets(monkeypatch: pyte
     values = {
         "watchNamespaces": ["team-a"],
         "defaultStorage": {"uri": "s3://engines", "pathStyle": True, "region": "eu"},
-        "operator": {"healthPort": 8123, "resyncSeconds": 60},
+        "operator": {"healthPort": 8123, "resyncSeconds": 60, "leaseSeconds": 2},
     }
     told = render(values).environment()
     assert {name.removeprefix(PREFIX).lower() for name in told} <= set(Settings.model_fields)
@@ -129,7 +129,7 @@ def test_the_operator_reads_every_variable_that_the_chart_sets(monkeypatch: pyte
     settings = read()
     assert settings.watch_namespaces == ("team-a",)
     assert settings.default_storage == Storage(uri="s3://engines", path_style=True, region="eu")
-    assert (settings.health_port, settings.resync_seconds) == (8123, 60)
+    assert (settings.health_port, settings.resync_seconds, settings.lease_seconds) == (8123, 60, 2)
     assert settings.operator_namespace == NAMESPACE
 
 

@@ -23,7 +23,7 @@ def test_helm_lint_has_nothing_to_say():
     ("values", "name"),
     [
         ({"watchNamespace": ["team-a"]}, "watchNamespace"),
-        ({"crds": {"kep": True}}, "kep"),
+        ({"crds": {"enabled": True}}, "crds"),
         ({"images": {"operator": {"diget": ""}}}, "diget"),
         ({"operator": {"replica": 2}}, "replica"),
         ({"operator": {"resources": {"limit": {}}}}, "limit"),
@@ -50,7 +50,8 @@ def test_a_typo_is_refused_by_its_name(values: Object, name: str):
         ({"build": {"memory": "much"}}, "/build/memory"),
         ({"operator": {"replicas": -1}}, "/operator/replicas"),
         ({"metrics": {"port": 80}}, "/metrics/port"),
-        ({"crds": {"enabled": "yes"}}, "/crds/enabled"),
+        ({"operator": {"leaseSeconds": 1}}, "/operator/leaseSeconds"),
+        ({"gpuClasses": {"enabled": "yes"}}, "/gpuClasses/enabled"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -12,7 +12,7 @@ from enginewright_operator import crds
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("folder", ["crds", "charts/enginewright/crds-files"])
+@pytest.mark.parametrize("folder", ["crds", "charts/enginewright/crds"])
 @pytest.mark.parametrize("definition", crds.DEFINITIONS, ids=lambda each: each.model.KIND)
 def test_the_committed_files_are_up_to_date(folder: str, definition: crds.Definition) -> None:
     path = REPOSITORY / folder / f"{definition.model.PLURAL}.yaml"

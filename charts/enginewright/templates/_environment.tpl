@@ -14,6 +14,8 @@
   value: {{ .Values.images.pullPolicy | quote }}
 - name: ENGINEWRIGHT_OPERATOR_RESYNC_SECONDS
   value: {{ .Values.operator.resyncSeconds | quote }}
+- name: ENGINEWRIGHT_OPERATOR_LEASE_SECONDS
+  value: {{ .Values.operator.leaseSeconds | quote }}
 - name: ENGINEWRIGHT_OPERATOR_HEALTH_PORT
   value: {{ .Values.operator.healthPort | quote }}
 - name: ENGINEWRIGHT_OPERATOR_BUILD_CPU

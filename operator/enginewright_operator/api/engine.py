@@ -49,7 +49,7 @@ class Model(Strict):
     sha256: Sha256 | None = Field(
         default=None,
         description="sha256 of the model's bytes, 64 hexadecimal digits. Without it the store's own version of the "
-        "object (its ETag or VersionId) stands for the model, and a model replaced in place is built anew.",
+        "object (its ETag) stands for the model, and a model replaced in place is built anew.",
     )
     format: ModelFormat | None = Field(
         default=None, description="Which importer reads it; by default the one of the file's suffix."
@@ -228,7 +228,7 @@ class ModelStatus(Lenient):
     """Which model the plans are of."""
 
     uri: str = Field(default="", description="Where it lies.")
-    identity: str = Field(default="", description="sha256:<hex>, or version:<ETag or VersionId>.")
+    identity: str = Field(default="", description="sha256:<hex>, or version:<ETag>.")
 
 
 class InferenceEngineStatus(Lenient):

@@ -91,7 +91,7 @@ def forget(given: Manifests, ordered: Order) -> None:
 def _identities(given: Manifests, storage: api.Storage) -> recipes.Identities:
     spec = given.engine.spec
     known = {
-        name: f"version:{_store(uri, given, storage).head(uri).version}"
+        name: _store(uri, given, storage).head(uri).identity
         for name, uri in recipes.input_uris(spec).items()
         if name != "model" or not spec.model.sha256
     }

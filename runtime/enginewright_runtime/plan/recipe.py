@@ -91,7 +91,7 @@ class Recipe:
     """The inputs of a build.
 
     `model` is the model's identity: "sha256:<hex>" of its bytes where that is known, else "version:<id>", the store's
-    own version of it (an ETag or a VersionId). `companion` is the identity of a second model file (Caffe's prototxt).
+    own version of it (an ETag). `companion` is the identity of a second model file (Caffe's prototxt).
     `shapes` holds one mapping a schedule, input name to dimensions; `batch_sizes` does where only the batch is free.
     `outputs` names what to compute; empty means the model's own. `workspace` is bytes a tactic may use for scratch.
     """

@@ -23,6 +23,11 @@ class StoredObject:
     bytes: int
     version: str
 
+    @property
+    def identity(self) -> str:
+        """How a recipe names this content: "sha256:<hex>" where the store tells it, else "version:<its version>"."""
+        return self.version if self.version.startswith("sha256:") else f"version:{self.version}"
+
 
 class ObjectStore(Protocol):
     """One object store, addressed by whole URIs of its own scheme. Safe to use from several threads."""

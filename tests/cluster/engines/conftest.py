@@ -16,6 +16,7 @@ from engines.engine_case import EngineCase
 REPOSITORY = Path(__file__).resolve().parents[3]
 SYSTEM = "enginewright-system"
 RESYNC_SECONDS = 2
+LEASE_SECONDS = 3
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +24,8 @@ def operator(control_plane: ControlPlane, node_agent: NodeAgent) -> Iterator[str
     """The operator, installed by the chart with exactly the chart's rights; the value is its namespace."""
     control_plane.helm(
         "install", "enginewright", str(REPOSITORY / "charts" / "enginewright"), "--namespace", SYSTEM,
-        "--create-namespace", "--take-ownership", "--wait", "--timeout=60s",
-        "--set", f"operator.resyncSeconds={RESYNC_SECONDS}",
+        "--create-namespace", "--wait", "--timeout=60s",
+        "--set", f"operator.resyncSeconds={RESYNC_SECONDS}", "--set", f"operator.leaseSeconds={LEASE_SECONDS}",
     )  # fmt: skip
     yield SYSTEM
     assert "forbidden" not in node_agent.all_logs(SYSTEM, 1_000_000).lower(), "the chart's Role lacks a right"

@@ -88,7 +88,7 @@ def test_an_engine_plans_spec_never_changes(kinds: str, control_plane: ControlPl
     ("path", "words"),
     [
         ("inferenceengine", "served"),
-        ("inferenceengine.spec.model.sha256", "ETag or VersionId"),
+        ("inferenceengine.spec.model.sha256", "its ETag"),
         ("inferenceengine.spec.gates.accuracy", "maxDrop"),
         ("engineplan.status.outcome", "GATE_FAILED"),
         ("gpuclass.spec", "products"),
