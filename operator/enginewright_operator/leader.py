@@ -80,13 +80,13 @@ class Leader:
                 await self._release()
 
     async def _acquire(self) -> None:
-        while not await self._try_once():
+        while not await self._try_once(within=self._terms.retry_every * 2):
             await asyncio.sleep(self._terms.retry_every)
 
-    async def _try_once(self) -> bool:
-        """One attempt to hold the Lease; False where it is somebody else's or the API server does not answer."""
+    async def _try_once(self, *, within: float) -> bool:
+        """One attempt to hold the Lease; False where it is somebody else's or no answer comes `within` seconds."""
         try:
-            async with asyncio.timeout(self._terms.retry_every * 2):
+            async with asyncio.timeout(within):
                 state = await self._leases.read()
                 if state != self._seen:
                     self._seen, self._seen_at = state, self._clock()
@@ -106,8 +106,10 @@ class Leader:
         renewed = self._clock()
         while True:
             await asyncio.sleep(self._terms.retry_every)
-            if await self._try_once():
-                renewed = self._clock()
+            began = self._clock()
+            left = max(renewed + self._terms.renew_within - began, 0)  # an attempt that hangs must not outlast the term
+            if await self._try_once(within=min(left, self._terms.retry_every * 2)):
+                renewed = began  # not the end: the API server's clock for others began when we asked
             elif self._clock() - renewed >= self._terms.renew_within or self._held_by_another():
                 logger.error("This process, %s, leads no more: it could not renew its Lease.", self._identity)
                 stop.set()

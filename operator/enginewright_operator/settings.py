@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     )
     resync_seconds: Annotated[float, Field(gt=0)] = 300.0
     lease_name: str = "enginewright-operator"
-    lease_seconds: Annotated[float, Field(ge=2)] = 15.0
+    lease_seconds: Annotated[float, Field(ge=2)] = 10.0
     host: str = ""  # the address to answer on; empty: every one
     metrics_port: Port = 9090
     health_port: Port = 8080

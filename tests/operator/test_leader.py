@@ -125,3 +125,20 @@ async def test_a_leader_whose_lease_was_taken_stops_at_once() -> None:
     lease.put("other")
     await _until(lambda: not working.leading)
     await _ended(task)
+
+
+async def test_an_attempt_that_hangs_does_not_outlast_the_leaders_term() -> None:
+    lease, working = SharedLease(), Working()
+    view = lease.of("one")
+    task = working.by("one", Leader(view, identity="one", terms=TERMS))
+    await _until(lambda: working.leading == {"one"})
+    started = asyncio.get_running_loop().time()
+
+    async def hang() -> LeaseState | None:
+        await asyncio.sleep(60)
+        return None
+
+    view.read = hang  # type: ignore[method-assign]
+    await _until(lambda: not working.leading)
+    assert asyncio.get_running_loop().time() - started < TERMS.duration
+    await _ended(task)

@@ -11,7 +11,7 @@ from enginewright_runtime.errors import StorageDeniedError, StorageError
 from enginewright_runtime.storage.s3 import S3Store
 from enginewright_runtime.storage.s3_transfer import SHA256_ENTRY, Limits
 
-QUICK = Limits(connect_timeout=0.5, read_timeout=0.5, attempts=2, pause=0.01)
+TWICE = Limits(connect_timeout=10, read_timeout=10, attempts=2, pause=0.01)
 URI = "s3://engines/plans/x.plan"
 
 
@@ -31,7 +31,7 @@ def test_bytes_that_do_not_have_the_digest_kept_beside_them_are_refused(
 ) -> None:
     server = scripted(serving(answer, b"damaged", **{f"x-amz-meta-{SHA256_ENTRY}": "0" * 64}))
     with pytest.raises(StorageError, match=f"damaged: they should have the sha256 {'0' * 64}"):
-        S3Store(server.options, limits=QUICK).download(URI, tmp_path / "fetched")
+        S3Store(server.options, limits=TWICE).download(URI, tmp_path / "fetched")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,7 +51,7 @@ def test_a_checksum_of_parts_checksums_is_not_taken_for_one_of_the_whole(
 ) -> None:
     headers = {"x-amz-checksum-crc32": "AAAAAA==-3", "x-amz-checksum-type": "COMPOSITE"}
     server = scripted(serving(answer, b"content", **headers))
-    S3Store(server.options, limits=QUICK).download(URI, tmp_path / "fetched")
+    S3Store(server.options, limits=TWICE).download(URI, tmp_path / "fetched")
     assert (tmp_path / "fetched").read_bytes() == b"content"
 
 
@@ -72,7 +72,7 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_worth_another_try(
         return replaced if method == "GET" else answer(status=200, body=b"content", headers={"ETag": '"e"'})
 
     with pytest.raises(StorageError, match="replaced meanwhile; try again") as caught:
-        S3Store(scripted(script).options, limits=QUICK).download(URI, tmp_path / "fetched")
+        S3Store(scripted(script).options, limits=TWICE).download(URI, tmp_path / "fetched")
     assert not isinstance(caught.value, StorageDeniedError)
 
 
@@ -83,7 +83,7 @@ def test_a_connection_that_breaks_in_the_middle_is_made_again(scripted: Any, ans
         body = next(bodies) if method == "GET" else b"content"
         return answer(status=200, body=body, length=7, headers={"ETag": '"e"'})
 
-    S3Store(scripted(script).options, limits=QUICK).download(URI, tmp_path / "fetched")
+    S3Store(scripted(script).options, limits=TWICE).download(URI, tmp_path / "fetched")
     assert (tmp_path / "fetched").read_bytes() == b"content"
 
 
@@ -92,7 +92,7 @@ def test_a_connection_that_always_breaks_is_told(scripted: Any, answer: Any, tmp
         return answer(status=200, body=b"cont" if method == "GET" else b"content", length=7, headers={"ETag": '"e"'})
 
     with pytest.raises(StorageError, match=r"s3://engines/plans/x.plan"):
-        S3Store(scripted(script).options, limits=QUICK).download(URI, tmp_path / "fetched")
+        S3Store(scripted(script).options, limits=TWICE).download(URI, tmp_path / "fetched")
     assert list(tmp_path.iterdir()) == []
 
 
