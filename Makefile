@@ -85,7 +85,7 @@ $(BIN)/uv:
 
 $(DEMO_STAMP): | $(BIN)/uv
 	@$(SAY) "Installing what the demo needs into .venv (once)"
-	$(BIN)/uv pip install --python $(BIN)/python -e '.[all]' 'tritonclient[http]>=2.55'
+	$(BIN)/uv pip install --python $(BIN)/python -e '.[all]'
 	@rm -f .venv/.installed-*; touch $@
 
 $(DEV_STAMP): | $(BIN)/uv
