@@ -14,9 +14,7 @@ from enginewright_operator import api
 from enginewright_operator.conditions import Reason, shortened
 from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
 from enginewright_operator.kube import APPLY_PATCH, MERGE_PATCH, Kube, Manifest, path_of
-
-FIELD_MANAGER = "enginewright-operator"
-MANAGED_BY = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
+from enginewright_operator.render import names
 
 
 def owner_reference(owner: api.InferenceEngine | api.EnginePlan, *, controller: bool) -> dict[str, Any]:
@@ -46,7 +44,6 @@ class Cluster:
             "metadata": metadata
             | {
                 "namespace": owner.metadata.namespace,
-                "labels": (metadata.get("labels") or {}) | MANAGED_BY,
                 "annotations": (metadata.get("annotations") or {}) | annotations,
                 "ownerReferences": [owner_reference(owner, controller=True)],
             }
@@ -56,7 +53,7 @@ class Cluster:
             path_of(manifest["kind"], owner.metadata.namespace, metadata["name"]),
             body,
             content_type=APPLY_PATCH,
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": names.MANAGER, "force": "true"},
         )
         return answer or body
 
@@ -69,7 +66,7 @@ class Cluster:
             "metadata": {
                 "name": plan.metadata.name,
                 "namespace": plan.metadata.namespace,
-                "labels": MANAGED_BY,
+                "labels": {names.MANAGED_BY_LABEL: names.MANAGER},
                 "finalizers": [api.FINALIZER],
                 "ownerReferences": [owner_reference(owner, controller=False)],
             },
@@ -120,7 +117,7 @@ class Cluster:
             path_of(target.KIND, target.metadata.namespace, target.metadata.name, sub="status"),
             {"status": status.model_dump(mode="json", by_alias=True)},  # with nulls: they take away what was
             content_type=MERGE_PATCH,
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": names.MANAGER},
             absent_is_none=True,  # deleted meanwhile: nobody is left to tell
         )
         return True
@@ -147,8 +144,8 @@ class Cluster:
                 "namespace": about.metadata.namespace,
                 "uid": about.metadata.uid,
             },
-            "source": {"component": FIELD_MANAGER},
-            "reportingComponent": FIELD_MANAGER,
+            "source": {"component": names.MANAGER},
+            "reportingComponent": names.MANAGER,
             "firstTimestamp": stamp,
             "lastTimestamp": stamp,
             "count": 1,
@@ -163,7 +160,7 @@ class Cluster:
             path_of("EnginePlan", plan.metadata.namespace, plan.metadata.name),
             {"metadata": metadata},
             content_type=MERGE_PATCH,
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": names.MANAGER},
             absent_is_none=True,
         )
 

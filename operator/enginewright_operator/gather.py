@@ -19,8 +19,7 @@ from enginewright_operator.settings import Settings
 from enginewright_operator.stores import Access, Stores
 from enginewright_runtime.errors import ObjectMissingError, StorageDeniedError, StorageError, UsageError
 
-PLAN_ANNOTATION = "enginewright.dev/plan"  # on a Deployment: the EnginePlan that it serves
-MANAGED_BY = "app.kubernetes.io/managed-by=enginewright-operator"
+MANAGED_BY = f"{names.MANAGED_BY_LABEL}={names.MANAGER}"
 NODES_FRESH_FOR = 10.0
 
 
@@ -263,7 +262,7 @@ class Gatherer:
 
 def served_by(deployment: Manifest) -> str:
     """The name of the EnginePlan that a Deployment serves."""
-    return str((deployment["metadata"].get("annotations") or {}).get(PLAN_ANNOTATION, ""))
+    return str((deployment["metadata"].get("annotations") or {}).get(names.PLAN, ""))
 
 
 def _uses_files(inp: EngineInput) -> bool:

@@ -72,12 +72,11 @@ async def test_letting_go_of_a_plan_as_the_last_owner_deletes_just_what_was_read
     assert body["preconditions"] == {"uid": "plan-uid", "resourceVersion": "7"}
 
 
-async def test_a_child_is_owned_and_marked_as_ours(kube: FakeKube) -> None:
+async def test_a_child_is_owned_by_its_engine(kube: FakeKube) -> None:
     child = deployment() | {"kind": "Deployment"}
     await cluster(kube).apply(child, engine(), annotations={"a": "b"})
     ((_, _, body),) = kube.sent
     assert body["metadata"]["ownerReferences"][0]["controller"] is True
-    assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "enginewright-operator"
     assert body["metadata"]["annotations"]["a"] == "b"
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enginewright_operator import api, policies, recipes, rollout
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
 from enginewright_operator.errors import ConflictError
-from enginewright_operator.gather import PLAN_ANNOTATION, EngineInput, TargetInput, owns, served_by
+from enginewright_operator.gather import EngineInput, TargetInput, owns, served_by
 from enginewright_operator.policies import TargetView
 from enginewright_operator.reconcile import history
 from enginewright_operator.reconcile.scope import DONE, Again, Scope
+from enginewright_operator.render import names
 from enginewright_operator.render import serving as render
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan.recipe import Recipe
@@ -127,7 +128,7 @@ async def _serve(
         return target.deployment
     uri, digest, storage = plan.spec.plan_uri, plan.spec.digest, plan.spec.storage
     manifest = render.deployment(inp.engine, target.target, uri, digest, gpu_class, scope.settings, storage=storage)
-    annotations = {PLAN_ANNOTATION: plan.metadata.name}
+    annotations = {names.PLAN: plan.metadata.name}
     if target.deployment is None or served_by(target.deployment) != plan.metadata.name:
         message = f"The target {target.target.gpu_class} moves to {plan.metadata.name}. {plan.spec.why}".strip()
         await scope.cluster.event(inp.engine, Reason.ROLLING_OUT, message)

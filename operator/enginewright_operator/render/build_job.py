@@ -35,7 +35,6 @@ def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, sett
             "namespace": plan.metadata.namespace or "default",
             "labels": labels,
             "annotations": {names.DIGEST_ANNOTATION: plan.spec.digest, names.PLAN_URI_ANNOTATION: plan.spec.plan_uri},
-            **names.owned_by(plan),
         },
         "spec": {
             "backoffLimit": settings.build_retries,

@@ -1,13 +1,12 @@
 """The names and labels of what the operator makes. Tools and selectors match on them: none is ever renamed."""
 
 import re
-from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
 
-from enginewright_operator.api import API_VERSION, GROUP, EnginePlan, InferenceEngine
+from enginewright_operator.api import GROUP
 
 MANAGER = "enginewright-operator"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 ENGINE_LABEL = f"{GROUP}/engine"
 GPU_CLASS_LABEL = f"{GROUP}/gpu-class"
 PLAN = f"{GROUP}/plan"  # the EnginePlan: a label of its Job, an annotation of the Deployment that serves it
@@ -45,20 +44,5 @@ def labels(*, component: str, instance: str) -> dict[str, str]:
         "app.kubernetes.io/name": "enginewright",
         "app.kubernetes.io/component": component,
         "app.kubernetes.io/instance": label(instance),
-        "app.kubernetes.io/managed-by": MANAGER,
+        MANAGED_BY_LABEL: MANAGER,
     }
-
-
-def owned_by(owner: InferenceEngine | EnginePlan) -> Mapping[str, Any]:
-    """The metadata's ownerReferences, by which a child goes with its owner; none for an object of no cluster."""
-    if not owner.metadata.uid:
-        return {}
-    reference = {
-        "apiVersion": API_VERSION,
-        "kind": owner.KIND,
-        "name": owner.metadata.name,
-        "uid": owner.metadata.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-    return {"ownerReferences": [reference]}

@@ -50,7 +50,6 @@ def deployment(
             "namespace": engine.metadata.namespace or "default",
             "labels": labels,
             "annotations": annotations,
-            **names.owned_by(engine),
         },
         "spec": {
             "replicas": target.replicas,
@@ -87,7 +86,6 @@ def service(engine: InferenceEngine, settings: Settings) -> Json:
             "name": names.service_name(engine.metadata.name),
             "namespace": engine.metadata.namespace or "default",
             "labels": names.labels(component="runtime", instance=engine.metadata.name) | _selector(engine),
-            **names.owned_by(engine),
         },
         "spec": {
             "type": "ClusterIP",

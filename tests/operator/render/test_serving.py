@@ -119,7 +119,3 @@ def test_long_names_give_different_labels() -> None:
     one, other = names.label("x" * 70 + "1"), names.label("x" * 70 + "2")
     assert one != other
     assert len(one) <= 63
-
-
-def test_what_has_no_uid_is_owned_by_nothing(make_engine, settings) -> None:
-    assert "ownerReferences" not in serving.service(make_engine(uid=""), settings)["metadata"]
