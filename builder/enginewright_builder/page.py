@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from enginewright_runtime.commands import inspection
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2433; --soft: #667085; --line: #e3e7ee; --bar: #b9c6dc; --won: #2563c9;
   --good: #157f4a; --bad: #b42318; --paper: #fff; --card: #f7f9fc }
@@ -25,6 +27,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--ink) } svg .soft { fill
 details { margin: .2rem 0 } summary { cursor: pointer } li { font-size: .88rem }
 """
 _ROW, _LABEL, _WIDTH = 24, 270, 900
+_CUT = 6.0  # times the fastest: a bar beyond is cut off
 
 
 def render(told: Mapping[str, Any]) -> str:
@@ -46,19 +49,21 @@ def bars(candidates: Sequence[Mapping[str, Any]]) -> str:
     timed = sorted((each for each in candidates if "dropped" not in each), key=_time)
     if not timed:
         return ""
-    longest = _time(timed[-1]) or 1.0
+    # One that is far slower is cut off at the right, where an arrow says so: else it would flatten all the others.
+    longest = min(_time(timed[-1]), _CUT * _time(timed[0])) or 1.0
     room = _WIDTH - _LABEL - 150
     rows = []
     for number, each in enumerate(timed):
-        top, width = number * _ROW, max(2.0, room * _time(each) / longest)
+        top, width = number * _ROW, max(2.0, room * min(_time(each) / longest, 1.0))
         colour = "var(--won)" if each.get("chosen") else "var(--bar)"
         final = "median_ms" in each
+        marks = ("→ " if _time(each) > longest else "") + ("" if final else "~ ")
         rows.append(
             f"<g><title>{_text(each['reason'])}; error {each['error']:g}</title>"
             f"<text x='0' y='{top + 16}'>{_text(each['name'])}</text>"
             f"<rect x='{_LABEL}' y='{top + 4}' width='{width:.1f}' height='{_ROW - 9}' rx='3' fill='{colour}'/>"
             f"<text x='{_LABEL + width + 8:.1f}' y='{top + 16}' class='{'' if final else 'soft'}'>"
-            f"{'' if final else '~ '}{_time(each):.3g} ms{' · chosen' if each.get('chosen') else ''}</text></g>"
+            f"{marks}{_time(each):.3g} ms{' · chosen' if each.get('chosen') else ''}</text></g>"
         )
     height = len(timed) * _ROW
     return f"<svg viewBox='0 0 {_WIDTH} {height}' width='100%' role='img' aria-label='times'>{''.join(rows)}</svg>"
@@ -73,8 +78,8 @@ def _facts(told: Mapping[str, Any]) -> str:
     facts = [("layers", f"{told.get('layers_before', 0)} → {told.get('layers_after', 0)}")]
     facts += [(f"latency {name}", f"{value:.3g} ms") for name, value in latency.items() if name in ("p50", "p99")]
     facts += [
-        ("plan", _size(told.get("plan_bytes", 0))),
-        ("weights, once for all shapes", _size(told["report"].get("weights_bytes", 0))),
+        ("plan", inspection.size(int(told.get("plan_bytes", 0)))),
+        ("weights, once for all shapes", inspection.size(told["report"].get("weights_bytes", 0))),
         ("build", f"{told.get('seconds', 0):.1f} s"),
     ]
     cells = "".join(f"<div><span>{_text(name)}</span><b>{_text(value)}</b></div>" for name, value in facts)
@@ -137,7 +142,7 @@ def _arena(arena: Mapping[str, Any] | None) -> str:
         f"<text x='0' y='{n * _ROW + 16}'>{name}</text><rect x='{_LABEL}' y='{n * _ROW + 4}' rx='3' fill='{colour}' "
         f"width='{max(2.0, (_WIDTH - _LABEL - 150) * size / whole):.1f}' height='{_ROW - 9}'/>"
         f"<text x='{_LABEL + max(2.0, (_WIDTH - _LABEL - 150) * size / whole) + 8:.1f}' y='{n * _ROW + 16}'>"
-        f"{_size(size)}</text>"
+        f"{inspection.size(size)}</text>"
         for n, (name, size, colour) in enumerate(rows)
     )
     note = f"<p class='soft'>{_text(arena.get('note', ''))}</p>"
@@ -147,14 +152,6 @@ def _arena(arena: Mapping[str, Any] | None) -> str:
 def _notes(notes: Sequence[str]) -> str:
     items = "".join(f"<li>{_text(note)}</li>" for note in notes)
     return f"<h2>Notes</h2><ul>{items}</ul>" if notes else ""
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def _text(value: object) -> str:

@@ -121,3 +121,11 @@ def test_bars_are_in_order_of_time_and_the_longest_fills_the_room() -> None:
     assert drawn.index("fused, 1 thread") < drawn.index("untouched, 1 thread")
     assert "contrib" not in drawn
     assert "width='480.0'" in drawn
+
+
+def test_a_bar_that_is_far_longer_is_cut_off_with_an_arrow() -> None:
+    slow = {"name": "slow", "reason": "r", "error": 0.0, "rough_ms": 1000.0}
+    fast = {"name": "fast", "reason": "r", "error": 0.0, "median_ms": 1.0, "chosen": True}
+    drawn = page.bars([fast, slow])
+    assert "→ ~ 1e+03 ms" in drawn
+    assert "width='80.0'" in drawn  # a sixth of the room
