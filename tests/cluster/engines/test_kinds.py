@@ -2,15 +2,18 @@
 
 import copy
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from controlplane.cluster import ControlPlane
 
 pytestmark = pytest.mark.cluster
 
 API = "enginewright.dev/v1alpha1"
+CRDS = Path(__file__).resolve().parents[3] / "crds"
 
 
 def engine(**spec: Any) -> dict[str, Any]:
@@ -19,9 +22,15 @@ def engine(**spec: Any) -> dict[str, Any]:
     return {"apiVersion": API, "kind": "InferenceEngine", "metadata": {"name": "e"}, "spec": least | spec}
 
 
+def gpu_class(**spec: Any) -> dict[str, Any]:
+    """A GPUClass with this spec."""
+    return {"apiVersion": API, "kind": "GPUClass", "metadata": {"name": "refused"}, "spec": spec}
+
+
 REFUSED = [
-    (engine(model={"uri": "http://example.com/m.onnx"}), "must be s3://bucket/key or file:///path"),
-    (engine(model={"uri": "m.onnx"}), "must be s3://bucket/key or file:///path"),
+    (engine(model={"uri": "http://example.com/m.onnx"}), "model.uri must be s3://bucket/key or file:///path"),
+    (engine(model={"uri": "m.onnx"}), "model.uri must be s3://bucket/key or file:///path"),
+    (engine(model={"uri": "s3://m/n.caffemodel", "prototxt": "n.prototxt"}), "model.prototxt must be s3://bucket/key"),
     (engine(model={"uri": "s3://m/net.caffemodel"}), "needs model.prototxt"),
     (engine(model={"uri": "s3://m/net", "format": "caffe"}), "needs model.prototxt"),
     (engine(model={"uri": "s3://m/m.onnx", "sha256": "abc"}), "sha256"),
@@ -33,8 +42,11 @@ REFUSED = [
     (engine(batchSizes=[0]), "batchSizes"),
     (engine(precision={"allow": ["int8"]}), "needs calibration.uri"),
     (engine(precision={"allow": ["fp64"]}), "fp64"),
-    (engine(calibration={"uri": "data.npz"}), "must be s3://bucket/key or file:///path"),
-    (engine(gates={"accuracy": {"data": "x.npz", "maxDrop": 0.1}}), "must be s3://bucket/key or file:///path"),
+    (engine(calibration={"uri": "data.npz"}), "calibration.uri must be s3://bucket/key or file:///path"),
+    (
+        engine(gates={"accuracy": {"data": "x.npz", "maxDrop": 0.1}}),
+        "gates.accuracy.data must be s3://bucket/key or file:///path",
+    ),
     (engine(gates={"accuracy": {"data": "s3://b/x.npz", "maxDrop": 2}}), "maxDrop"),
     (engine(gates={"latency": {"p99": "fast"}}), "p99"),
     (engine(build={"workspace": "a lot"}), "workspace"),
@@ -42,6 +54,8 @@ REFUSED = [
     (engine(storage={"uri": "plans"}), "storage.uri must be s3://bucket"),
     (engine(storage={"uri": "s3://b", "endpoint": "minio:9000"}), "storage.endpoint must be a URL"),
     (engine(storage={"uri": "s3://b", "caBundle": {}}), "exactly one of the two"),
+    (gpu_class(kind="cuda"), "a GPU class of kind cuda needs spec.product"),
+    (gpu_class(kind="cpu", product="H200"), "a GPU class of kind cpu needs no GPU"),
 ]
 
 
@@ -58,6 +72,23 @@ def test_the_api_server_refuses_a_wrong_manifest_and_says_why(
     with pytest.raises(subprocess.CalledProcessError) as refused:
         control_plane.apply(manifest, namespace)
     assert message in refused.value.stderr
+
+
+def rules(schema: Any) -> Iterator[str]:
+    """The messages of all CEL rules in a CRD."""
+    if isinstance(schema, dict):
+        yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", ()))
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from rules(part)
+
+
+def test_no_rule_is_without_a_manifest_that_it_refuses() -> None:
+    tried = [message for _, message in REFUSED] + ["never changes"]
+    messages = {message for path in CRDS.glob("*.yaml") for message in rules(yaml.safe_load(path.read_text()))}
+    assert messages
+    assert [message for message in messages if not any(part in message for part in tried)] == []
 
 
 def test_a_typo_in_a_field_is_refused_by_name(kinds: str, control_plane: ControlPlane, namespace: str) -> None:
