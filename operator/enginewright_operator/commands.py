@@ -31,6 +31,10 @@ def explain(file: File, storage: Folder = None, as_json: Json = False) -> None:
 
     With a kubeconfig whose cluster answers, the matching nodes are named; otherwise the rule that chooses them. A
     manifest without storage, or with --storage, is looked up where `enginewright up` keeps plans.
+
+    Examples:
+        enginewright explain -f manifest.yaml
+        enginewright explain -f manifest.yaml --json
     """
     given = manifests.read(file)
     seen = cluster.look()
@@ -78,6 +82,11 @@ def up(
 
     What runs is what the operator would run, as processes. Without a command it serves until Ctrl-C; with one it
     ends with that command's exit code.
+
+    Examples:
+        enginewright up -f manifest.yaml
+        enginewright up -f manifest.yaml --port 9000 --fresh
+        enginewright up -f manifest.yaml -- python ask.py
     """
     wishes = running.Wishes(file=file, storage=storage or orders.default_folder(), port=port, fresh=fresh)
     with running.Up(wishes, Console(stderr=True)) as engine:
