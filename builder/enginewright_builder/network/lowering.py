@@ -50,11 +50,6 @@ def to_onnx(network: Network, *, contrib: bool = False) -> ir.Model:
     return lowered.model
 
 
-def contrib_layers(network: Network) -> int:
-    """How many layers `contrib` would map onto a fused kernel of ONNX Runtime; 0 says that it is no other tactic."""
-    return sum(1 for node in network.layers() if fused.is_fused(node) and _is_contrib(node))
-
-
 def _is_contrib(node: ir.Node) -> bool:
     _, _, bias, residual = fused.padded_inputs(node)
     epilogue = fused.epilogue_of(node)

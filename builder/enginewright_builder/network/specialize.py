@@ -34,24 +34,6 @@ def with_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> Networ
     return fixed
 
 
-def with_batch(network: Network, size: int) -> Network:
-    """A copy in which the first dimension of every input that leaves it free is `size`.
-
-    Raises UnsupportedError where an input's rank is unknown or another of its dimensions is free: give shapes instead.
-    """
-    shapes: dict[str, Shape] = {}
-    for value in network.inputs:
-        dimensions = None if value.shape is None else tuple(value.shape)
-        if dimensions is None or any(not isinstance(d, int) for d in dimensions[1:]):
-            raise UnsupportedError(
-                f"A batch size does not fix the shape of input {value.name!r}: the model says {describe(value)}, and a "
-                "batch size fixes only the first dimension; give shapes instead."
-            )
-        if dimensions and not isinstance(dimensions[0], int):
-            shapes[value.name or ""] = (size, *(d for d in dimensions[1:] if isinstance(d, int)))
-    return with_shapes(network, shapes)
-
-
 def free_inputs(network: Network) -> tuple[str, ...]:
     """The names of the inputs that have a free dimension or no known rank."""
     return tuple(v.name or "" for v in network.inputs if v.shape is None or not v.shape.is_static())

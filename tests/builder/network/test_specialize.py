@@ -67,20 +67,6 @@ def test_a_shape_that_does_not_fit_is_refused(network, shapes, sentence):
     assert str(raised.value) == sentence
 
 
-def test_a_batch_size_does_not_fix_other_dimensions(network):
-    with pytest.raises(UnsupportedError, match="a batch size fixes only the first dimension; give shapes instead"):
-        specialize.with_batch(network, 4)
-
-
-def test_a_batch_size_fixes_the_first_dimension_where_it_is_free(tmp_path):
-    source = (
-        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[N,3] x, float[3] k) => (float[N,3] y) { y = Mul(x, k) }'
-    )
-    onnx.save(onnx.parser.parse_model(source), tmp_path / "model.onnx")
-    fixed = specialize.with_batch(from_onnx.load(tmp_path / "model.onnx"), 5)
-    assert [static_shape(value) for value in (*fixed.inputs, *fixed.outputs)] == [(5, 3), (3,), (5, 3)]
-
-
 def test_a_sequence_cannot_be_given_a_shape(tmp_path):
     source = (
         '<ir_version: 8, opset_import: ["" : 17]> agraph (seq(float[N]) x, int64 i) => (float[N] y) '
