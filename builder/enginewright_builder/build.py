@@ -5,8 +5,8 @@ that fails a gate is never stored, and nothing is stored but whole.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from enginewright_builder.emit import Blobs
 from enginewright_builder.importers.table import IMPORTERS
 from enginewright_builder.network import specialize
 from enginewright_builder.network.network import Network
-from enginewright_builder.planning import Built
+from enginewright_builder.planning import Built, Shapes
 from enginewright_builder.progress import Progress
 from enginewright_builder.proving import Proven
+from enginewright_builder.tuning.inputs import Reference
 from enginewright_runtime.engine import available
 from enginewright_runtime.errors import StorageError, TargetMismatchError, UnsupportedError, UsageError
 from enginewright_runtime.plan import container
@@ -58,22 +59,12 @@ def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite
         progress.note(note)
     blobs = Blobs()
     with planning.reference(network, blobs) as right:
-        total = len(shapes) * (planning.candidates_of(recipe.effort, network) + _EXTRA_STEPS)
-        built: list[Built] = []
-        with progress.phase("Trying tactics", total=total) as step:
-            for index, each in enumerate(shapes):
-                built.append(
-                    planning.schedule(
-                        index=index,
-                        network=network,
-                        shapes=each,
-                        samples=samples,
-                        right=right,
-                        blobs=blobs,
-                        effort=recipe.effort,
-                        step=step,
-                    )
-                )
+        order = _Order(recipe=recipe, network=network, samples=samples, right=right, blobs=blobs)
+        schedule, steps = _on_gpu if here.kind is TargetKind.CUDA else _on_cpu, 0
+        if here.kind is TargetKind.CPU:
+            steps = len(shapes) * (planning.candidates_of(recipe.effort, network) + _EXTRA_STEPS)
+        with progress.phase("Trying tactics", total=steps) as step:
+            built = schedule(order, shapes, step)
         plan = workdir / "engine.plan"
         with progress.phase("Proving the plan") as step:
             _write(plan, recipe, here, built, blobs, {})
@@ -94,13 +85,55 @@ def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What every schedule of a build is made from."""
+
+    recipe: Recipe
+    network: Network
+    samples: Samples | None
+    right: Reference
+    blobs: Blobs
+
+
+def _on_cpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]) -> list[Built]:
+    return [
+        planning.schedule(
+            index=index,
+            network=order.network,
+            shapes=each,
+            samples=order.samples,
+            right=order.right,
+            blobs=order.blobs,
+            effort=order.recipe.effort,
+            step=step,
+        )
+        for index, each in enumerate(shapes)
+    ]
+
+
+def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]) -> list[Built]:
+    # Here, because a machine without a GPU need not have what these import.
+    from enginewright_builder.device import schedule, workshop
+
+    with workshop.opened(step) as shop:
+        return [
+            schedule.schedule(
+                index=index,
+                network=order.network,
+                shapes=each,
+                samples=order.samples,
+                right=order.right,
+                blobs=order.blobs,
+                recipe=order.recipe,
+                workshop=shop,
+            )
+            for index, each in enumerate(shapes)
+        ]
+
+
 def _require_buildable(recipe: Recipe) -> Target:
     """This machine, if the recipe can be built on it with this builder."""
-    if recipe.target.kind is not TargetKind.CPU:
-        raise UnsupportedError(
-            f"The target {str(recipe.target.kind)!r} is not built by this version yet, only 'cpu' is: "
-            "use --target cpu (in a manifest: gpuClass: cpu)."
-        )
     if recipe.builder != enginewright_runtime.__version__:
         raise UsageError(
             f"The recipe is for builder {recipe.builder}, and this is {enginewright_runtime.__version__}: "
@@ -108,7 +141,10 @@ def _require_buildable(recipe: Recipe) -> Target:
         )
     if recipe.plugins:
         raise UnsupportedError(f"The plugin {recipe.plugins[0]!r} cannot be built yet: this version builds no plugins.")
-    here = available.describe_host()
+    cuda = recipe.target.kind is TargetKind.CUDA
+    here = available.describe_cuda() if cuda else available.describe_host()
+    if here is None:
+        raise TargetMismatchError("There is no NVIDIA GPU here to build for: check nvidia-smi, or use --target cpu.")
     reasons = unmet(recipe.target, here)
     if reasons:
         raise TargetMismatchError(
@@ -135,6 +171,8 @@ def _samples(recipe: Recipe, fetched: sources.Sources, taken: Sequence[Binding])
 
 
 def _precision_notes(recipe: Recipe) -> list[str]:
+    if recipe.target.kind is TargetKind.CUDA:
+        return ["int8 allowed, and no GPU tactic uses it yet"] if Precision.INT8 in recipe.precisions else []
     names = ", ".join(p for p in recipe.precisions if p is not Precision.FP32)
     return [f"{names} allowed, and the cpu target has no tactics for it yet: built as the model is"] if names else []
 

@@ -56,6 +56,7 @@ def request(
     outputs: Sequence[str],
     gate_words: Sequence[str],
     effort: str,
+    allow_host: bool = False,
 ) -> BuildRequest:
     """The request that these words make. Raises UsageError, ModelError, InputError or StorageDeniedError."""
     _require_place(output)
@@ -71,6 +72,7 @@ def request(
             calibration=_identity(calibration, what="calibration file") if calibration else "",
             effort=one_of(Effort, effort, "--effort"),
             gates=gates,
+            allow_host=allow_host,
             target=TargetRequirement(kind=one_of(TargetKind, target, "--target")),
             builder=enginewright_runtime.__version__,
         ),

@@ -43,6 +43,7 @@ def build(
     outputs: options.Outputs = None,
     gate: options.GateWords = None,
     effort: options.EffortWord = "balanced",
+    allow_host: options.AllowHost = False,
     report: options.Report = None,
     as_json: options.Json = False,
     request_from_environment: options.FromEnvironment = False,
@@ -57,6 +58,7 @@ def build(
         enginewright build model.onnx -o model.plan
         enginewright build model.onnx -o model.plan --batch 1,8 --effort fast
         enginewright build model.onnx -o model.plan --shape image=1x3x224x224
+        enginewright build model.onnx -o model.plan --target cuda --precision fp16 --batch 1,8
         enginewright build model.onnx -o model.plan --gate latency=7ms,batch=1 \\
             --gate accuracy=test.npz,max-drop=0.005 --report model.html
     """
@@ -83,6 +85,7 @@ def build(
                 outputs=outputs or [],
                 gate_words=gate or [],
                 effort=effort,
+                allow_host=allow_host,
             )
         with tempfile.TemporaryDirectory(prefix="enginewright-") as workdir:
             result = builder.build(

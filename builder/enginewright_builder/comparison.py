@@ -68,7 +68,7 @@ def compare(model: Path, plan: Path, *, samples: int, given: Mapping[str, Array]
         recipe = engine.manifest.recipe
         network = IMPORTERS[recipe.format](model, outputs=recipe.outputs)
         _require_same_bindings(network, engine, model)
-        kind = bounds.arithmetic(network)
+        kind = bounds.coarsest(network, recipe.arithmetic)
         with planning.reference(network, Blobs()) as right:
             feeds, source = _feeds(engine.manifest.schedules, right, samples, given)
             ours = [engine.infer(dict(feed)) for feed in feeds]

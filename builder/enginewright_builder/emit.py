@@ -71,6 +71,10 @@ class Blobs:
         except KeyError as error:
             raise PlanError(f"The plan in the making has no blob {name!r}.") from error
 
+    def content(self) -> dict[str, bytes]:
+        """All blobs by name, for a device session; a blob of a program is bytes already."""
+        return {name: data for name, data in self.bytes.items() if isinstance(data, bytes)}
+
     def only(self, names: Sequence[str]) -> dict[str, Buffer]:
         """The blobs of these names, in the order in which they were added."""
         wanted = set(names)
@@ -159,6 +163,7 @@ def blobs_of(segments: Sequence[Segment], kept: Sequence[Golden]) -> list[str]:
     names = [name for golden in kept for name in _golden_blobs(golden)]
     for each in segments:
         names += [each.blob, *(weight["blob"] for weight in each.options.get("weights", {}).values())]
+        names += each.options.get("blobs", ())  # of a device program
     return names
 
 

@@ -10,7 +10,9 @@ Place = Annotated[
     Path | None,
     typer.Option("--plan", "-o", help="Where the plan goes; one of before is replaced.", show_default=False),
 ]
-Target = Annotated[str, typer.Option(metavar="KIND", help="What it is built for: cpu, this machine's.")]
+Target = Annotated[
+    str, typer.Option(metavar="KIND", help="What it is built for: cpu, this machine's; or cuda, its first NVIDIA GPU.")
+]
 Shapes = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,6 +56,9 @@ GateWords = Annotated[
     ),
 ]
 EffortWord = Annotated[str, typer.Option(metavar="EFFORT", help="How long to look: fast, balanced or thorough.")]
+AllowHost = Annotated[
+    bool, typer.Option("--allow-host", help="Run layers that the GPU has no kernel for on the CPU, instead of failing.")
+]
 Report = Annotated[
     Path | None,
     typer.Option(metavar="X.html", help="Write what was found, as .html or .json.", show_default=False),

@@ -1,6 +1,6 @@
 """One schedule: a network with its shapes fixed, through the passes and the tuning, to a segment that is chosen."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from enginewright_builder.tactics import machine, table
 from enginewright_builder.tactics.table import Candidate
 from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning import bounds, inputs, randomness, trial, tune
+from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Proof, Reference
 from enginewright_runtime.errors import PlanError, UnsupportedError
 from enginewright_runtime.plan.manifest import Binding, Golden, Schedule, Segment
@@ -70,34 +71,31 @@ def schedule(
     told = passes.run(fused, passes.PIPELINE)
     segments = _segments(fused, untouched, blobs, index)
     step("inputs to check with")
-    proof = _proof(network, taken, samples, right)
+    made = proof(network, taken, samples, right)
     kind = bounds.arithmetic(network)
     task = tune.Task(
         inputs=taken,
         outputs=given,
         segments=segments,
         reference=_reference(network, blobs),
-        proof=proof,
+        proof=made,
         arithmetic=kind,
         blobs=blobs,
     )
     tuned = tune.tune(task, _candidates(effort, fused, segments), tune.BUDGETS[effort], step)
     final = fused if tuned.variant is not Variant.UNTOUCHED else untouched
     arena = memory.plan(final)
-    kept: tuple[Golden, ...] = ()
-    if proof.feeds and _size(proof) <= GOLDEN_LIMIT:
-        kept = emit.goldens(index, proof.feeds[0], proof.expected[0], kind, blobs)
     return Built(
         schedule=Schedule(inputs=taken, outputs=given, segments=(tuned.segment,), arena=arena),
-        goldens=kept,
-        proof=proof,
+        goldens=goldens(index, made, kind, blobs),
+        proof=made,
         facts=ScheduleFacts(
-            shapes=", ".join(f"{b.name} {list(b.shape) if b.shape is not None else b.container}" for b in taken),
+            shapes=in_words(taken),
             layers_before=layers.count(network),
             layers_after=layers.count(final),
             kinds=layers.kinds(final),
             passes=told,
-            checked_with=proof.source or f"not checked: {proof.reason}",
+            checked_with=made.source or f"not checked: {made.reason}",
             arena=arena,
             tuned=tuned,
         ),
@@ -136,11 +134,24 @@ def _candidates(effort: Effort, network: Network, segments: Mapping[Variant, Seg
     return table.candidates(effort, machine.describe(network), variants)
 
 
-def _proof(network: Network, taken: tuple[Binding, ...], samples: Samples | None, right: Reference) -> Proof:
+def proof(network: Network, taken: tuple[Binding, ...], samples: Samples | None, right: Reference) -> Proof:
+    """Feeds to check with and what the untouched model gives for them; why not, where there can be none."""
     unsteady = randomness.reason(network)
     if unsteady:
         return Proof(reason=unsteady)
     return inputs.prove_with(taken, samples, right)
+
+
+def goldens(index: int, made: Proof, kind: Arithmetic, blobs: Blobs) -> tuple[Golden, ...]:
+    """The goldens of a schedule; none where nothing could be checked, or where they would be too large."""
+    if not made.feeds or _size(made) > GOLDEN_LIMIT:
+        return ()
+    return emit.goldens(index, made.feeds[0], made.expected[0], kind, blobs)
+
+
+def in_words(taken: Sequence[Binding]) -> str:
+    """The inputs with their shapes, for reports."""
+    return ", ".join(f"{b.name} {list(b.shape) if b.shape is not None else b.container}" for b in taken)
 
 
 def _size(proof: Proof) -> int:

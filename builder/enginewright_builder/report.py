@@ -6,11 +6,13 @@ from typing import Any
 
 from enginewright_builder.measuring import Accuracy, Latency
 from enginewright_builder.passes import PassReport
+from enginewright_builder.tuning.tactics import Chosen
 from enginewright_builder.tuning.tune import Trial, Tuned
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.manifest import Arena
 from enginewright_runtime.plan.request import Verdict
 
+_MOST_RIVALS = 6  # of each problem, the fastest first
 _MOST_LINES = 200  # of details a pass: a manifest stays a text that a person can read
 
 
@@ -27,6 +29,7 @@ class ScheduleFacts:
     arena: Arena | None
     tuned: Tuned
     latency: Latency | None = None
+    chosen: Sequence[Chosen] = ()
 
 
 def of(
@@ -68,8 +71,13 @@ def _schedule(facts: ScheduleFacts) -> dict[str, Any]:
             "bytes": facts.arena.bytes,
             "sum_of_tensors": facts.arena.sum_of_tensors,
             "lower_bound": facts.arena.lower_bound,
-            "note": "informative on the CPU: ONNX Runtime places the tensors inside a host segment itself",
         }
+        if not facts.chosen:
+            told["arena"]["note"] = (
+                "informative on the CPU: ONNX Runtime places the tensors inside a host segment itself"
+            )
+    if facts.chosen:
+        told["tactics"] = [_chosen(each) for each in facts.chosen]
     if facts.latency is not None:
         told["latency_ms"] = {
             "p50": round(facts.latency.p50, 4),
@@ -87,6 +95,12 @@ def _pass(each: PassReport) -> dict[str, Any]:
             more = len(lines) - _MOST_LINES
             told[key] = [*lines[:_MOST_LINES], *([f"and {more} more"] if more > 0 else [])]
     return told
+
+
+def _chosen(each: Chosen) -> dict[str, Any]:
+    told = records.to_json(each)
+    told["rivals"] = told.get("rivals", [])[:_MOST_RIVALS]
+    return dict(told)
 
 
 def _trial(each: Trial) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from enginewright_builder import build as builder
 from enginewright_builder import sources
 from enginewright_builder.gates import GatesFailedError
 from enginewright_builder.progress import Silent
+from enginewright_runtime.engine import available
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.errors import (
     EnginewrightError,
@@ -311,9 +312,12 @@ def test_a_model_that_draws_random_numbers_is_left_untouched_and_the_report_says
     assert not found.goldens
 
 
-def test_other_targets_machines_builders_and_formats_are_refused_with_a_way_out(model: Path, tmp_path: Path) -> None:
+def test_other_targets_machines_builders_and_formats_are_refused_with_a_way_out(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cuda = TargetRequirement(kind=TargetKind.CUDA)
-    with pytest.raises(UnsupportedError, match="'cuda' is not built by this version"):
+    monkeypatch.setattr(available, "describe_cuda", lambda: None)
+    with pytest.raises(TargetMismatchError, match="no NVIDIA GPU here to build for"):
         run(request(model, tmp_path, target=cuda), tmp_path)
     other = TargetRequirement(kind=TargetKind.CPU, architecture="vax")
     with pytest.raises(TargetMismatchError, match="wanted vax"):

@@ -112,7 +112,6 @@ def test_a_report_is_written_as_its_suffix_says(suffix: str, model: Path, tmp_pa
     ("words", "outcome", "sentence"),
     [
         (["--target", "tpu"], Outcome.USAGE, "--target must be one of cpu, cuda, got 'tpu'"),
-        (["--target", "cuda"], Outcome.UNSUPPORTED, "'cuda' is not built by this version"),
         (["--shape", "x=1xfour"], Outcome.USAGE, "--shape must look like image=1x3x224x224, got 'x=1xfour'"),
         (["--shape", "image=1x4"], Outcome.USAGE, "no input 'image'"),
         (["--shape", "x=1x5"], Outcome.USAGE, "does not fit input 'x'"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from enginewright_builder.network import fused, rewire
+from enginewright_builder.network import composites, fused, rewire
 from enginewright_builder.network.fused import Epilogue
 from enginewright_builder.network.network import FUSED_DOMAIN, Network
 
@@ -38,8 +38,8 @@ def to_onnx(network: Network, *, contrib: bool = False) -> ir.Model:
     """
     lowered = network.copy()
     for node in list(lowered.layers()):
-        if fused.is_fused(node):
-            nodes = (_contrib(node) if contrib else None) or fused.expand(lowered, node)
+        if fused.is_fused(node) or composites.is_composite(node):
+            nodes = _expanded(lowered, node, contrib=contrib)
             lowered.graph.insert_before(node, nodes)
             rewire.take_over(lowered, node.outputs[0], nodes[-1].outputs[0])
             rewire.remove(lowered, node)
@@ -50,10 +50,18 @@ def to_onnx(network: Network, *, contrib: bool = False) -> ir.Model:
     return lowered.model
 
 
+def _expanded(network: Network, node: ir.Node, *, contrib: bool) -> list[ir.Node]:
+    if composites.is_composite(node):
+        return composites.expand(network, node)
+    return (_contrib(node) if contrib else None) or fused.expand(network, node)
+
+
 def _is_contrib(node: ir.Node) -> bool:
     _, _, bias, residual = fused.padded_inputs(node)
     epilogue = fused.epilogue_of(node)
     if node.outputs[0].dtype is not ir.DataType.FLOAT or epilogue.gated:
+        return False
+    if fused.pair_of(node) is not None or fused.pool_of(node) is not None:
         return False
     match fused.BASE_OF[node.op_type]:
         case "Conv":
@@ -83,4 +91,5 @@ def _contrib(node: ir.Node) -> list[ir.Node] | None:
 
 
 def _parameters(epilogue: Epilogue, known: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {name: epilogue.parameters.get(name, default) for name, default in known[epilogue.activation].items()}
+    defaults = known[epilogue.activation]
+    return {name: float(epilogue.parameters.get(name, default)) for name, default in defaults.items()}

@@ -3,6 +3,8 @@
 What bodies capture is a use like any other: onnx-ir lists it, so readers inside of bodies are rewired too.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -58,6 +60,23 @@ def remove(network: Network, node: ir.Node) -> None:
             for index in range(len(inner.inputs)):
                 inner.replace_input_with(index, None)
     network.graph.remove(node, safe=True)
+
+
+def put(network: Network, made: ir.Node, last: ir.Node, parts: Sequence[ir.Node]) -> None:
+    """Put a new layer of one output in the place of `last`, whose result it gives, and take `parts` out.
+
+    `parts` come with their readers first, and `last` is among them. The result keeps its name.
+    """
+    result, output = last.outputs[0], made.outputs[0]
+    name, is_output = result.name, result.is_graph_output()
+    output.name = network.fresh(f"{name}_new")
+    output.type, output.shape = result.type, result.shape
+    network.graph.insert_before(last, made)
+    take_over(network, result, output)
+    for part in parts:
+        remove(network, part)
+    if not is_output:
+        output.name = name
 
 
 def make_constant(network: Network, old: ir.Value, tensor: ir.TensorProtocol) -> None:

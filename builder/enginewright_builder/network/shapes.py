@@ -1,4 +1,4 @@
-"""Types and shapes by ONNX's own inference, without its copying gigabytes of weights.
+"""Types and shapes by ONNX's own inference, without its copying gigabytes of weights, and a little from behind.
 
 The inference takes a serialized model, so constants above a kilobyte travel as typed inputs: only small ones (shapes,
 axes, pads) can change what it finds. Inference that fails leaves the network as it is: knowing less only means that
@@ -11,15 +11,32 @@ import onnx_ir as ir
 from enginewright_builder.network.network import Network
 
 _SMALL = 1024  # bytes: what the inference may want to look into
+# Each element of the output is made of the element of the input at its place.
+_KEEPING = frozenset(
+    {"Abs", "Cast", "CastLike", "Ceil", "Dropout", "Erf", "Exp", "Floor", "Gelu", "Identity", "LeakyRelu", "Log", "Neg",
+     "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softmax", "Sqrt", "Tanh"}
+)  # fmt: skip
+
+
+# Operators that ONNX defines by a function, for which its inference finds nothing: the output is like the first input.
+_LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+# Whose output has the type and shape of their first input, and of which ONNX's inference finds nothing.
+_LIKE_FIRST = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 
 
 def infer(network: Network) -> None:
     """Fill in what inference finds for every value of the main graph and its bodies, in place."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(_light(network.model), strict_mode=False, data_prop=True)
+        light = _light(network.model)
+        _simplify(light.graph)
+        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return  # a body or an operator of another domain that the inference cannot follow
     _merge(network.model.graph, inferred.graph)
+    if _like_input(network.model.graph):
+        infer(network)  # what follows such a layer can be found now
+        return
+    _from_behind(network.model.graph)
 
 
 def forget(network: Network) -> None:
@@ -48,6 +65,14 @@ def _light(model: ir.Model) -> onnx.ModelProto:
             graph.register_initializer(value)
 
 
+def _simplify(graph: onnx.GraphProto) -> None:
+    """Layers that inference does not follow, as ones of the same shapes that it does."""
+    for node in graph.node:
+        if not node.domain and node.op_type in _LIKE_FIRST:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+
+
 def _merge(graph: ir.Graph, proto: onnx.GraphProto) -> None:
     """Take over what was inferred, body by body: names are unique within one graph only."""
     found = {info.name: info for info in (*proto.value_info, *proto.output)}
@@ -60,6 +85,29 @@ def _merge(graph: ir.Graph, proto: onnx.GraphProto) -> None:
             if attribute.type is ir.AttributeType.GRAPH:
                 body = next(a for a in node_proto.attribute if a.name == name)
                 _merge(attribute.as_graph(), body.g)
+
+
+def _like_input(graph: ir.Graph) -> bool:
+    """Whether a shape was filled in."""
+    filled = False
+    for node in graph:
+        source, made = (node.inputs[0] if node.inputs else None), node.outputs[0]
+        if node.domain or node.op_type not in _LIKE_INPUT or source is None:
+            continue
+        if made.shape is None and source.shape is not None and source.shape.is_static():
+            made.shape, made.type, filled = ir.Shape(source.shape), made.type or source.type, True
+    return filled
+
+
+def _from_behind(graph: ir.Graph) -> None:
+    """What is declared of an output, for the values that have its shape: inference only looks forward."""
+    for node in reversed(graph):
+        if node.domain or node.op_type not in _KEEPING:
+            continue
+        value, shape = node.inputs[0], node.outputs[0].shape
+        unknown = value is not None and value.shape is None and value.producer() is not None
+        if value is not None and unknown and shape is not None and shape.is_static():
+            value.shape = ir.Shape(shape)
 
 
 def _take(value: ir.Value, proto: onnx.TypeProto) -> None:

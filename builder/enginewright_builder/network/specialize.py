@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from enginewright_builder.network import shapes as inference
-from enginewright_builder.network.network import Network
+from enginewright_builder.network.network import Network, static_shape
 from enginewright_runtime.errors import InputError, UnsupportedError
 
 Shape = tuple[int, ...]
@@ -13,6 +13,8 @@ Shape = tuple[int, ...]
 
 def with_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> Network:
     """A copy with these inputs' shapes fixed; it shares the constants. Inputs that are not named stay as they are.
+
+    Where the inputs have these shapes already, what the model says of its layers stays too: inference may know less.
 
     Raises InputError: no such input, another rank, a dimension that the model fixes otherwise, a negative dimension.
     Raises UnsupportedError: the input is no tensor.
@@ -24,6 +26,8 @@ def with_shapes(network: Network, shapes: Mapping[str, Sequence[int]]) -> Networ
             raise InputError(f"There is no input {name!r} to give a shape to: the model's inputs are {names}.")
         _check(known[name], tuple(shape))
     fixed = network.copy()
+    if all(static_shape(known[name]) == tuple(shape) for name, shape in shapes.items()):
+        return fixed
     symbols = _symbols(network, shapes)
     _bind_outside_onnx(fixed, symbols)
     for value in fixed.inputs:

@@ -20,6 +20,7 @@ _QUANTIZATION = frozenset(
      "MatMulInteger"}
 )  # fmt: skip
 _NO_ANSWER = "is not computed ahead: "
+_UNSIZED = "the size of its result is not known before it is computed, or is no plain tensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class FoldConstants:
         refused: dict[str, str] = {}
         changed = 0
         for _ in range(self.rounds):
+            refused = {layer: why for layer, why in refused.items() if why != _UNSIZED}  # by now it may be known
             rewire.lift_constants(network)
             now = [*branches.inline(network), *branches.scalar_bounds(network), *_known_shapes(network)]
             now += self._evaluate(network, refused)
@@ -74,7 +76,7 @@ class FoldConstants:
             return "it is a quantization, which tactics want to see"
         sizes = [_bytes(value) for value in node.outputs if value.name]
         if None in sizes:
-            return "the size of its result is not known before it is computed, or is no plain tensor"
+            return _UNSIZED
         given = sum(_bytes(value) or 0 for value in node.inputs if value is not None)
         size = sum(size for size in sizes if size is not None)
         if size > max(self.grow_bytes, self.grow_times * given):

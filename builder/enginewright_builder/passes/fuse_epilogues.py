@@ -42,8 +42,10 @@ class _Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseEpilogues:
-    """See the module."""
+    """See the module. `bases` are the operators that take an epilogue, `gelu` says whether it may be a Gelu."""
 
+    bases: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+    gelu: bool = False
     name: str = "fuse-epilogues"
     reason: str = "bias, residual and activation are done while the result is still in registers"
 
@@ -52,9 +54,9 @@ class FuseEpilogues:
         details: list[str] = []
         declined: list[str] = []
         for node in list(network.layers()):
-            if node.domain or node.op_type not in fused.BASES or node.outputs[0].dtype not in _FLOATS:
+            if node.domain or node.op_type not in self.bases or node.outputs[0].dtype not in _FLOATS:
                 continue
-            chain = _gather(network, node)
+            chain = _gather(network, node, gelu=self.gelu)
             if chain.stopped:
                 declined.append(f"{'+'.join(part.name or '' for part in (node, *chain.others))}: {chain.stopped}")
             if chain.others:
@@ -65,13 +67,14 @@ class FuseEpilogues:
         return PassReport(name=self.name, changed=len(details), details=tuple(details), declined=tuple(declined))
 
 
-def _gather(network: Network, base: ir.Node) -> _Chain:
+def _gather(network: Network, base: ir.Node, *, gelu: bool) -> _Chain:
     bias = base.inputs[2] if len(base.inputs) > 2 else None
     chain = _Chain(base=base, end=base.outputs[0], bias=bias)
     if base.op_type == "MatMul":
         _take_bias(network, chain)
     _take_residual(network, chain)
-    _take_activation(network, chain)
+    if not (gelu and _take_gelu(chain)):
+        _take_activation(network, chain)
     return chain
 
 
@@ -120,6 +123,16 @@ def _take_activation(network: Network, chain: _Chain) -> None:
         return
     chain.epilogue = Epilogue(activation=node.op_type, parameters=parameters)
     chain.take(node)
+
+
+def _take_gelu(chain: _Chain) -> bool:
+    node = only_use(chain.end)
+    if node is None or node.op_type != "Gelu" or node.domain not in ("", FUSED_DOMAIN):
+        return False
+    approximate = node.attributes.get_string("approximate", "none") or "none"
+    chain.epilogue = Epilogue(activation="Gelu", parameters={"approximate": approximate})
+    chain.take(node)
+    return True
 
 
 def _next(chain: _Chain, operators: tuple[str, ...] | frozenset[str]) -> ir.Node | None:

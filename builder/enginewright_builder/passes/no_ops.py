@@ -129,6 +129,14 @@ def _neutral(neutral: float, *, either_side: bool) -> Rule:
     return rule
 
 
+def _pool_of_one(network: Network, node: ir.Node) -> ir.Value | None:
+    """A window of one element; exporters write it for an adaptive pool that has nothing to do."""
+    numbers = [*(node.attributes.get_ints("kernel_shape", []) or [0]), *(node.attributes.get_ints("strides", []) or ())]
+    plain = all(number == 1 for number in numbers) and not any(node.attributes.get_ints("pads", []) or ())
+    value = node.inputs[0]
+    return value if plain and value is not None and _shapes_agree(value, node.outputs[0]) else None
+
+
 def _shapes_agree(before: ir.Value, after: ir.Value) -> bool:
     shape = static_shape(before)
     return shape is not None and shape == static_shape(after)
@@ -146,6 +154,8 @@ RULES: Mapping[str, Rule] = {
     "Unsqueeze": _same_shape,
     "Expand": _same_shape,
     "Tile": _same_shape,
+    "AveragePool": _pool_of_one,
+    "MaxPool": _pool_of_one,
     "Slice": _slice,  # of everything, forwards
     "Pad": _pad,  # by nothing
     "Concat": _only_one,

@@ -26,6 +26,7 @@ import onnx_ir as ir
 from enginewright_builder.network.network import Network
 from enginewright_runtime.engine import replay
 from enginewright_runtime.engine.values import Array, Value
+from enginewright_runtime.plan.recipe import Precision
 
 
 class Arithmetic(StrEnum):
@@ -46,6 +47,12 @@ BOUNDS: Mapping[Arithmetic, tuple[float, float]] = {
     Arithmetic.INT8: (5e-2, 5e-2),
 }
 _ORDER = tuple(Arithmetic)
+_OF_PRECISION: Mapping[Precision, Arithmetic] = {
+    Precision.FP32: Arithmetic.FP32,
+    Precision.TF32: Arithmetic.FP16,  # TF32 has float16's 10 bits of fraction
+    Precision.FP16: Arithmetic.FP16,
+    Precision.BF16: Arithmetic.BF16,
+}
 _OF_DTYPE: Mapping[ir.DataType, Arithmetic] = {
     ir.DataType.FLOAT: Arithmetic.FP32,
     ir.DataType.FLOAT16: Arithmetic.FP16,
@@ -75,6 +82,11 @@ def arithmetic(network: Network) -> Arithmetic:
         found |= _of_values((*node.inputs, *node.outputs))
     found |= _of_values((*network.inputs, *network.outputs))
     return max(found, key=_ORDER.index)
+
+
+def coarsest(network: Network, precision: Precision) -> Arithmetic:
+    """The coarsest of the network's own arithmetic and what a build made of it."""
+    return max(arithmetic(network), _OF_PRECISION[precision], key=_ORDER.index)
 
 
 def bound(wanted: Array, kind: Arithmetic) -> Bound:

@@ -22,7 +22,13 @@ def with_options(segment: Segment, options: Mapping[str, Any]) -> Segment:
 @contextmanager
 def loaded(segment: Segment, inputs: Sequence[Binding], outputs: Sequence[Binding], blobs: Blobs) -> Iterator[Run]:
     """The segment as a schedule of its own, ready to run. Raises PlanError where the executor does not take it."""
-    schedule = Schedule(inputs=tuple(inputs), outputs=tuple(outputs), segments=(segment,))
+    with schedule_loaded(Schedule(inputs=tuple(inputs), outputs=tuple(outputs), segments=(segment,)), blobs) as run:
+        yield run
+
+
+@contextmanager
+def schedule_loaded(schedule: Schedule, blobs: Blobs) -> Iterator[Run]:
+    """A schedule of any segments, ready to run. Raises PlanError where an executor does not take its segment."""
     limits = Limits(threads=available.processors())
     context = loader.load_schedule(schedule, blobs, limits, plan="in the making")
     try:

@@ -37,6 +37,8 @@ def bench(
 ) -> None:
     """Time a plan: p50, p90 and p99 of one inference in milliseconds, and inferences a second.
 
+    On a GPU also joules an inference and clocks, and whether the GPU was throttled meanwhile.
+
     Each schedule is warmed up, then the schedules take turns in short rounds, so that a machine that changes its speed
     does so for all of them. The plan's golden inputs are replayed first: a wrong engine has no speed.
 
@@ -46,30 +48,41 @@ def bench(
         enginewright bench model.plan --input image=cat.npy --json
     """
     import json
+    from contextlib import nullcontext
 
-    from enginewright_runtime.commands import arrays, timing
+    from enginewright_runtime.commands import arrays, gpu_figures, timing
     from enginewright_runtime.engine import available
+    from enginewright_runtime.engine.cuda.nvml import Watch
     from enginewright_runtime.engine.engine import Engine
     from enginewright_runtime.plan import records
 
-    with Engine(plan, threads=threads) as engine:
+    with Engine(plan, threads=threads, contexts=concurrency) as engine:
         engine.replay_goldens()
         given = [arrays.read_inputs(inputs, engine.inputs)] if inputs else []
         feeds = given or [arrays.random_inputs(schedule.inputs) for schedule in engine.manifest.schedules]
-        results = timing.measure(engine.infer, feeds, seconds=seconds, concurrency=concurrency)
-    machine = available.describe_host()
+        watches = [Watch() for _ in feeds]
+        with gpu_figures.watching(engine.manifest.target, watches) as watched:
+            results = timing.measure(
+                engine.infer, feeds, seconds=seconds, concurrency=concurrency, watched=watched or nullcontext
+            )
+    machine = available.describe(engine.manifest.target)
     if as_json:
         told = {
             "plan": str(plan),
             "digest": engine.manifest.digest,
             "machine": records.to_json(machine),
             "concurrency": concurrency,
-            "schedules": [result.to_json() for result in results],
+            "schedules": [
+                result.to_json() | gpu_figures.to_json(watch, result)
+                for watch, result in zip(watches, results, strict=True)
+            ],
         }
         typer.echo(json.dumps(told, ensure_ascii=False))
         return
+    driver = f"driver {machine.driver}" if machine.driver else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
-    typer.echo(f"{machine.product or machine.architecture}, {machine.processors} processors, {versions}")
+    known = (machine.product or machine.architecture, f"{machine.processors} processors", driver, versions)
+    typer.echo(", ".join(each for each in known if each))
     typer.echo(f"{plan.name}: {concurrency} at once, {seconds:g} s each\n")
-    for line in timing.table(results):
+    for line in (*timing.table(results), *gpu_figures.lines(watches, results)):
         typer.echo(line)

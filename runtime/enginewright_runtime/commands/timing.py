@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,18 +42,27 @@ class Timing:
 
 
 def measure(
-    call: Call, feeds: Sequence[Mapping[str, Any]], *, seconds: float, concurrency: int = 1
+    call: Call,
+    feeds: Sequence[Mapping[str, Any]],
+    *,
+    seconds: float,
+    concurrency: int = 1,
+    watched: Callable[[int], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[Timing, ...]:
-    """Time `call` on each feed for `seconds`, with `concurrency` threads calling at once."""
+    """Time `call` on each feed for `seconds`, with `concurrency` threads calling at once.
+
+    Every round of the feed with number n runs inside `watched(n)`.
+    """
     for feed in feeds:
         _run_for(call, feed, seconds * WARM_UP_SHARE, at_least=WARM_UP)
     samples: list[list[float]] = [[] for _ in feeds]
     spent = [0.0] * len(feeds)
     for _ in range(ROUNDS):
         for index, feed in enumerate(feeds):
-            started = time.perf_counter()
-            samples[index] += _round(call, feed, seconds / ROUNDS, concurrency)
-            spent[index] += time.perf_counter() - started
+            with watched(index):
+                started = time.perf_counter()
+                samples[index] += _round(call, feed, seconds / ROUNDS, concurrency)
+                spent[index] += time.perf_counter() - started
     return tuple(_timing(feed, taken, wall) for feed, taken, wall in zip(feeds, samples, spent, strict=True))
 
 

@@ -1,13 +1,52 @@
 """What this machine is and how much of it this process may use."""
 
+import ctypes
 import math
 import os
 import platform
+from collections.abc import Collection
 from pathlib import Path
 
+from enginewright_runtime.errors import MissingExtraError
 from enginewright_runtime.plan.target import Target, TargetKind
 
 CGROUPS = Path("/sys/fs/cgroup")
+
+
+def describe(built_for: Target) -> Target:
+    """This machine as a plan for `built_for` meets it: its GPU where the plan wants one and there is one, else its CPU.
+
+    Only the libraries that the plan names are looked at, since some take a tenth of a second to load.
+    """
+    here = describe_cuda(built_for.libraries) if built_for.kind is TargetKind.CUDA else None
+    return here or describe_host()
+
+
+def describe_cuda(libraries: Collection[str] | None = None) -> Target | None:
+    """The first GPU that this process may use as a target, or None where there is no GPU.
+
+    `libraries` are the names whose versions are wanted, by default all that there are: cuda (what the driver speaks),
+    cudnn, cublaslt, onnxruntime. What is not installed is left out. Raises MissingExtraError where there is a GPU and
+    no package to use it with.
+    """
+    if not has_gpu():
+        return None
+    try:
+        from enginewright_runtime.engine.cuda import describing
+    except ImportError as error:
+        package = error.name or "cupy"
+        raise MissingExtraError(package=package, extra="cuda13", purpose="The target cuda") from error
+    return describing.describe(processors(), libraries)
+
+
+def has_gpu() -> bool:
+    """Whether NVIDIA's driver offers a GPU to this process; asks the driver itself, so it needs no package."""
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def describe_host() -> Target:

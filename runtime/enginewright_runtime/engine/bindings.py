@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from enginewright_runtime.engine.cuda.arrays import foreign
 from enginewright_runtime.engine.values import STRING, TEXT, Value, dtype_of, name_of
 from enginewright_runtime.errors import InputError, PlanError
 from enginewright_runtime.plan.manifest import Binding, Schedule
@@ -55,7 +56,7 @@ def fit(given: Mapping[str, Any], schedules: Sequence[Schedule]) -> tuple[int, d
     for index, schedule in enumerate(schedules):
         if all(_takes(binding, values[binding.name]) for binding in schedule.inputs):
             return index, values
-    got = ", ".join(f"{name} {list(np.shape(v))}" for name, v in values.items() if isinstance(v, np.ndarray))
+    got = ", ".join(f"{name} {list(shape)}" for name, v in values.items() if (shape := _shape_of(v)) is not None)
     there_are = "; ".join(describe(schedule) for schedule in schedules)
     raise InputError(
         f"No schedule of the plan takes these shapes: got {got}, and there are: {there_are}; "
@@ -72,6 +73,8 @@ def convert(value: Any, binding: Binding) -> Value:
     wanted = dtype_of(binding.dtype)
     if isinstance(value, bool | int | float | complex | list | tuple):
         return _from_python(value, wanted, binding)
+    if foreign(value) is not None:
+        return value  # type: ignore[no-any-return]  # its dtype is checked where it is borrowed
     if not isinstance(value, np.ndarray | np.generic):
         raise InputError(
             f"The input {binding.name!r} must be a NumPy array of {binding.dtype}, got {type(value).__name__}: "
@@ -84,6 +87,11 @@ def convert(value: Any, binding: Binding) -> Value:
             f"convert it with .astype({binding.dtype!r})."
         )
     return array
+
+
+def on_device(values: Mapping[str, Value]) -> str:
+    """The first input whose array lies on a GPU; empty where there is none."""
+    return next((name for name, value in values.items() if foreign(value) is not None), "")
 
 
 def describe(schedule: Schedule) -> str:
@@ -127,10 +135,18 @@ def _decoded(item: Any, binding: Binding) -> Any:
 def _takes(binding: Binding, value: Value) -> bool:
     if binding.container != "tensor" or binding.shape is None:
         return True
-    shape = np.shape(value)  # type: ignore[arg-type]
-    return len(shape) == len(binding.shape) and all(
-        wanted in (-1, got) for wanted, got in zip(binding.shape, shape, strict=True)
+    shape = _shape_of(value)
+    return (
+        shape is not None
+        and len(shape) == len(binding.shape)
+        and all(wanted in (-1, got) for wanted, got in zip(binding.shape, shape, strict=True))
     )
+
+
+def _shape_of(value: Value) -> tuple[int, ...] | None:
+    """An array's shape, wherever it lies; None for what has none."""
+    shape = getattr(value, "shape", None)
+    return None if shape is None else tuple(shape)
 
 
 def _merge(bindings: Sequence[Binding]) -> Binding:

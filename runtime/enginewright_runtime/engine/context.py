@@ -5,6 +5,7 @@ What no later segment and no output needs is let go at once, so that a long sche
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from enginewright_runtime.engine.executor import Executor
 from enginewright_runtime.engine.values import Value
@@ -25,6 +26,10 @@ class Context:
     """A schedule that can run. Holds nothing of a single run, so threads may share it."""
 
     run: Callable[[Mapping[str, Value]], dict[str, Value]]
+    run_device: Callable[[Mapping[str, Value]], Mapping[str, Any]] | None
+    """The same with arrays of a GPU in and out, where one segment on a GPU is all of the schedule; else None."""
+    reserve: Callable[[], Any] | None
+    """A context for one caller alone (engine/cuda/reservation.py), where `run_device` is not None."""
 
     def __init__(self, schedule: Schedule, executors: Sequence[Executor]) -> None:
         """Raises PlanError where a segment takes what none before it gives."""
@@ -35,6 +40,8 @@ class Context:
         sole = len(executors) == 1 and set(schedule.segments[0].inputs) == set(self._inputs)
         direct = sole and schedule.segments[0].outputs == self._outputs
         self.run = executors[0].run if direct else self._walk
+        self.run_device = getattr(executors[0], "run_device", None) if direct else None
+        self.reserve = getattr(executors[0], "reserve", None) if direct else None
 
     def close(self) -> None:
         """Close every executor."""

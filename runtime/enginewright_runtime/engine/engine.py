@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from enginewright_runtime.engine import available, bindings, loader, replay
+from enginewright_runtime.engine.context import Context
 from enginewright_runtime.engine.executor import Limits
 from enginewright_runtime.engine.values import Value, dtype_of
 from enginewright_runtime.errors import InputError, PlanError, UsageError
@@ -34,11 +35,13 @@ class Engine:
         PLAN: Path | str | None = None,  # the keyword of TensorRT's Python Engine
         postprocessors: Mapping[str, Postprocessor] | None = None,
         threads: int | None = None,
+        contexts: int = 1,
     ) -> None:
         """Load `plan`: target checked, every blob verified.
 
         `postprocessors` maps an output's name to a function of its value; what it returns stands in the result
         instead. `threads` caps what one inference may use (default: all processors that this process may).
+        `contexts` is how many inferences may be on a GPU at once, each with an arena of its own.
         Raises PlanError, TargetMismatchError, or InputError for a postprocessor of an output that there is not.
         """
         path = plan if plan is not None else PLAN
@@ -46,9 +49,11 @@ class Engine:
             raise UsageError('Engine takes one plan: Engine("x.plan") or Engine(PLAN="x.plan").')
         if threads is not None and threads < 1:
             raise UsageError(f"Engine takes threads of 1 or more, got {threads}.")
+        if contexts < 1:
+            raise UsageError(f"Engine takes contexts of 1 or more, got {contexts}.")
         self.path = Path(path)
         most = available.processors()
-        self._loaded = loader.Loaded(self.path, Limits(threads=min(threads or most, most)))
+        self._loaded = loader.Loaded(self.path, Limits(threads=min(threads or most, most), contexts=contexts))
         self.manifest = self._loaded.manifest
         self._schedules = self.manifest.schedules
         if not self._schedules:
@@ -67,7 +72,8 @@ class Engine:
     def infer(self, tensors: Mapping[str, Any] | Any) -> dict[str, Any]:
         """Run once: `tensors` maps input names to arrays, or is the array of the only input.
 
-        Returns every output by name. Raises InputError for a name, dtype or shape that does not fit.
+        Where a GPU runs the whole plan, inputs may also be arrays on that GPU (DLPack or CUDA's array interface).
+        Returns every output by name, as NumPy arrays. Raises InputError for a name, dtype or shape that does not fit.
         """
         given = tensors if type(tensors) is dict else bindings.named(tensors, self.inputs)
         # The way of every ordinary call: shapes to schedule by one look-up. Whatever does not fit goes the slow way,
@@ -86,6 +92,37 @@ class Engine:
             outputs[name] = postprocess(outputs[name])
         return outputs
 
+    def infer_on_device(self, tensors: Mapping[str, Any] | Any) -> dict[str, Any]:
+        """Run once and leave the outputs on the GPU: arrays that speak DLPack and CUDA's array interface, not copied.
+
+        They are valid until the next run in the same context (with `contexts=1`: of the same shapes). Nothing is
+        waited for: whoever reads through either protocol waits on the device. Postprocessors are not called. Raises
+        InputError as `infer` does, and UsageError where not the whole plan runs on a GPU.
+        """
+        context, values = self._found(bindings.named(tensors, self.inputs))
+        if context.run_device is None:
+            raise UsageError(
+                f"The plan {self.path} does not run on a GPU as a whole: use infer, which gives NumPy arrays."
+            )
+        return dict(context.run_device(values))
+
+    def reserve(self, schedule: int = 0) -> Any:
+        """A context of a schedule for one caller alone, with inputs and outputs on the GPU that are never copied.
+
+        See engine/cuda/reservation.py. Close it before the engine. Raises UsageError where not the whole plan runs on
+        a GPU, or there is no such schedule.
+        """
+        if not 0 <= schedule < len(self._runs):
+            raise UsageError(
+                f"The plan {self.path} has no schedule {schedule}: it has {len(self._runs)}, counted from 0."
+            )
+        make = self._loaded.contexts[schedule].reserve
+        if make is None:
+            raise UsageError(
+                f"The plan {self.path} does not run on a GPU as a whole: use infer, which gives NumPy arrays."
+            )
+        return make()
+
     def replay_goldens(self) -> None:
         """Run the plan's golden inputs. Raises GoldenMismatchError where they do not give the golden outputs."""
         replay.replay(self.manifest.goldens, self._runs, self._loaded.blobs, plan=str(self.path))
@@ -103,10 +140,18 @@ class Engine:
         self.close()
 
     def _slowly(self, given: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Value]], dict[str, Value]], Any]:
+        context, values = self._found(given)
+        if context.run_device is None and (name := bindings.on_device(values)):
+            raise InputError(
+                f"The input {name!r} lies on a GPU, and not all of the plan {self.path} runs there: give a NumPy array."
+            )
+        return context.run, values
+
+    def _found(self, given: Mapping[str, Any]) -> tuple[Context, dict[str, Value]]:
         if not self._runs:
             raise UsageError(f"The engine of the plan {self.path} is closed: load the plan again.")
         index, values = bindings.fit(given, self._schedules)
-        return self._runs[index], values
+        return self._loaded.contexts[index], values
 
     def _checked(self, postprocessors: Mapping[str, Postprocessor]) -> dict[str, Postprocessor]:
         names = [binding.name for binding in self.outputs]

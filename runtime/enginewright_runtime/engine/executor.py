@@ -25,9 +25,13 @@ class Blobs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an executor may use of this machine: never more than `threads` at a time."""
+    """What an executor may use of this machine: never more than `threads` at a time.
+
+    `contexts` is how many inferences a device segment may have on the device at once, each with memory of its own.
+    """
 
     threads: int
+    contexts: int = 1
 
 
 class Executor(Protocol):

@@ -5,20 +5,38 @@ EXECUTORS is the table of what can take a segment; a device's executor joins it 
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from enginewright_runtime.engine import available, host
+from enginewright_runtime.engine import available
 from enginewright_runtime.engine.context import Context
+from enginewright_runtime.engine.cuda import validation
 from enginewright_runtime.engine.executor import Blobs, Executor, Limits
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan import target
 from enginewright_runtime.plan.container import PlanFile
 from enginewright_runtime.plan.manifest import Manifest, Schedule, Segment
+from enginewright_runtime.plan.target import Target
+
+
+# Imported when the first segment asks: a CPU's plan needs no CUDA packages, and most of a GPU's need no ONNX Runtime.
+def _host(segment: Segment, blobs: Blobs, limits: Limits) -> Executor:
+    from enginewright_runtime.engine.host import HostExecutor
+
+    return HostExecutor(segment, blobs, limits)
+
+
+def _cuda(segment: Segment, blobs: Blobs, limits: Limits) -> Executor:
+    from enginewright_runtime.engine.cuda.executor import CudaExecutor
+
+    return CudaExecutor(segment, blobs, limits)
+
 
 EXECUTORS: Mapping[str, Callable[[Segment, Blobs, Limits], Executor]] = MappingProxyType(
     {
-        "host": host.HostExecutor,  # ONNX Runtime on the CPU
+        "host": _host,  # ONNX Runtime on the CPU
+        "cuda": _cuda,  # one CUDA graph on an NVIDIA GPU
     }
 )
 
@@ -47,7 +65,8 @@ class Loaded:
         with ExitStack() as undo:
             plan = PlanFile(path)
             undo.callback(plan.close)
-            target.require_same(plan.manifest.target, available.describe_host(), plan=str(path))
+            built_for = depended_on(plan)
+            target.require_same(built_for, available.describe(built_for), plan=str(path))
             self.manifest: Manifest = plan.manifest
             self.blobs = VerifiedBlobs(plan)
             self.contexts: list[Context] = []
@@ -62,15 +81,29 @@ class Loaded:
         self._release.close()
 
 
+def depended_on(plan: PlanFile) -> Target:
+    """The target that a plan was built for, with those vendor libraries alone that its device segments call."""
+    segments = [segment for schedule in plan.manifest.schedules for segment in schedule.segments]
+    called: dict[str, str] = {}
+    for segment in segments:
+        if segment.executor == "cuda":
+            called |= validation.libraries(bytes(plan.blob(segment.blob)), what=f"The device segment {segment.blob!r}")
+    return replace(plan.manifest.target, libraries=called)
+
+
 def load_schedule(schedule: Schedule, blobs: Blobs, limits: Limits, *, plan: str) -> Context:
     """An executor for each segment of a schedule. Raises PlanError for an executor that this runtime does not have."""
     executors: list[Executor] = []
-    for segment in schedule.segments:
-        make = EXECUTORS.get(segment.executor)
-        if make is None:
-            raise PlanError(
-                f"The plan {plan} needs the executor {segment.executor!r} for its segment {segment.blob!r}, and this "
-                f"runtime has {', '.join(EXECUTORS)}: use the runtime of the builder's version."
-            )
-        executors.append(make(segment, blobs, limits))
-    return Context(schedule, executors)
+    with ExitStack() as undo:  # a later segment that does not load must not leave an earlier one on the device
+        for segment in schedule.segments:
+            make = EXECUTORS.get(segment.executor)
+            if make is None:
+                raise PlanError(
+                    f"The plan {plan} needs the executor {segment.executor!r} for its segment {segment.blob!r}, and "
+                    f"this runtime has {', '.join(EXECUTORS)}: use the runtime of the builder's version."
+                )
+            executors.append(make(segment, blobs, limits))
+            undo.callback(executors[-1].close)
+        context = Context(schedule, executors)
+        undo.pop_all()
+    return context

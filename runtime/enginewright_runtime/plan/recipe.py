@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from enginewright_runtime.plan import records
-from enginewright_runtime.plan.target import TargetRequirement
+from enginewright_runtime.plan.target import TargetKind, TargetRequirement
 
 
 class ModelFormat(StrEnum):
@@ -94,6 +94,7 @@ class Recipe:
     own version of it (an ETag). `companion` is the identity of a second model file (Caffe's prototxt).
     `shapes` holds one mapping a schedule, input name to dimensions; `batch_sizes` does where only the batch is free.
     `outputs` names what to compute; empty means the model's own. `workspace` is bytes a tactic may use for scratch.
+    `allow_host` lets layers that the GPU has no kernel for run on the CPU.
     """
 
     model: str
@@ -111,8 +112,15 @@ class Recipe:
     effort: Effort = Effort.BALANCED
     plugins: tuple[str, ...] = ()
     gates: Gates = field(default_factory=Gates)
+    allow_host: bool = False
     target: TargetRequirement
     builder: str
+
+    @property
+    def arithmetic(self) -> Precision:
+        """What a build does its floating-point arithmetic in: on a GPU the narrowest that is allowed, else fp32."""
+        narrow = (Precision.FP16, Precision.BF16, Precision.TF32) if self.target.kind is TargetKind.CUDA else ()
+        return next((each for each in narrow if each in self.precisions), Precision.FP32)
 
     @property
     def digest(self) -> str:

@@ -10,6 +10,11 @@ from enum import StrEnum
 
 from enginewright_runtime.errors import TargetMismatchError
 
+SAME_MEMORY = 0.95  # two cards of one product differ by what firmware and error correction keep for themselves
+
+
+VENDORS = ("NVIDIA", "Tesla")  # what stands before a product in a driver's names of GPUs
+
 
 class TargetKind(StrEnum):
     """The two families of target."""
@@ -49,6 +54,18 @@ class Target:
     libraries: Mapping[str, str] = field(default_factory=dict)
 
 
+def product_of(device: str) -> tuple[str, str]:
+    """Product and MIG profile of a GPU from the name that its driver gives it.
+
+    "NVIDIA H200 MIG 1g.18gb" is ("H200", "1g.18gb"), "NVIDIA H100 80GB HBM3" ("H100-80GB-HBM3", ""): without the
+    vendor, and dashes for spaces as GPU Feature Discovery writes the node label nvidia.com/gpu.product.
+    """
+    name, _, profile = device.strip().partition(" MIG ")
+    for vendor in VENDORS:
+        name = name.removeprefix(f"{vendor} ")
+    return "-".join(name.split()), profile.strip()
+
+
 def unmet(requirement: TargetRequirement, target: Target) -> tuple[str, ...]:
     """Why `target` is not what `requirement` asks for, each reason in words; empty if it is."""
     pairs = (
@@ -68,7 +85,9 @@ def differences(built_for: Target, here: Target) -> tuple[str, ...]:
     """What keeps a plan built for one target from running on another, each in words; empty if it may run.
 
     A CPU plan depends on the architecture alone: its segments are portable, and thread counts are capped where they
-    are loaded. A CUDA plan holds machine code and vendor plans, which depend on all but the number of processors.
+    are loaded. A CUDA plan holds machine code and vendor plans, which depend on the GPU and on the libraries that
+    `built_for` names: those that the plan's programs call, whatever else this machine has. More memory than it was
+    built for is no difference, and neither is a newer driver.
     """
     pairs = [
         ("kind of target", built_for.kind, here.kind),
@@ -80,11 +99,33 @@ def differences(built_for: Target, here: Target) -> tuple[str, ...]:
             ("product", built_for.product, here.product),
             ("MIG profile", built_for.mig_profile, here.mig_profile),
         ]
-        names = sorted({*built_for.libraries, *here.libraries})
         pairs += [
-            (f"version of {name}", built_for.libraries.get(name, ""), here.libraries.get(name, "")) for name in names
+            (f"version of {name}", version, here.libraries.get(name, ""))
+            for name, version in sorted(built_for.libraries.items())
         ]
-    return tuple(f"{name}: built for {a or 'none'}, this machine has {b or 'none'}" for name, a, b in pairs if a != b)
+    found = [f"{name}: built for {a or 'none'}, this machine has {b or 'none'}" for name, a, b in pairs if a != b]
+    if built_for.kind is here.kind is TargetKind.CUDA:
+        found += _shortfalls(built_for, here)
+    return tuple(found)
+
+
+def _shortfalls(built_for: Target, here: Target) -> list[str]:
+    found = []
+    if here.memory < built_for.memory * SAME_MEMORY:
+        found.append(f"memory: built for {_gibibytes(built_for.memory)}, this machine has {_gibibytes(here.memory)}")
+    if 0 < _branch(here.driver) < _branch(built_for.driver):
+        found.append(f"driver: built with {built_for.driver}, this machine has the older {here.driver}")
+    return found
+
+
+def _branch(driver: str) -> int:
+    """NVIDIA's driver branch, 580 of 580.159.04: what is built with one runs on every driver of the branch."""
+    branch = driver.split(".", 1)[0]
+    return int(branch) if branch.isdecimal() else 0
+
+
+def _gibibytes(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"
 
 
 def require_same(built_for: Target, here: Target, *, plan: str) -> None:

@@ -1,5 +1,6 @@
 """What the tests of passes share: a network from ONNX's text form, and the law that its outputs stay."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from enginewright_builder.network.network import Network
 from enginewright_builder.passes.base import Pass, PassReport
 
 Array = np.ndarray[Any, Any]
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # tests/, where networks/ lies: it has no packages
 
 
 def outputs_of(model: bytes, feeds: Mapping[str, Array]) -> list[Array]:
@@ -73,6 +76,26 @@ def applied() -> Callable[[Pass, Network], PassReport]:
                 assert got.shape == want.shape
                 bound = 1e-5 * max(1.0, float(np.max(np.abs(want), initial=0))) if want.dtype.kind == "f" else 0
                 np.testing.assert_allclose(got, want, rtol=1e-4 if bound else 0, atol=bound)
+        return report
+
+    return apply
+
+
+@pytest.fixture
+def near() -> Callable[[Pass, Network], PassReport]:
+    """Apply a pass that rounds, and hold it to names, types, shapes, and values to a hundredth of their range."""
+
+    def apply(each: Pass, network: Network) -> PassReport:
+        before = [(value.name, value.dtype) for value in (*network.inputs, *network.outputs)]
+        feeds = some_feeds(network)
+        wanted = outputs_of(ir.to_proto(lowering.to_onnx(network)).SerializeToString(), feeds)
+        report = each.apply(network)
+        assert [(value.name, value.dtype) for value in (*network.inputs, *network.outputs)] == before
+        lowered = ir.to_proto(lowering.to_onnx(network))
+        onnx.checker.check_model(lowered, full_check=True)
+        for want, got in zip(wanted, outputs_of(lowered.SerializeToString(), feeds), strict=True):
+            assert (got.dtype, got.shape) == (want.dtype, want.shape)
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-2 * float(np.ptp(want)))
         return report
 
     return apply

@@ -122,3 +122,14 @@ def test_a_bound_of_range_from_a_branch_is_made_a_scalar(network_of):
     )
     report = FoldConstants().apply(network)
     assert report.details == ("Range:y: its bound zero is a scalar", "Range:y: its bound one is a scalar")
+
+
+def test_a_result_whose_size_is_known_only_once_others_are_folded_is_folded_then(network_of, applied, layer_lines):
+    network = network_of(
+        HEAD + "(float[2,3] x) => (float y) { s = Shape(x) n = Size(s) a = Range(zero, n, one) "
+        "y = ReduceSum<keepdims = 0>(x, a) }",
+        zero=np.int64(0),
+        one=np.int64(1),
+    )
+    applied(FoldConstants(), network)
+    assert layer_lines(network) == ["ReduceSum:y: y = ReduceSum(x, a, keepdims=0) : float32[]"]

@@ -133,3 +133,16 @@ def test_expanding_gives_back_operators_and_names(network_of):
     ]
     assert "enginewright" not in model.graph.opset_imports
     assert [node.op_type for node in network.layers()] == ["FusedConv"]
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_transposed_convolution_takes_residual_and_activation_where_it_may(network_of, applied, group):
+    network = network_of(
+        head(y="2,4,7,7", more=", float[2,4,7,7] r")
+        + f"{{ c = ConvTranspose<group = {group}>(x, w, k) s = Add(c, r) y = LeakyRelu<alpha = 0.3>(s) }}",
+        w=floats(4, 4 // group, 3, 3),
+        k=floats(4),
+    )
+    assert applied(FuseEpilogues(), network).changed == 0
+    applied(FuseEpilogues(bases=("ConvTranspose",)), network)
+    assert [node.op_type for node in network.layers()] == ["FusedConvTranspose"]

@@ -31,6 +31,8 @@ def model(body, opset=17, out="2,3,4"):
         ("p = Constant<value = int64[6] {0, 0, 0, 0, 0, 0}>() b = Pad(a, p)", 17),
         ("b = Pad<pads = [0, 0, 0, 0, 0, 0]>(a)", 9),
         ("b = Concat<axis = 1>(a)", 17),
+        ("b = AveragePool<kernel_shape = [1]>(a)", 17),
+        ("b = MaxPool<kernel_shape = [1], strides = [1], pads = [0, 0]>(a)", 17),
         ("b = Sum(a)", 17),
         ("b = Mean(a)", 17),
         ("b = Max(a)", 17),

@@ -4,14 +4,18 @@ import time
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks.placed import placed
 from onnx import TensorProto, helper, numpy_helper
 
 from enginewright_builder import passes
-from enginewright_builder.network import layers
-from enginewright_builder.passes import PIPELINE
+from enginewright_builder.network import layers, lowering
+from enginewright_builder.passes import PIPELINE, gpu_pipeline
+from enginewright_builder.passes.pad_channels import PadChannels
+from enginewright_runtime.plan.recipe import Precision
 
 CHANNELS = 4
 SHAPE = [2, CHANNELS, 3, 3]
@@ -137,6 +141,26 @@ class Whole:
 @given(model=models())
 def test_the_pipeline_keeps_the_outputs_of_any_network(network_of, applied, model):
     applied(Whole(), network_of(model))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(model=models())
+def test_the_gpus_pipeline_keeps_the_outputs_of_any_network_and_each_value_its_place(network_of, applied, model):
+    network = network_of(model)
+    for each in (*gpu_pipeline(Precision.FP32), PadChannels(stem=8)):
+        applied(each, network)
+    if not any(node.op_type == "If" for node in network.layers()):
+        placed(network)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(model=models())
+def test_any_network_in_float16_is_of_matching_types(network_of, model):
+    network = network_of(model)
+    passes.run(network, gpu_pipeline(Precision.FP16))
+    lowered = ir.to_proto(lowering.to_onnx(network))
+    onnx.checker.check_model(lowered, full_check=True)
+    assert {value.dtype for value in (*network.inputs, *network.outputs)} <= {ir.DataType.FLOAT, ir.DataType.BOOL}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

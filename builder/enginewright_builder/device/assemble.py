@@ -1,0 +1,226 @@
+"""From chosen implementations to a device program: lifetimes to offsets, pointers to addresses, constants to blobs.
+
+The steps run in the layers' order. A root (a value that others may be views of) lives from the layer that first writes
+into it to the last that reads it; a workspace lives at its own layer alone. All of it lies in one arena.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from enginewright_builder import memory
+from enginewright_builder.device.implementation import Array, Implementation
+from enginewright_builder.device.layout import Place
+from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.tensors import ITEM_BYTES
+from enginewright_builder.emit import Blobs
+from enginewright_runtime.engine import values
+from enginewright_runtime.engine.cuda.program import (
+    Argument,
+    DeviceProgram,
+    Pointer,
+    Space,
+    Step,
+    Tensor,
+)
+from enginewright_runtime.plan.manifest import Arena, Binding
+
+Move = Callable[[Pointer], Pointer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """The program, its memory plan, and the names of the blobs that it needs."""
+
+    program: DeviceProgram
+    arena: Arena
+    blobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Border:
+    """What crosses the segment's border."""
+
+    inputs: Sequence[Binding]
+    outputs: Sequence[Binding]
+
+
+class Packing:
+    """The constants of layers as blobs, each packed once however often its program is assembled."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self.blobs = blobs
+        self._packed: dict[tuple[int, int, str], tuple[object, object, str]] = {}
+
+    def stored(self, layer: DeviceLayer, index: int) -> str:
+        """The blob of a constant input as it lies in memory."""
+        return self._blob(layer, layer, str(index), layer.inputs[index] or "", lambda: layer.stored[index])
+
+    def made(self, layer: DeviceLayer, implementation: Implementation, name: str) -> str:
+        """The blob of what an implementation makes of the layer's constants."""
+        make = implementation.constants[name]
+        return self._blob(layer, implementation, name, f"{layer.name}.{name}", lambda: make(layer.constants))
+
+    def _blob(self, layer: object, by: object, name: str, title: str, make: Callable[[], Array]) -> str:
+        key = (id(layer), id(by), name)
+        if key not in self._packed:  # what the ids stand for is kept too, so that they go on meaning it
+            self._packed[key] = (layer, by, self.blobs.add(f"weights/{title}", values.to_bytes(make())))
+        return self._packed[key][2]
+
+
+def assemble(
+    layers: Sequence[DeviceLayer],
+    implementations: Sequence[Implementation],
+    places: Mapping[str, Place],
+    border: Border,
+    packing: Packing,
+    libraries: Mapping[str, str],
+) -> Assembled:
+    """One program of these layers, each run by its implementation. New blobs are added to those of `packing`."""
+    arena = memory.place(_tensors(layers, implementations, places, border))
+    needed: list[str] = []
+    steps: list[Step] = []
+    spaces = {binding.name: Space.INPUT for binding in border.inputs}
+    spaces |= {binding.name: Space.OUTPUT for binding in border.outputs}
+    for number, (layer, made) in enumerate(zip(layers, implementations, strict=True)):
+        move = _mover(number, layer, made, places, spaces, arena, packing, needed)
+        steps += [_bound(step, layer, made, move, packing.blobs, needed) for step in made.steps]
+    program = DeviceProgram(
+        inputs=tuple(_tensor(binding) for binding in border.inputs),
+        outputs=tuple(_tensor(binding) for binding in border.outputs),
+        arena_bytes=arena.bytes,
+        steps=tuple(steps),
+        libraries=dict(libraries),
+    )
+    return Assembled(program=program, arena=arena, blobs=tuple(dict.fromkeys(needed)))
+
+
+def _tensors(
+    layers: Sequence[DeviceLayer],
+    implementations: Sequence[Implementation],
+    places: Mapping[str, Place],
+    border: Border,
+) -> list[memory.Tensor]:
+    at_border = {binding.name for binding in (*border.inputs, *border.outputs)}
+    sizes = _root_sizes(places)
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for number, layer in enumerate(layers):
+        for name in (*layer.inputs, *layer.outputs):
+            if name is not None and name in places and (root := places[name].root) not in at_border:
+                first.setdefault(root, number)
+                last[root] = number
+    made = [
+        memory.Tensor(name=root, bytes=sizes[root], first=number, last=last[root]) for root, number in first.items()
+    ]
+    scratch = [
+        memory.Tensor(name=_workspace(number), bytes=each.workspace_bytes, first=number, last=number)
+        for number, each in enumerate(implementations)
+        if each.workspace_bytes
+    ]
+    return made + scratch
+
+
+def _root_sizes(places: Mapping[str, Place]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for place in places.values():
+        end = place.offset_elements * ITEM_BYTES[place.type.dtype] + place.type.span_bytes
+        sizes[place.root] = max(sizes.get(place.root, 0), end)
+    return sizes
+
+
+def _workspace(number: int) -> str:
+    return f"workspace of layer {number}"
+
+
+def _mover(
+    number: int,
+    layer: DeviceLayer,
+    made: Implementation,
+    places: Mapping[str, Place],
+    spaces: Mapping[str, Space],
+    arena: Arena,
+    packing: Packing,
+    needed: list[str],
+) -> Move:
+    """The function that replaces a pointer of the implementation by one of the program."""
+    names = (*layer.inputs, *layer.outputs)
+
+    def blob(name: str, offset: int) -> Pointer:
+        needed.append(name)
+        return Pointer(space=Space.BLOB, name=name, offset=offset)
+
+    def operand(index: int, offset: int) -> Pointer:
+        name = names[index]
+        assert name is not None, f"a step of {layer.name} points to the absent operand {index}"
+        if index in layer.stored:
+            return blob(packing.stored(layer, index), offset)
+        place = places[name]
+        at = place.offset_elements * ITEM_BYTES[place.type.dtype] + offset
+        if place.root in spaces:
+            return Pointer(space=spaces[place.root], name=place.root, offset=at)
+        return Pointer(space=Space.ARENA, offset=arena.tensors[place.root].offset + at)
+
+    def move(pointer: Pointer) -> Pointer:
+        match pointer.space:
+            case Space.OPERAND:
+                return operand(int(pointer.name), pointer.offset)
+            case Space.CONSTANT:
+                return blob(packing.made(layer, made, pointer.name), pointer.offset)
+            case Space.WORKSPACE:
+                start = arena.tensors[_workspace(number)].offset
+                return Pointer(space=Space.ARENA, offset=start + pointer.offset)
+            case _:
+                return pointer
+
+    return move
+
+
+def _bound(step: Step, layer: DeviceLayer, made: Implementation, move: Move, blobs: Blobs, needed: list[str]) -> Step:
+    def kept(name: str, data: bytes) -> str:
+        added = blobs.add(name, data)
+        needed.append(added)
+        return added
+
+    moved = replace(step, layer=layer.name)
+    if (kernel := step.kernel) is not None:
+        cubin = kept(f"cubins/{kernel.function}", made.cubins[kernel.cubin])
+        arguments = tuple(_argument(each, move) for each in kernel.arguments)
+        return replace(moved, kernel=replace(kernel, cubin=cubin, arguments=arguments))
+    if (graph := step.cudnn) is not None:
+        name = kept(f"graphs/{layer.name}", made.graphs[graph.graph])
+        tensors = {uid: move(pointer) for uid, pointer in graph.tensors.items()}
+        workspace = None if graph.workspace is None else move(graph.workspace)
+        return replace(moved, cudnn=replace(graph, graph=name, tensors=tensors, workspace=workspace))
+    if (product := step.product) is not None:
+        given = {
+            "a": move(product.a),
+            "b": move(product.b),
+            "c": move(product.c),
+            "d": move(product.d),
+            "bias": None if product.bias is None else move(product.bias),
+            "workspace": None if product.workspace is None else move(product.workspace),
+        }
+        return replace(moved, product=replace(product, **given))  # type: ignore[arg-type]  # fields of one type
+    if step.fill is not None:
+        return replace(moved, fill=replace(step.fill, pointer=move(step.fill.pointer)))
+    if step.copy is not None:
+        copy = replace(step.copy, source=move(step.copy.source), target=move(step.copy.target))
+        return replace(moved, copy=copy)
+    raise AssertionError(f"a step of {layer.name} launches nothing")
+
+
+def _argument(argument: Argument, move: Move) -> Argument:
+    if argument.pointer is not None:
+        return replace(argument, pointer=move(argument.pointer))
+    if argument.tensor_map is not None:
+        described = replace(argument.tensor_map, pointer=move(argument.tensor_map.pointer))
+        return replace(argument, tensor_map=described)
+    return argument
+
+
+def _tensor(binding: Binding) -> Tensor:
+    shape = binding.shape or ()
+    size = int(np.prod(shape, dtype=np.int64)) * ITEM_BYTES[binding.dtype]
+    return Tensor(name=binding.name, dtype=binding.dtype, shape=shape, bytes=size)

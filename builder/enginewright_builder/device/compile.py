@@ -1,0 +1,137 @@
+"""CUDA C++ to cubins through NVRTC, at build time only: what a plan ships needs no compiler any more.
+
+Equal text for an equal architecture, options and compiler gives equal bytes, so results are kept on disk by their
+content. The cache may be deleted at any time. Never runs anything on a device: it compiles for GPUs that are not here.
+"""
+
+import importlib
+import importlib.util
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from enginewright_runtime.errors import EnginewrightError, MissingExtraError
+
+CACHE = Path.home() / ".cache" / "enginewright" / "cubins"
+CACHE_BYTES = 512 << 20  # a cubin is 5 to 100 kB: some ten thousand kernels
+_ALWAYS = ("--std=c++20", "--device-as-default-execution-space")
+
+
+class KernelCompileError(EnginewrightError):
+    """A kernel's source does not compile: a fault of the builder, or of the CUDA headers that it found."""
+
+
+def compile(source: str, architecture: str, options: Sequence[str] = ()) -> bytes:  # noqa: A001 - as `compiler.compile`
+    """The cubin of a self-contained CUDA C++ text for `architecture` ("sm_90a"), with NVRTC's further `options`.
+
+    Raises KernelCompileError with the log's first line, MissingExtraError where NVRTC's bindings are not installed.
+    """
+    key = sha256("\0".join((version(), architecture, *_ALWAYS, *options, source)).encode()).hexdigest()
+    path = CACHE / f"{key}.cubin"
+    try:
+        found = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        found = translate(source, architecture, options)
+        _keep(path, found)
+    return found
+
+
+@cache
+def version() -> str:
+    """NVRTC's, "13.0": part of the cache's keys, and of the timing cache's."""
+    nvrtc = _nvrtc()
+    _, major, minor = nvrtc.nvrtcVersion()
+    return f"{major}.{minor}"
+
+
+def translate(source: str, architecture: str, options: Sequence[str] = ()) -> bytes:
+    """`compile` without the cache."""
+    return _run(source, architecture, options)[0]
+
+
+def resources(source: str, architecture: str, options: Sequence[str] = ()) -> str:
+    """What ptxas says of each kernel: registers, shared memory, spills."""
+    return _run(source, architecture, (*options, "--ptxas-options=-v"))[1]
+
+
+def _run(source: str, architecture: str, options: Sequence[str]) -> tuple[bytes, str]:
+    nvrtc = _nvrtc()
+    includes = [f"--include-path={folder}" for folder in include_folders()] if "#include" in source else []
+    given = [*_ALWAYS, f"--gpu-architecture={architecture}", *includes, *options]
+    result, program = nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], [])
+    _check(result, architecture, "")
+    try:
+        (result,) = nvrtc.nvrtcCompileProgram(program, len(given), [each.encode() for each in given])
+        _, size = nvrtc.nvrtcGetProgramLogSize(program)
+        log = bytearray(size)
+        nvrtc.nvrtcGetProgramLog(program, log)
+        text = log.rstrip(b"\0").decode(errors="replace").strip()
+        _check(result, architecture, text)
+        result, size = nvrtc.nvrtcGetCUBINSize(program)
+        _check(result, architecture, text)
+        cubin = bytearray(size)
+        (result,) = nvrtc.nvrtcGetCUBIN(program, cubin)
+        _check(result, architecture, text)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+    return bytes(cubin), text
+
+
+def _check(result: int, architecture: str, log: str) -> None:
+    if int(result) == 0:
+        return
+    lines = [line for line in log.splitlines() if "error" in line] or log.splitlines()
+    said = lines[0].strip() if lines else str(result)
+    raise KernelCompileError(
+        f"A kernel does not compile for {architecture} with NVRTC {version()}: {said!r}; "
+        "please report it with the model's name and the builder's version."
+    )
+
+
+@cache
+def include_folders() -> tuple[Path, ...]:
+    """Where CUDA's own headers lie: the nvidia wheels' folder, then CUDA_HOME's."""
+    found: list[Path] = []
+    package = importlib.util.find_spec("nvidia")
+    for root in (package.submodule_search_locations or ()) if package is not None else ():
+        found += [*sorted(Path(root).glob("cu1*/include")), *sorted(Path(root).glob("cuda_runtime/include"))]
+    homes = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
+    found += [Path(home) / "include" for home in homes if home]
+    folders = [folder for folder in found if (folder / "cuda_fp16.h").is_file()]
+    return tuple(each for folder in folders for each in (folder, folder / "cccl") if each.is_dir())
+
+
+def _nvrtc() -> Any:
+    """NVRTC's bindings, which publish no types."""
+    try:
+        return importlib.import_module("cuda.bindings.nvrtc")
+    except ImportError as error:
+        raise MissingExtraError(package="cuda-bindings", extra="cuda13", purpose="Compiling kernels") from error
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Written whole or not at all; a folder that cannot be written to only costs time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(content)
+        Path(file.name).replace(path)
+        _trim(path.parent)
+    except OSError:
+        return
+
+
+def _trim(folder: Path) -> None:
+    """The least recently used leave until the rest fits CACHE_BYTES."""
+    kept = [(each.stat().st_mtime, each.stat().st_size, each) for each in folder.iterdir()]
+    total = sum(size for _, size, _ in kept)
+    for _, size, path in sorted(kept):
+        if total <= CACHE_BYTES:
+            return
+        path.unlink(missing_ok=True)
+        total -= size

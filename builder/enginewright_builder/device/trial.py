@@ -1,0 +1,116 @@
+"""One implementation of one layer, run by itself through the very session that serves: checked first, then timed.
+
+The operands lie in memory as they will in the network, strides and all: each is an input or output of a small program,
+flat, as long as its span, and is packed and unpacked here.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from enginewright_builder.device import assemble
+from enginewright_builder.device.checking import Check
+from enginewright_builder.device.implementation import Implementation
+from enginewright_builder.device.layout import Place
+from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.tensors import ITEM_BYTES, TensorType
+from enginewright_builder.emit import Blobs
+from enginewright_runtime.engine.cuda.program import DeviceProgram
+from enginewright_runtime.engine.values import Array, dtype_of
+from enginewright_runtime.plan.manifest import Binding
+
+CHAIN = 10  # launches of the layer in a graph: the graph's own start is shared by so many
+
+
+class Running(Protocol):
+    """A device program, loaded."""
+
+    def run(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Outputs of one run, every other byte of the arena and of the outputs poisoned before it."""
+
+    def microseconds(self, repeats: int) -> float:
+        """Of one pass over the steps on the inputs of before: the median of replays of `repeats` passes in a graph."""
+
+
+class Bench(Protocol):
+    """Loads device programs from memory: the runtime's session on a GPU, something else in tests."""
+
+    def opened(self, program: DeviceProgram, blobs: Blobs) -> AbstractContextManager[Running]:
+        """The program, ready to run. Raises PlanError or DeviceError where it cannot be loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A layer to try implementations of: its own places, its packed inputs, and the check."""
+
+    layer: DeviceLayer
+    places: Mapping[str, Place]
+    feed: Mapping[str, Array]
+    check: Check
+
+
+def subject(layer: DeviceLayer, places: Mapping[str, Place], check: Check) -> Subject:
+    """The layer with every operand in a buffer of its own, of the same layout as in the network."""
+    names = {name for name in (*layer.inputs, *layer.outputs) if name is not None and name in places}
+    own = {name: replace(places[name], root=name, offset_elements=0) for name in names}
+    feed = {
+        name: pack(value.astype(dtype_of(own[name].type.dtype), copy=False), own[name].type)
+        for name, value in check.feed.items()
+    }
+    return Subject(layer=layer, places=own, feed=feed, check=check)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What became of an implementation: why it is wrong ("" if it is right), its error as a share of what is allowed,
+    and the microseconds of one run in a chain of itself inside one graph (0 if it is wrong)."""
+
+    wrong: str
+    error: float
+    microseconds: float
+
+
+def judge(tried: Subject, implementation: Implementation, bench: Bench) -> Judged:
+    """Check an implementation and, if it is right, time it. Raises EnginewrightError where it fails."""
+    blobs = Blobs()
+    with bench.opened(_program(tried, implementation, blobs), blobs) as running:
+        made = running.run(tried.feed)
+        got = {name: unpack(made[name], tried.places[name].type) for name in tried.layer.outputs}
+        wrong, error = tried.check.judge(got)
+        return Judged(wrong=wrong, error=error, microseconds=0.0 if wrong else running.microseconds(CHAIN))
+
+
+def pack(value: Array, kind: TensorType) -> Array:
+    """A logical tensor as the flat stretch of memory that holds it; gaps are zero."""
+    flat = np.zeros(_span(kind), value.dtype)
+    _view(flat, kind)[...] = value
+    return flat
+
+
+def unpack(flat: Array, kind: TensorType) -> Array:
+    """The logical tensor in a flat stretch of memory."""
+    return np.ascontiguousarray(_view(flat, kind)).reshape(kind.shape)
+
+
+def _view(flat: Array, kind: TensorType) -> Array:
+    strides = tuple(stride * flat.itemsize for stride in kind.strides)
+    return np.lib.stride_tricks.as_strided(flat, kind.shape, strides)
+
+
+def _span(kind: TensorType) -> int:
+    return kind.span_bytes // ITEM_BYTES[kind.dtype]
+
+
+def _program(tried: Subject, implementation: Implementation, blobs: Blobs) -> DeviceProgram:
+    layer = tried.layer
+    taken = [name for name in dict.fromkeys(layer.inputs) if name is not None and name in tried.places]
+    border = assemble.Border(inputs=_flat(taken, tried.places), outputs=_flat(layer.outputs, tried.places))
+    packing = assemble.Packing(blobs)
+    return assemble.assemble([layer], [implementation], tried.places, border, packing, {}).program
+
+
+def _flat(names: Sequence[str], places: Mapping[str, Place]) -> tuple[Binding, ...]:
+    return tuple(Binding(name=name, dtype=places[name].type.dtype, shape=(_span(places[name].type),)) for name in names)

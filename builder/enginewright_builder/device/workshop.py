@@ -1,0 +1,84 @@
+"""The GPU of this machine as a builder uses it: what it is, and the runtime's own session to run candidates with."""
+
+import os
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cuda.bindings.driver as cuda
+
+from enginewright_builder.device import compile as compiler
+from enginewright_builder.device.implementation import Device
+from enginewright_builder.device.schedule import Workshop
+from enginewright_builder.emit import Blobs
+from enginewright_builder.tuning.timings import Timings
+from enginewright_runtime.engine import available
+from enginewright_runtime.engine.cuda.program import DeviceProgram
+from enginewright_runtime.engine.cuda.session import Session
+from enginewright_runtime.engine.values import Array
+from enginewright_runtime.errors import TargetMismatchError
+
+TIMINGS = "ENGINEWRIGHT_TIMING_CACHE"  # a folder instead of the one below; empty for none
+_HERE = Path.home() / ".cache" / "enginewright" / "timings"
+_SAMPLES = 15
+_QUICK = 400.0  # microseconds below which a replay is repeated more often: it is noisier
+_ATTRIBUTE = cuda.CUdevice_attribute
+
+
+class SessionBench:
+    """Programs on this machine's GPU, as `device.trial.Bench` asks."""
+
+    @contextmanager
+    def opened(self, program: DeviceProgram, blobs: Blobs) -> Iterator["Timer"]:
+        """Raises PlanError, DeviceError."""
+        with Session(program, blobs.content()) as session:
+            yield Timer(session)
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A session that is timed until its median is steady."""
+
+    session: Session
+
+    def run(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Outputs of one run over poisoned memory. Raises DeviceError where a kernel fails."""
+        return self.session.run(feed)
+
+    def microseconds(self, repeats: int) -> float:
+        """The median of samples; short replays get more of them, since they are noisier."""
+        taken = list(self.session.time(samples=_SAMPLES, repeats=repeats))
+        if statistics.median(taken) * 1000 * repeats < _QUICK:
+            taken = list(self.session.time(samples=4 * _SAMPLES, repeats=repeats))
+        return statistics.median(taken) * 1000
+
+
+@contextmanager
+def opened(step: Callable[[str], None]) -> Iterator[Workshop]:
+    """The workshop on this machine's GPU, with the timing cache of this user (ENGINEWRIGHT_TIMING_CACHE)."""
+    folder = os.environ.get(TIMINGS)
+    timings = Timings(_HERE if folder is None else Path(folder) if folder else None)
+    yield Workshop(device=describe(), bench=SessionBench(), timings=timings, step=step)
+
+
+def describe() -> Device:
+    """This machine's GPU as tactics ask for it."""
+    target = available.describe_cuda()
+    if target is None:
+        raise TargetMismatchError("There is no NVIDIA GPU here to build for: check nvidia-smi, or use --target cpu.")
+    major, _, minor = target.compute_capability.partition(".")
+    return Device(
+        capability=int(major) * 10 + int(minor),
+        multiprocessors=_attribute(_ATTRIBUTE.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+        l2_bytes=_attribute(_ATTRIBUTE.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE),
+        shared_bytes=_attribute(_ATTRIBUTE.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
+        libraries={**target.libraries, "nvrtc": compiler.version(), "driver": target.driver, "product": target.product},
+    )
+
+
+def _attribute(which: cuda.CUdevice_attribute) -> int:
+    result, value = cuda.cuDeviceGetAttribute(which, 0)
+    assert result == cuda.CUresult.CUDA_SUCCESS, f"the driver does not know {which.name}: {result}"
+    return int(value)

@@ -1,0 +1,59 @@
+// From sums to results: scale, bias, residual, activation in float32, rounded into a staging tile in shared memory that
+// TMA stores (and into which it has brought the residual before). Macros: RESULTS (columns that a block finishes),
+// OUTPUT, RESIDUAL, ACTIVATION, GATED.
+#pragma once
+#include "hopper.cuh"
+#include "activations.cuh"
+
+struct Epilogue {
+    float scale, alpha, beta;  // alpha, beta: the activation's parameters
+};
+
+INLINE float finish(float sum, const Epilogue& e) {
+    float y = ACTIVATION(sum, e.alpha, e.beta);
+    return GATED ? sum * y : y;
+}
+
+constexpr int ITEM = sizeof(Item<OUTPUT>);
+// A staged tile lies in panels, each as wide as the widest swizzle (128, 64 or 32 bytes) that divides a row of it.
+constexpr int WIDTH = RESULTS * ITEM % 128 == 0 ? 128 : RESULTS * ITEM % 64 == 0 ? 64 : 32;
+constexpr int PANEL = WIDTH / ITEM, PANELS = RESULTS / PANEL;
+
+// Two neighbours of the staging tile. Rows are swizzled as TMA has them: 16 bytes i of row r lie at place i ^ r of eight
+// (panels of 128 bytes), i ^ r / 2 of four, i ^ r / 4 of two.
+INLINE float2 staged(Float, const unsigned char* at) { return *(const float2*)at; }
+template <class T> INLINE float2 staged(T, const unsigned char* at) { return unpack(T{}, *(const uint32_t*)at); }
+INLINE void stage(Float, unsigned char* at, float x, float y) { *(float2*)at = make_float2(x, y); }
+template <class T> INLINE void stage(T, unsigned char* at, float x, float y) { *(uint32_t*)at = pack(T{}, x, y); }
+INLINE int place(int eight, int row, int pair) {
+    const int at = (eight * 8 + pair * 2) * ITEM, swap = WIDTH == 128 ? row : WIDTH == 64 ? row >> 1 : row >> 2;
+    return at ^ swap << 4;
+}
+
+// A thread's sums: of each group of eight columns two neighbours (columns 2 * pair, 2 * pair + 1) in rows `row` and `row` + 8.
+INLINE void finish_rows(float (&sums)[RESULTS / 2], unsigned char* rows, int panel_bytes, const float* bias, int row,
+                        int pair, const Epilogue& e) {
+    constexpr int EIGHTS = PANEL / 8;
+#pragma unroll
+    for (int q = 0; q < PANELS; q++) {
+        unsigned char* panel = rows + q * panel_bytes;
+        float2 offsets[EIGHTS], shortcut[2 * EIGHTS];
+#pragma unroll
+        for (int j = 0; j < EIGHTS; j++) offsets[j] = two_constants(bias + q * PANEL + j * 8 + 2 * pair);
+        if (RESIDUAL)
+#pragma unroll
+            for (int j = 0; j < EIGHTS; j++)
+#pragma unroll
+                for (int h = 0; h < 2; h++)
+                    shortcut[2 * j + h] = staged(OUTPUT{}, panel + place(j, row, pair) + h * 8 * WIDTH);
+#pragma unroll
+        for (int j = 0; j < EIGHTS; j++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const float* sum = &sums[(q * EIGHTS + j) * 4 + 2 * h];
+                float x = fmaf(sum[0], e.scale, offsets[j].x), y = fmaf(sum[1], e.scale, offsets[j].y);
+                if (RESIDUAL) x += shortcut[2 * j + h].x, y += shortcut[2 * j + h].y;
+                stage(OUTPUT{}, panel + place(j, row, pair) + h * 8 * WIDTH, finish(x, e), finish(y, e));
+            }
+    }
+}

@@ -1,0 +1,119 @@
+// The end of a tile of hopper_latency_conv.cu, which includes this where its constants stand: sums that lie in registers
+// as wgmma left them become activated outputs in NHWC, by way of shared memory.
+//
+//     one block:   registers -> staging area (64 channels a pixel, one row of 128 bytes) -> 16-byte stores
+//     a cluster:   registers -> the owners' landing areas, pushed -> added there -> 8-byte stores
+#pragma once
+
+// What a thread stores of a tile: places in the operands and whether they exist. Found before the product, since nothing
+// should be left to compute when the sums are there.
+struct Stores {
+  u16* target[ROUNDS];
+  const u16* residual[ROUNDS];
+  bool inside[ROUNDS];
+};
+
+DEVICE void place_stores(const Place& at, const Sizes& sizes, u16* y, const u16* residual, int row, Stores& to) {
+  UNROLL for (int i = 0; i < ROUNDS; i++) {
+    int down, column, channel;
+    if (SPLITS == 1) {  // 8 channels of a pixel
+      const int item = at.thread + i * 128;
+      down = item >> 6, column = item >> 3 & 7, channel = at.channel + (item & 7) * 8;
+      to.inside[i] = item < STAGE_BYTES / 16;
+    } else {  // 4 channels of a pixel, see finish_together
+      const int unit = at.rank * SHARE + at.thread + i * 128, owner = unit & 127, g = owner >> 2 & 7;
+      down = unit >> 7, column = 2 * (owner & 3) + (g & 1), channel = at.channel + (owner >> 5) * 16 + 2 * (g & ~1);
+      to.inside[i] = at.thread + i * 128 < SHARE && down < TILE_ROWS;
+    }
+    to.inside[i] = to.inside[i] && column < sizes.columns && at.column + column < sizes.width &&
+                   channel < sizes.outputs && row + down < sizes.height;
+    to.target[i] = y + (u32)((row + down) * sizes.y_row + (at.column + column) * sizes.y_pixel + channel);
+    if (SPLITS > 1 && RESIDUAL)
+      to.residual[i] = residual + (u32)((row + down) * sizes.residual_row +
+                                        (at.column + column) * sizes.residual_pixel + channel);
+  }
+}
+
+// A block that sums all channels: sums to the staging area in the copy engine's swizzle (a row of 128 bytes a pixel, so
+// that the residual can come there by copy), then whole rows from there to y.
+DEVICE void finish_alone(const Place& at, const Stores& to, u8* memory, float (&d)[4 * TILE_ROWS], float2 bias, int buffer,
+                         int parity) {
+  u8* stage = memory + (finish_at(at, buffer) - at.shared);
+  const int g = at.lane >> 2, t = at.lane & 3, chunk = 2 * at.warp + (g >> 2);
+  u8* even = stage + 2 * t * 128 + ((chunk ^ 2 * t) << 4) + (g & 3) * 4;
+  u8* odd = stage + (2 * t + 1) * 128 + ((chunk ^ (2 * t + 1)) << 4) + (g & 3) * 4;
+  u32 residual[2 * TILE_ROWS];
+  if (RESIDUAL) {  // all loads before the first store, else each would wait for it
+    barrier_wait(residual_barrier(at, buffer), parity);
+    UNROLL for (int j = 0; j < TILE_ROWS; j++) {
+      residual[2 * j] = *(const u32*)(even + j * 1024);
+      residual[2 * j + 1] = *(const u32*)(odd + j * 1024);
+    }
+  }
+  UNROLL for (int j = 0; j < TILE_ROWS; j++) UNROLL for (int h = 0; h < 2; h++) {
+    float first = d[4 * j + h] + bias.x, second = d[4 * j + 2 + h] + bias.y;
+    if (RESIDUAL) {
+      const float2 r = unpack(residual[2 * j + h]);
+      first += r.x, second += r.y;
+    }
+    *(u32*)((h ? odd : even) + j * 1024) = FINISH(first, second);
+  }
+  sync_warpgroup(at.group);
+  const u8* source = stage + (at.thread >> 3) * 128 + (((at.thread & 7) ^ (at.thread >> 3 & 7)) << 4);
+  uint4 v[ROUNDS];
+  UNROLL for (int i = 0; i < ROUNDS; i++)
+    if (STAGE_BYTES / 16 % 128 == 0 || i < ROUNDS - 1 || at.thread < STAGE_BYTES / 16 % 128)
+      v[i] = *(const uint4*)(source + i * 2048);
+  UNROLL for (int i = 0; i < ROUNDS; i++) store16_if(to.inside[i], to.target[i], v[i]);
+}
+
+// One of several blocks: sums to their owners, then the own share: add, bias, residual, activation, store.
+DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float (&d)[4 * TILE_ROWS],
+                            const float4 (&bias)[ROUNDS], const uint2 (&residual)[ROUNDS], int buffer, int parity) {
+  const u32 landing = finish_at(at, buffer), barrier = landing_barrier(at, buffer);
+  constexpr int OWN = SPLITS * SHARE * UNIT_BYTES;
+  UNROLL for (int j = 0; j < TILE_ROWS; j++) {
+    const int owner = SHARE >= 128 ? j * 128 / SHARE : (j * 128 + at.warp * 32) / SHARE;
+    const int unit = SHARE >= 128 ? j * 128 % SHARE + at.thread : at.thread % SHARE;
+    if (owner == at.rank) {
+      *(float4*)(memory + (landing - at.shared) + OWN + unit * 16) =
+          make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]);
+    } else {
+      const u32 there = address_in(owner, barrier), target = there + (landing - barrier) + (at.rank * SHARE + unit) * UNIT_BYTES;
+      const float *sum = d + 4 * j;
+      if (HALF_PARTIALS)
+        push8(target, make_uint2(pack_float16(sum[0], sum[1]), pack_float16(sum[2], sum[3])), there);
+      else
+        push16(target, make_uint4(__float_as_uint(sum[0]), __float_as_uint(sum[1]), __float_as_uint(sum[2]),
+                                  __float_as_uint(sum[3])), there);
+    }
+  }
+  sync_warpgroup(at.group);
+  barrier_wait(barrier, parity);
+  const u8* landed = memory + (landing - at.shared);
+  UNROLL for (int i = 0; i < ROUNDS; i++) {
+    const int unit = SHARE >= 128 ? at.thread + i * 128 : at.thread % SHARE;
+    float4 sum = *(const float4*)(landed + OWN + unit * 16);
+    UNROLL for (int other = 1; other < SPLITS; other++) {
+      const u8* from = landed + (((at.rank + other) & (SPLITS - 1)) * SHARE + unit) * UNIT_BYTES;
+      if (HALF_PARTIALS) {
+        const uint2 v = *(const uint2*)from;
+        const float2 a = unpack_float16(v.x), b = unpack_float16(v.y);
+        sum.x += a.x, sum.y += a.y, sum.z += b.x, sum.w += b.y;
+      } else {
+        const float4 v = *(const float4*)from;
+        sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+      }
+    }
+    // A unit is two channels of two pixels: lanes g and g ^ 1 swap halves, so that each has four channels of one pixel.
+    const bool odd = at.lane >> 2 & 1;
+    const float a = __shfl_xor_sync(~0u, odd ? sum.x : sum.y, 4), b = __shfl_xor_sync(~0u, odd ? sum.z : sum.w, 4);
+    float4 v = odd ? make_float4(a, b, sum.y, sum.w) : make_float4(sum.x, sum.z, a, b);
+    v.x += bias[i].x, v.y += bias[i].y, v.z += bias[i].z, v.w += bias[i].w;
+    if (RESIDUAL) {
+      const float2 p = unpack(residual[i].x), q = unpack(residual[i].y);
+      v.x += p.x, v.y += p.y, v.z += q.x, v.w += q.y;
+    }
+    store8_if(to.inside[i], to.target[i], make_uint2(FINISH(v.x, v.y), FINISH(v.z, v.w)));
+  }
+}

@@ -1,0 +1,148 @@
+// The first convolution of a network on pictures: few channels in (4 with a horizontal stride of 2, 8 with 1), as the
+// user gives them (any layout, float32 or the element type), NHWC of the element type out, pooled if the network says so.
+//
+//     y = maximum over POOL_H x POOL_W of activation(conv(x, w) + bias)         (POOL 1x1: no pooling)
+//
+// A block makes ROWS rows of 64 columns of the convolution for 64 output channels, a warpgroup each row:
+//
+//     input rows in shared memory            a unit is 16 bytes: STRIDE_W pixels, padded with zero channels
+//     | unit 0 | unit 1 | unit 2 | ...       output column j's window begins at unit j and is UNITS long, so that
+//     <---- window of column 0 ---->         the matrix of all windows, 64 rows of K, is this very row, read with
+//              <---- of column 1 ---->       steps of 16 bytes both down and along: im2col by wgmma's descriptor
+//
+// Set before this text: ELEMENT_IS_BFLOAT16, INPUT_IS_FLOAT, CHANNELS, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W (1 or 2),
+// ROWS (1 to 8), POOL_H, POOL_W, POOL_STRIDE_H, POOL_STRIDE_W, FINISH(a, b): two sums, activated and packed.
+#include "latency.cuh"
+#include "activations.cuh"
+
+struct Sizes {
+  int in_height, in_width, pad_h, pad_w;  // of the convolution
+  int conv_height, conv_width;            // of its result
+  int pool_pad_h, pool_pad_w;
+  int outputs, height, width, columns;                // of y; columns of y that a block makes
+  int output_tiles;                                   // of 64 channels
+  int x_channel, x_row, x_column, y_row, y_column;    // steps in elements
+  u64 x_image, y_image;
+};
+
+constexpr int COLUMNS = 64;
+constexpr int UNIT_CHANNELS = 8 / STRIDE_W;                                      // of a padded pixel
+constexpr int UNITS = ((KERNEL_W + STRIDE_W - 1) / STRIDE_W + 1) / 2 * 2;        // of a window: whole steps of K = 16
+constexpr int ROW_UNITS = COLUMNS - 1 + UNITS;
+constexpr int IN_ROWS = (ROWS - 1) * STRIDE_H + KERNEL_H;
+constexpr int STEPS = KERNEL_H * UNITS / 2, WEIGHT_BYTES = STEPS * 2048;
+constexpr int OUT_ROWS = (ROWS - POOL_H) / POOL_STRIDE_H + 1;
+constexpr int THREADS = 128 * ROWS;
+static_assert(STRIDE_W * UNIT_CHANNELS == 8 && CHANNELS <= UNIT_CHANNELS, "a unit is 16 bytes");
+
+// Shared memory: the barrier, the weights, the input rows, the convolution's result (a column's 64 channels, 16 bytes
+// more so that neighbouring columns lie in other banks).
+constexpr int RESULT_COLUMN = 64 * 2 + 16;
+constexpr int WEIGHTS_AT = 1024, INPUT_AT = WEIGHTS_AT + WEIGHT_BYTES;
+constexpr int RESULT_AT = INPUT_AT + (IN_ROWS * ROW_UNITS * 16 + 127) / 128 * 128;
+
+#if INPUT_IS_FLOAT
+typedef float Input;
+DEVICE u16 to_element(Input v) { return (u16)pack(v, 0.f); }
+#else
+typedef u16 Input;
+DEVICE u16 to_element(Input v) { return v; }
+#endif
+
+// Two elements each, NaN if either is.
+DEVICE u32 larger_pair(u32 a, u32 b) {
+  u32 c;
+  asm("max.NaN." ELEMENT "x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+  return c;
+}
+
+// Pixels of the block's input rows, converted, with zeros around the picture and in the channels that fill a unit.
+DEVICE void load_rows(const Sizes& sizes, const Input* x, u8* memory, int top, int left) {
+  constexpr int PIXELS = IN_ROWS * ROW_UNITS * STRIDE_W, ROUNDS = (PIXELS + THREADS - 1) / THREADS;
+  u16 v[ROUNDS][UNIT_CHANNELS];
+  UNROLL for (int i = 0; i < ROUNDS; i++) {  // all loads before the first store, to be on their way together
+    const int pixel = threadIdx.x + i * THREADS, r = pixel / (ROW_UNITS * STRIDE_W), c = pixel % (ROW_UNITS * STRIDE_W);
+    const int row = top + r, column = left + c;
+    const bool inside = pixel < PIXELS && row >= 0 && row < sizes.in_height && column >= 0 && column < sizes.in_width;
+    UNROLL for (int channel = 0; channel < UNIT_CHANNELS; channel++)
+      v[i][channel] = channel < CHANNELS && inside
+                          ? to_element(x[row * sizes.x_row + column * sizes.x_column + channel * sizes.x_channel])
+                          : (u16)0;
+  }
+  UNROLL for (int i = 0; i < ROUNDS; i++) {
+    const int pixel = threadIdx.x + i * THREADS;
+    u8* target = memory + INPUT_AT + pixel * (UNIT_CHANNELS * 2);
+    if (pixel < PIXELS) UNROLL for (int channel = 0; channel < UNIT_CHANNELS; channel += 4)
+      *(uint2*)(target + channel * 2) = make_uint2(v[i][channel] | v[i][channel + 1] << 16,
+                                                   v[i][channel + 2] | v[i][channel + 3] << 16);
+  }
+}
+
+// Grid: (tiles of `columns` across y, tiles of OUT_ROWS down y, images x tiles of 64 output channels).
+// `weights` as tactics/stem_conv.py packs them; `bias` float32, padded to whole tiles of 64.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    stem(const Input* x, const u8* weights, const float* bias, u16* y, const __grid_constant__ Sizes sizes) {
+  extern __shared__ __align__(1024) u8 memory[];
+  const int warp_of_block = __shfl_sync(~0u, threadIdx.x >> 5, 0), group = warp_of_block >> 2, warp = warp_of_block & 3;
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  const int image = blockIdx.z / sizes.output_tiles, tile = blockIdx.z % sizes.output_tiles;
+  const u32 shared = shared_address(memory);
+  if (warp_of_block == 0 && is_elected()) {
+    barrier_init(shared);
+    barriers_are_ready();
+    barrier_expect(shared, WEIGHT_BYTES);
+    copy_to_shared(shared + WEIGHTS_AT, weights + (u64)tile * WEIGHT_BYTES, WEIGHT_BYTES, shared);
+  }
+  const float2 added = *(const float2*)(bias + tile * 64 + warp * 16 + 2 * g);
+  // the first row and column of the convolution that y's first ones here need
+  const int conv_row = blockIdx.y * (OUT_ROWS * POOL_STRIDE_H) - sizes.pool_pad_h;
+  const int conv_column = blockIdx.x * sizes.columns * POOL_STRIDE_W - sizes.pool_pad_w;
+
+  wait_for_previous();
+  load_rows(sizes, x + image * sizes.x_image, memory, conv_row * STRIDE_H - sizes.pad_h,
+            conv_column * STRIDE_W - sizes.pad_w);
+  let_next_start();
+  fence_for_async();
+  __syncthreads();
+  barrier_wait(shared, 0);
+
+  float d[32];
+  UNROLL for (int i = 0; i < 32; i++) d[i] = 0.f;
+  const u64 a = matrix(shared + WEIGHTS_AT, 1024, 128, NONE);
+  const u64 b = matrix(shared + INPUT_AT + group * STRIDE_H * ROW_UNITS * 16, 16, 128, NONE);
+  products_begin();
+  UNROLL for (int r = 0; r < KERNEL_H; r++) UNROLL for (int k = 0; k < UNITS; k += 2) {
+    const int step = (r * UNITS + k) / 2;
+    multiply_add(d, a + step * 128, b + r * ROW_UNITS + k, step > 0);
+  }
+  products_end();
+  settle(d);
+
+  u8* result = memory + RESULT_AT + group * COLUMNS * RESULT_COLUMN + (warp * 16 + 2 * g) * 2;
+  UNROLL for (int j = 0; j < 8; j++) UNROLL for (int h = 0; h < 2; h++) {
+    const float first = d[4 * j + h] + added.x, second = d[4 * j + 2 + h] + added.y;
+    *(u32*)(result + (8 * j + 2 * t + h) * RESULT_COLUMN) = FINISH(first, second);
+  }
+  __syncthreads();
+
+  for (int item = threadIdx.x; item < OUT_ROWS * sizes.columns * 8; item += THREADS) {
+    const int chunk = item & 7, column = item / 8 % sizes.columns, r = item / 8 / sizes.columns;
+    const int row = blockIdx.y * OUT_ROWS + r, out_column = blockIdx.x * sizes.columns + column;
+    if (row >= sizes.height || out_column >= sizes.width || tile * 64 + chunk * 8 >= sizes.outputs) continue;
+    uint4 best;
+    bool any = false;
+    UNROLL for (int p = 0; p < POOL_H; p++) UNROLL for (int q = 0; q < POOL_W; q++) {
+      const int cr = r * POOL_STRIDE_H + p, cc = column * POOL_STRIDE_W + q;
+      if (conv_row + cr < 0 || conv_row + cr >= sizes.conv_height) continue;  // the pooling's padding
+      if (conv_column + cc < 0 || conv_column + cc >= sizes.conv_width) continue;
+      const uint4 v = *(const uint4*)(memory + RESULT_AT + (cr * COLUMNS + cc) * RESULT_COLUMN + chunk * 16);
+      if (any) best = make_uint4(larger_pair(best.x, v.x), larger_pair(best.y, v.y), larger_pair(best.z, v.z),
+                                 larger_pair(best.w, v.w));
+      else best = v;
+      any = true;
+    }
+    if (any)
+      store16(y + image * sizes.y_image + (u32)(row * sizes.y_row + out_column * sizes.y_column + tile * 64 + chunk * 8),
+              best);
+  }
+}

@@ -1,0 +1,66 @@
+"""DEVICE_TACTICS: every family of kernels for a GPU, each with its reason on its line.
+
+The order is the tie-break and the order of trial: where time runs out, what stands first has been tried.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from enginewright_builder.device import portable
+from enginewright_builder.device.implementation import Candidate, Device, Implementation, Tactic
+from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.problem import Kind
+from enginewright_builder.network.network import Network
+from enginewright_builder.tactics.cublaslt import CublasLtTactic
+from enginewright_builder.tactics.cudnn import CudnnTactic
+from enginewright_builder.tactics.hopper_gemm import HopperGemm
+from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
+from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvolution
+from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
+from enginewright_builder.tactics.row_product import RowProduct
+from enginewright_builder.tactics.stem_conv import StemConvolution
+from enginewright_builder.tactics.vendor_pair import VendorPair
+from enginewright_runtime.plan.recipe import Effort
+
+DEVICE_TACTICS: tuple[Tactic, ...] = (
+    HopperLatencyConvolution(),  # small batches: weights before the wait, split over a cluster
+    HopperHaloConvolution(),  # 3x3 of few channels at large batches: pixels read once
+    HopperGemm(),  # large batches and products: persistent, warp-specialized
+    HopperSplitGemm(),  # small products: sums split over a cluster, weights before the wait
+    RowProduct(),  # products of one or a few rows: no more than reading the weights
+    StemConvolution(),  # pictures as the user gives them, cast and pooled in one launch
+    CublasLtTactic(),  # products on every GPU
+    CudnnTactic(),  # convolutions on every GPU
+    VendorPair(),  # both halves of a pair by the vendors' libraries, where no kernel of ours takes it
+)
+MOST: Mapping[Effort, int] = {Effort.FAST: 4, Effort.BALANCED: 10, Effort.THOROUGH: 200}  # candidates of one tactic
+# Of a tactic that builds its candidates one at a time, where another takes the layer too: cuDNN compiles for 0.5 s.
+FEWER: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 3, Effort.THOROUGH: 200}
+_SERIAL = (CublasLtTactic.name, CudnnTactic.name, VendorPair.name)
+# A product as a plain expression reads its operands once for every term: worth its trial only where nothing else runs.
+_PRODUCTS = (Kind.CONVOLUTION, Kind.PRODUCT, Kind.ATTENTION)
+
+
+def candidates(layer: DeviceLayer, device: Device, effort: Effort) -> list[Candidate]:
+    """All that is worth trying for a layer, best guesses first."""
+    constant = frozenset(layer.constants)
+    found: list[Candidate] = []
+    for tactic in DEVICE_TACTICS:
+        most = MOST[effort]
+        if found and tactic.name in _SERIAL:
+            most = FEWER[effort]
+        found += tactic.candidates(layer.problem, device, constant)[:most]
+    last = bool(found) and layer.problem.kind in _PRODUCTS
+    return found + [replace(each, last_resort=last) for each in portable.candidates(layer, device)]
+
+
+def require_runnable(alone: Network) -> None:
+    """Raises Declined where a layer has no portable form: then no tactic may have one either, on some GPU."""
+    portable.require(alone)
+
+
+def libraries(implementations: Sequence[Implementation], device: Device) -> dict[str, str]:
+    """The vendor libraries that these steps call, with the versions that are here."""
+    steps = [step for each in implementations for step in each.steps]
+    used = {"cudnn": any(s.cudnn for s in steps), "cublaslt": any(s.product for s in steps)}
+    return {name: device.libraries.get(name, "") for name, is_used in used.items() if is_used}

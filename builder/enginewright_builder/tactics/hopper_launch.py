@@ -1,0 +1,233 @@
+"""What the Hopper matrix kernels (hopper_gemm.cu, hopper_split_gemm.cu) share on the builder's side: what they
+take, how k is cut into chunks, how weights are packed, the kernel's text and its struct Geometry. Pure.
+
+It repeats what kernels/hopper_tiles.cuh lays down and must never be changed without it.
+"""
+
+import functools
+import math
+import struct
+from collections.abc import Callable, Mapping
+from importlib import resources
+
+import numpy as np
+
+from enginewright_builder.device.implementation import Array, Constants
+from enginewright_builder.device.problem import Problem
+from enginewright_builder.tactics import hopper_form
+from enginewright_builder.tactics.hopper_form import Form
+from enginewright_builder.tactics.hopper_operand import Matrix, Windows
+from enginewright_runtime.engine.cuda.program import Argument, Pointer, Space, TensorMap
+
+ELEMENTS = {"float16": "Half", "bfloat16": "Bfloat16", "float32": "Float"}
+WGMMA_KINDS = {"float16": "f16", "bfloat16": "bf16"}
+ACTIVATIONS = {
+    "": "none", "Relu": "relu", "Clip": "clip", "LeakyRelu": "leaky_relu", "Elu": "elu", "Sigmoid": "sigmoid",
+    "HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish", "Tanh": "tanh", "Gelu": "gelu",
+}  # fmt: skip
+PARAMETERS = {  # of an activation: its names and what they are where absent (ONNX operators)
+    "Clip": (("min", -math.inf), ("max", math.inf)),
+    "LeakyRelu": (("alpha", 0.01),),
+    "Elu": (("alpha", 1.0),),
+    "HardSigmoid": (("alpha", 0.2), ("beta", 0.5)),
+}
+STEP = 64  # k a stage
+ABSENT = Argument(value="00" * 128)  # a tensor map that the kernel does not read
+
+
+def takes(problem: Problem, form: Form) -> bool:
+    """Whether dtypes, strides and the activation are the kernel's."""
+    inputs = [problem.inputs[0], problem.inputs[1], *(problem.inputs[4:6])]
+    kinds = {each.dtype for each in inputs if each is not None}
+    out = problem.outputs[0].dtype
+    halves = len(kinds) == 1 and next(iter(kinds)) in WGMMA_KINDS
+    operands = (form.a, form.b, form.second, form.residual, form.out)
+    return (
+        halves
+        and out in (*kinds, "float32")
+        and (form.residual is None or form.residual.dtype == out)
+        and all(each.addressable for each in operands if each is not None)
+        and activation(form) is not None
+        and min(form.rows, form.columns, form.depth) > 0
+    )
+
+
+def chunk(form: Form) -> int:
+    """k that a swizzled row of the buffers holds: less than 64 where that leaves less of each tap empty."""
+    if not isinstance(form.a, Windows) or form.b is not None:
+        return STEP
+    return min((64, 32, 16), key=lambda size: (-(-form.depth // size) * size, -size))
+
+
+def chunks(form: Form) -> tuple[int, int]:
+    """Chunks of k of the first picture and of the second."""
+    size = chunk(form)
+    return form.taps * -(-form.depth // size), -(-form.second_depth // size)
+
+
+def steps(form: Form) -> int:
+    """Stages of 64 k a tile."""
+    return -(-sum(chunks(form)) * chunk(form) // STEP)
+
+
+def tile_count(form: Form, rows: int, columns: int) -> int:
+    """Tiles of rows x columns in the whole problem."""
+    return -(-form.rows // rows) * -(-form.columns // columns) * math.prod(form.batch)
+
+
+def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[str, int]) -> str:
+    """The text of a kernel: what is chosen as macros, then the file with its headers inside. `tile` is (warpgroups,
+    columns, stages)."""
+    dtype = element(form)
+    macros = {
+        "WARPGROUPS": tile[0], "COLUMNS": tile[1], "STAGES": tile[2], "RESULTS": tile[1], **choices,
+        "CHUNK": chunk(form),
+        "ELEMENT": ELEMENTS[dtype], "OUTPUT": ELEMENTS[form.out.dtype], "WINDOWED": int(isinstance(form.a, Windows)),
+        "PAIRED": int(form.second is not None), "BATCHED": int(form.batched),
+        "RESIDUAL": int(form.residual is not None), "K_MAJOR": int(form.k_major), "PACKED": int(form.b is None),
+        "ACTIVATION": activation(form), "GATED": int(bool(form.attributes.get("gated"))),
+    }  # fmt: skip
+    folder = resources.files("enginewright_builder") / "kernels"
+    text = (folder / file).read_text()
+    for name in ("hopper_tiles.cuh", "hopper_epilogue.cuh", "hopper.cuh", "activations.cuh"):
+        header = (folder / name).read_text().replace("#pragma once\n", "")
+        text = text.replace(f'#include "{name}"\n', header, 1).replace(f'#include "{name}"\n', "")
+    text = text.replace('#include "wgmma.generated"\n', wgmma(tile[1], WGMMA_KINDS[dtype], transposed=not form.k_major))
+    return "".join(f"#define {name} {value}\n" for name, value in macros.items()) + text
+
+
+def wgmma(columns: int, kind: str, *, transposed: bool) -> str:
+    """multiply_add: d (64 x columns) += a (64 x 16) b (columns x 16), the sums in this warpgroup's registers."""
+    count = columns // 2
+    names = ", ".join(f"%{i}" for i in range(count))
+    registers = ", ".join(f'"+f"(d[{i}])' for i in range(count))
+    return (
+        f"INLINE void multiply_add(float (&d)[{count}], uint64_t a, uint64_t b, bool add) {{\n"
+        f'    asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 2}, 0;\\n"\n'
+        f'        "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{kind}.{kind} {{{names}}}, "\n'
+        f'        "%{count}, %{count + 1}, p, 1, 1, 0, {int(transposed)};\\n}}"\n'
+        f'        : {registers} : "l"(a), "l"(b), "r"((int)add));\n}}\n'
+    )
+
+
+def packers(form: Form, columns: int) -> Mapping[str, Callable[[Constants], Array]]:
+    """What makes the constants, for tiles of so many columns."""
+    made: dict[str, Callable[[Constants], Array]] = {
+        "bias": functools.partial(pack_bias, -(-form.columns // columns) * columns)
+    }
+    if form.b is None:
+        made["weights"] = functools.partial(pack_weights, form)
+    return made
+
+
+def pack_weights(form: Form, constants: Constants) -> Array:
+    """[chunk][output][k of a chunk], tap by tap; a tap's channels (and the pair's behind all) filled up with zeros."""
+    weights, size = constants[hopper_form.WEIGHTS], chunk(form)
+    if form.product:  # (..., k, n), the same for the whole batch
+        weights = weights[(0,) * (weights.ndim - 2)].T
+    parts = [weights.reshape(form.columns, form.depth, form.taps).transpose(0, 2, 1)]
+    if form.second is not None:
+        parts.append(constants[hopper_form.SECOND_WEIGHTS].reshape(form.columns, 1, form.second_depth))
+    filled = [np.pad(part, ((0, 0), (0, 0), (0, -part.shape[2] % size))).reshape(form.columns, -1) for part in parts]
+    return np.ascontiguousarray(np.concatenate(filled, axis=1).reshape(form.columns, -1, size).transpose(1, 0, 2))
+
+
+def pack_bias(columns: int, constants: Constants) -> Array:
+    """float32, one number broadcast, filled with zeros to whole tiles."""
+    packed = np.zeros(columns, np.float32)
+    bias = constants.get(hopper_form.BIAS)
+    if bias is not None:
+        flat = bias.reshape(-1).astype(np.float32)
+        packed[: flat.size if flat.size > 1 else columns] = flat
+    return packed
+
+
+def activations_map(form: Form, rows: int) -> TensorMap:
+    """Of a."""
+    size = chunk(form)
+    if isinstance(form.a, Windows):
+        return form.a.tensor_map(size, rows)
+    return form.a.tensor_map((size, rows), 2 * size, batched=form.batched)
+
+
+def second_map(form: Form, rows: int) -> Argument:
+    """Of the pair's picture, if there is one."""
+    return Argument(tensor_map=form.second.tensor_map(chunk(form), rows)) if form.second else ABSENT
+
+
+def panel_bytes(columns: int, item: int) -> int:
+    """A staged row is cut into panels as wide as the widest swizzle that divides it."""
+    return next(each for each in (128, 64, 32) if columns * item % each == 0)
+
+
+def result_maps(form: Form, rows: int, columns: int) -> tuple[Argument, Argument]:
+    """Of the residual, if there is one, and of the output, in panels of a tile of rows x columns."""
+    width = panel_bytes(columns, form.out.item)
+    box = (width // form.out.item, rows)
+    residual = ABSENT
+    if form.residual is not None:
+        residual = Argument(tensor_map=form.residual.tensor_map(box, width, batched=form.batched))
+    return residual, Argument(tensor_map=form.out.tensor_map(box, width, batched=form.batched))
+
+
+def bias_argument() -> Argument:
+    """The packed constant "bias"."""
+    return Argument(pointer=Pointer(space=Space.CONSTANT, name="bias"))
+
+
+def element(form: Form) -> str:
+    """The dtype of a and b."""
+    return form.a.dtype if isinstance(form.a, Matrix) else form.a.picture.dtype
+
+
+def weights_map(form: Form, columns: int) -> TensorMap:
+    """Of b: an operand, or the packed constant "weights"."""
+    size = chunk(form)
+    if form.b is not None:
+        box = (size, columns) if form.k_major else (STEP, STEP)
+        return form.b.tensor_map(box, 2 * size, batched=form.batched)
+    rows = sum(chunks(form)) * form.columns
+    pointer = Pointer(space=Space.CONSTANT, name="weights")
+    packed = Matrix(pointer=pointer, dtype=element(form), rows=rows, columns=size, stride=size)
+    return packed.tensor_map((size, columns), 2 * size, batched=False)
+
+
+def geometry(form: Form, rows: int, columns: int) -> bytes:
+    """struct Geometry of the kernel."""
+    first, second = chunks(form)
+    height, width = form.picture
+    windows = form.a if isinstance(form.a, Windows) else None
+    pairs = (windows.stride, windows.begin, windows.dilation) if windows else ((1, 1), (0, 0), (1, 1))
+    second_stride = form.second.stride if form.second else (1, 1)
+    moves = [
+        int(each is not None and extent > 1)
+        for each in (form.a if isinstance(form.a, Matrix) else None, form.b)
+        for extent in (each.extents if each is not None else (1, 1))
+    ]
+    numbers = struct.pack(
+        "<25i",
+        *(tile_count(form, rows, columns), -(-form.columns // columns), -(-form.rows // rows), steps(form)),
+        *(first // form.taps, windows.kernel[1] if windows else 1, first, first + second),
+        *(width, height * width),
+        *(number for vertical, horizontal in pairs for number in (horizontal, vertical)),
+        *(second_stride[1], second_stride[0]),
+        *(form.batch[0], *moves),
+        *(0, form.columns),
+    )
+    return numbers + epilogue(form)
+
+
+def epilogue(form: Form) -> bytes:
+    """struct Epilogue of the kernels."""
+    parameters = form.attributes.get("activation_parameters", {})
+    known = PARAMETERS.get(form.attributes.get("activation", ""), ())
+    alpha, beta = [float(parameters.get(name, default)) for name, default in known] + [0.0] * (2 - len(known))
+    return struct.pack("<3f", form.scale, alpha, beta)
+
+
+def activation(form: Form) -> str | None:
+    """The kernel's name of the epilogue's activation, None where it has none."""
+    name = form.attributes.get("activation", "")
+    if name == "Gelu" and form.attributes.get("activation_parameters", {}).get("approximate") == "tanh":
+        return "gelu_tanh"
+    return ACTIVATIONS.get(name)

@@ -1,0 +1,184 @@
+"""The numbers of kernels/hopper_latency_conv.cu for one problem and configuration: sizes, memory, work, packing. Pure.
+
+It repeats the kernel's constants (what a tile of inputs holds, what lies in shared memory), so it must never be changed
+without the kernel; the kernel's own static_asserts guard the rest.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from enginewright_builder.device.implementation import Array
+
+OUTPUTS_A_TILE = 64  # output channels of a warpgroup: wgmma's M
+COLUMNS = 8  # of a tile
+SHARED_BYTES = 227 * 1024  # that a block may have (CUDA C++ Programming Guide, compute capability 9.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A convolution's geometry in two dimensions, (vertical, horizontal); `pad` is what stands before."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    pad: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether the kernel is 1x1."""
+        return self.kernel == (1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is to be computed: y (images, outputs, height, width) from `channels`, and `pair` of a second input."""
+
+    window: Window
+    images: int
+    channels: int
+    outputs: int
+    height: int
+    width: int
+    pair: int = 0
+    residual: bool = False
+
+    @property
+    def tiles_across(self) -> int:
+        """Tiles beside one another."""
+        return -(-self.width // COLUMNS)
+
+    @property
+    def columns(self) -> int:
+        """Columns that a tile uses: as many in each, not eight and a rest."""
+        return -(-self.width // self.tiles_across)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The kernel's choices: `splits` blocks of a cluster share the channels, each takes `blocks` times
+    `block_channels`; `rows` of a tile, `groups` (warpgroups) with 64 outputs each, `walk` tiles a block; `half` sends
+    sums as float16."""
+
+    block_channels: int
+    blocks: int
+    splits: int = 1
+    rows: int = 7
+    groups: int = 1
+    walk: int = 1
+    half: bool = False
+
+    @property
+    def name(self) -> str:
+        """All of it in words; what the timing cache keeps."""
+        sums = " as float16" if self.half else ""
+        return (
+            f"{self.splits} x {self.blocks} x {self.block_channels} channels{sums}, {self.rows} rows, "
+            f"{self.groups * OUTPUTS_A_TILE} outputs, walk {self.walk}"
+        )
+
+    def virtual_channels(self) -> int:
+        """Channels that a cluster sums, the filling included."""
+        return self.splits * self.blocks * self.block_channels
+
+    def pair_from(self, channels: int) -> int:
+        """Where the pair's channels begin: at the next whole block."""
+        return -(-channels // self.block_channels) * self.block_channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """The tile of inputs under a tile of outputs, as the copy engine brings it: `parts` boxes of rows x columns pixels,
+    in each `steps` (vertical, horizontal) elements apart."""
+
+    parts: int
+    rows: int
+    columns: int
+    steps: tuple[int, int]
+
+    @property
+    def box(self) -> tuple[int, int]:
+        """(columns, rows) that a box spans in the tensor, the skipped ones included."""
+        return ((self.columns - 1) * self.steps[1] + 1, (self.rows - 1) * self.steps[0] + 1)
+
+
+def input_tile(window: Window, rows: int) -> Tile:
+    """What `rows` x 8 outputs need. A kernel of one row skips the rows that it does not need."""
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    dilation_h, dilation_w = window.dilation
+    parts = max(s * dilation_w % stride_w for s in range(kernel_w)) + 1
+    columns = COLUMNS + (kernel_w - 1) * dilation_w // stride_w
+    if kernel_h == 1:
+        return Tile(parts=parts, rows=rows, columns=columns, steps=(stride_h, stride_w))
+    tall = (rows - 1) * stride_h + (kernel_h - 1) * dilation_h + 1
+    return Tile(parts=parts, rows=tall, columns=columns, steps=(1, stride_w))
+
+
+def weight_bytes(window: Window, configuration: Configuration) -> int:
+    """The weights of one warpgroup of one block."""
+    taps = math.prod(window.kernel)
+    return taps * configuration.blocks * configuration.block_channels * OUTPUTS_A_TILE * 2
+
+
+def shared_bytes(window: Window, configuration: Configuration) -> int:
+    """The kernel's dynamic shared memory: barriers, weights, one buffer or two."""
+    tile, rows = input_tile(window, configuration.rows), configuration.rows
+    part = _up(tile.rows * tile.columns * configuration.block_channels * 2, 1024)
+    if configuration.splits == 1:
+        finish = rows * COLUMNS * OUTPUTS_A_TILE * 2
+    else:
+        share = padded_rows(rows) * 128 // configuration.splits
+        finish = configuration.splits * share * (8 if configuration.half else 16) + share * 16
+    buffer = configuration.blocks * tile.parts * part + _up(finish * configuration.groups, 1024)
+    weights = weight_bytes(window, configuration) * configuration.groups
+    return 1024 + weights + buffer * (2 if configuration.walk > 1 else 1)
+
+
+def barrier_bytes(configuration: Configuration) -> int:
+    """How far the barriers reach into their KiB."""
+    return 64 + 8 * configuration.blocks * (2 if configuration.walk > 1 else 1)
+
+
+def padded_rows(rows: int) -> int:
+    """The next power of two."""
+    return 1 << (rows - 1).bit_length()
+
+
+def grid(work: Work, configuration: Configuration) -> tuple[int, int, int]:
+    """Blocks: outputs and splits, tiles across, tiles down of all images over the walk."""
+    outputs = -(-work.outputs // (OUTPUTS_A_TILE * configuration.groups))
+    items = work.images * -(-work.height // configuration.rows)
+    return (outputs * configuration.splits, work.tiles_across, -(-items // configuration.walk))
+
+
+def pack_weights(weights: Array, pair: Array | None, configuration: Configuration) -> Array:
+    """Weights (k, c, r, s), and the pair's (k, c', 1, 1) behind its channels, as blocks copy them whole: for each tile
+    of 64 outputs and each split the steps of wgmma, block by block, tap by tap, 16 channels each; a step is two chunks
+    of 64 outputs x 8 channels. Outputs stand so that the two that a thread holds together (rows g and g + 8 of 16) are
+    neighbours. Filled with zeros."""
+    block, splits, blocks = configuration.block_channels, configuration.splits, configuration.blocks
+    outputs, channels, kernel_h, kernel_w = weights.shape
+    tile = OUTPUTS_A_TILE * configuration.groups
+    whole = np.zeros((_up(outputs, tile), configuration.virtual_channels(), kernel_h, kernel_w), dtype=weights.dtype)
+    whole[:outputs, :channels] = weights
+    if pair is not None:
+        begin = configuration.pair_from(channels)
+        whole[:outputs, begin : begin + pair.shape[1]] = pair
+    row = np.arange(OUTPUTS_A_TILE)
+    order = (row & ~15) + 2 * (row & 7) + (row >> 3 & 1)
+    parts = whole.reshape(-1, OUTPUTS_A_TILE, splits, blocks, block // 16, 2, 8, kernel_h * kernel_w)[:, order]
+    #        tile of outputs, split, block, tap, 16 channels, chunk, output, channel of the chunk
+    return np.ascontiguousarray(parts.transpose(0, 2, 3, 7, 4, 5, 1, 6))
+
+
+def pack_bias(bias: Array | None, outputs: int, configuration: Configuration) -> Array:
+    """float32, filled with zeros to whole blocks."""
+    whole = np.zeros(_up(outputs, OUTPUTS_A_TILE * configuration.groups), dtype=np.float32)
+    if bias is not None:
+        whole[:outputs] = bias.astype(np.float32)
+    return whole
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

@@ -1,0 +1,223 @@
+"""Choosing a tactic for every layer of a network on a GPU.
+
+Equal layers are one problem, tuned once. Each problem's candidates are checked against the reference and then timed in
+chains of themselves; what is wrong or fails is dropped and named. Chains of one layer mislead where layers overlap
+(programmatic dependent launch) or share a cache, so the fastest few of each problem are then tried inside the whole
+network, one problem at a time, the most expensive first, and what makes the network faster stays.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from enginewright_builder.device import checking, trial
+from enginewright_builder.device.checking import UncheckableError
+from enginewright_builder.device.implementation import Candidate, Device, Implementation
+from enginewright_builder.device.layout import Place
+from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.trial import Bench
+from enginewright_builder.tuning import timings
+from enginewright_builder.tuning.timings import Entry, Timed, Timings
+from enginewright_runtime.engine import available
+from enginewright_runtime.errors import EnginewrightError, UnsupportedError
+from enginewright_runtime.plan.recipe import Effort
+
+Offer = Callable[[DeviceLayer], Sequence[Candidate]]
+Whole = Callable[[Sequence[Implementation]], float]  # microseconds of the whole network, so implemented
+
+FINALISTS: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 4, Effort.THOROUGH: 8}
+SECONDS: Mapping[Effort, float] = {Effort.FAST: 10.0, Effort.BALANCED: 40.0, Effort.THOROUGH: 900.0}
+_GAIN = 0.003  # of the network's time: less is noise
+_NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The tactic of one problem, with the layers that it runs and what its rivals did."""
+
+    layers: tuple[str, ...]
+    tactic: str
+    name: str
+    microseconds: float
+    error: float
+    rivals: tuple[Timed, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Problem:
+    """One problem while it is tuned: the layers that pose it, its candidates by name, and how they did."""
+
+    layers: list[int]
+    key: str
+    offered: dict[tuple[str, str], Candidate] = field(default_factory=dict)
+    built: dict[tuple[str, str], Implementation] = field(default_factory=dict)
+    timed: tuple[Timed, ...] = ()
+    choice: int = 0
+
+    @property
+    def right(self) -> list[Timed]:
+        return [each for each in self.timed if not each.dropped]
+
+    def implementation(self) -> Implementation:
+        """Of the choice; built once."""
+        name = (self.right[self.choice].tactic, self.right[self.choice].name)
+        if name not in self.built:
+            self.built[name] = self.offered[name].build()
+        return self.built[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuner:
+    """What tuning needs besides the layers: who offers candidates, who runs them, what is known, how long to look."""
+
+    offer: Offer
+    bench: Bench
+    device: Device
+    timings: Timings
+    effort: Effort
+    builder: str
+    step: Callable[[str], None]
+
+    def tune(
+        self, layers: Sequence[DeviceLayer], places: Mapping[str, Place], whole: Whole
+    ) -> tuple[list[Implementation], tuple[Chosen, ...]]:
+        """An implementation for each layer, and what was chosen. Raises UnsupportedError naming every layer that no
+        tactic runs right."""
+        until = time.monotonic() + SECONDS[self.effort]
+        problems = self._problems(layers)
+        left = len(problems)
+        for problem in problems:
+            share = max(0.2, (until - time.monotonic()) / left * 2)
+            self._measure(problem, layers[problem.layers[0]], places, time.monotonic() + share)
+            left -= 1
+        self._require_all(problems, layers)
+        self._refine(problems, layers, whole, until)
+        made = self._implementations(problems, layers)
+        return made, tuple(_chosen(problem, layers) for problem in problems)
+
+    def _problems(self, layers: Sequence[DeviceLayer]) -> list[_Problem]:
+        found: dict[str, _Problem] = {}
+        for number, layer in enumerate(layers):
+            name = timings.key(layer.problem, sorted(layer.constants), self.device, self.builder, self.effort)
+            found.setdefault(name, _Problem(layers=[], key=name)).layers.append(number)
+        return list(found.values())
+
+    def _measure(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> None:
+        self.step(layer.name)
+        problem.offered = {(each.tactic, each.name): each for each in self.offer(layer)}
+        known = self.timings.get(problem.key)
+        if known is None:
+            known = self.timings.put(problem.key, self._tried(problem, layer, places, until))
+        problem.timed = tuple(each for each in known.timed if (each.tactic, each.name) in problem.offered)
+
+    def _tried(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> Entry:
+        candidates = list(problem.offered.values())
+        try:
+            tried = trial.subject(layer, places, checking.check(layer))
+        except UncheckableError as error:
+            return Entry(timed=tuple(Timed(tactic=c.tactic, name=c.name, dropped=error.message) for c in candidates))
+        self._prepare(candidates)
+        results: list[Timed] = []
+        for candidate in sorted(candidates, key=lambda each: each.last_resort):
+            if candidate.last_resort and any(not each.dropped for each in results):
+                continue
+            if time.monotonic() > until and any(not each.dropped for each in results):
+                results.append(Timed(tactic=candidate.tactic, name=candidate.name, dropped="no time was left"))
+                continue
+            results.append(self._try(candidate, tried))
+        return Entry(timed=tuple(sorted(results, key=lambda each: (bool(each.dropped), each.microseconds))))
+
+    def _prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Compile what needs compiling on all processors; what fails says so when its turn comes."""
+        waiting = [each for each in candidates if not each.serial and not each.last_resort]
+        if len(waiting) < 2:
+            return
+        with ThreadPoolExecutor(available.processors()) as pool:
+            for future in [pool.submit(each.build) for each in waiting]:
+                future.exception()
+
+    def _try(self, candidate: Candidate, tried: trial.Subject) -> Timed:
+        try:
+            judged = trial.judge(tried, candidate.build(), self.bench)
+        except EnginewrightError as failure:
+            return Timed(tactic=candidate.tactic, name=candidate.name, dropped=f"fails: {failure.message}")
+        return Timed(
+            tactic=candidate.tactic,
+            name=candidate.name,
+            error=_finite(judged.error),
+            microseconds=round(judged.microseconds, 3),
+            dropped=f"wrong: {judged.wrong}" if judged.wrong else "",
+        )
+
+    def _require_all(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer]) -> None:
+        lost = [problem for problem in problems if not problem.right]
+        if lost:
+            reasons = "; ".join(
+                f"{layers[each.layers[0]].name!r} ({each.timed[0].dropped if each.timed else 'no tactic takes it'})"
+                for each in lost
+            )
+            raise UnsupportedError(
+                f"No tactic of this GPU runs these layers right: {reasons}. Build with --allow-host to run them on the "
+                "CPU, or with --precision fp32."
+            )
+
+    def _refine(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> None:
+        most = FINALISTS[self.effort]
+        name = timings.key([each.key for each in problems], [each.layers for each in problems], most)
+        known = self.timings.get(name)
+        if known is not None and self._recall(problems, known):
+            return
+        if most > 1:
+            self._race(problems, layers, whole, until)
+        chosen = [problem.right[problem.choice] for problem in problems]
+        self.timings.put(name, Entry(timed=tuple(chosen)))
+
+    def _recall(self, problems: Sequence[_Problem], known: Entry) -> bool:
+        places = [
+            next((i for i, each in enumerate(p.right) if (each.tactic, each.name) == (kept.tactic, kept.name)), -1)
+            for p, kept in zip(problems, known.timed, strict=False)
+        ]
+        if len(places) != len(problems) or -1 in places:
+            return False
+        for problem, place in zip(problems, places, strict=True):
+            problem.choice = place
+        return True
+
+    def _race(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> None:
+        self.step("the best inside the network")
+        best = whole(self._implementations(problems, layers))
+        heaviest = sorted(problems, key=lambda each: -each.right[0].microseconds * len(each.layers))
+        for problem in heaviest:
+            near = problem.right[0].microseconds * _NEAR
+            for number, rival in enumerate(problem.right[: FINALISTS[self.effort]]):
+                if number == problem.choice or rival.microseconds > near or time.monotonic() > until:
+                    continue
+                before, problem.choice = problem.choice, number
+                taken = whole(self._implementations(problems, layers))
+                if taken < best * (1 - _GAIN):
+                    best = taken
+                else:
+                    problem.choice = before
+
+    def _implementations(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer]) -> list[Implementation]:
+        made: dict[int, Implementation] = {}
+        for problem in problems:
+            made |= dict.fromkeys(problem.layers, problem.implementation())
+        return [made[number] for number in range(len(layers))]
+
+
+def _chosen(problem: _Problem, layers: Sequence[DeviceLayer]) -> Chosen:
+    winner = problem.right[problem.choice]
+    return Chosen(
+        layers=tuple(layers[number].name for number in problem.layers),
+        tactic=winner.tactic,
+        name=winner.name,
+        microseconds=winner.microseconds,
+        error=winner.error,
+        rivals=tuple(each for each in problem.timed if each is not winner),
+    )
+
+
+def _finite(error: float) -> float:
+    return float(f"{min(error, 1e30):.3g}")

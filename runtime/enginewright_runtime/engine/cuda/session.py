@@ -1,0 +1,146 @@
+"""A device program on its own, for whoever checks and times kernels: run once, compare, capture, time replays.
+
+The builder's tuner makes hundreds of these in one process, on the path that serves. Before the run that is checked
+the arena and the outputs are poisoned, so a kernel that leaves something unwritten, or reads what nobody wrote, shows.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from enginewright_runtime.engine.cuda import memory, validation
+from enginewright_runtime.engine.cuda.bound import BoundProgram, Modules
+from enginewright_runtime.engine.cuda.memory import Weights
+from enginewright_runtime.engine.cuda.program import DeviceProgram
+from enginewright_runtime.engine.cuda.seam import Bytes, Driver, Graph
+from enginewright_runtime.engine.values import Array, dtype_of
+from enginewright_runtime.errors import InputError
+
+FLUSH_BYTES = 256 << 20  # more than any GPU's L2: written before each cold sample
+
+
+class Session:
+    """A bound program. Use it in a `with`, or close it; `driver` is the process's GPU unless a test gives another."""
+
+    def __init__(
+        self,
+        program: DeviceProgram,
+        blobs: Mapping[str, bytes],
+        *,
+        driver: Driver | None = None,
+        what: str = "the program",
+    ) -> None:
+        """Check, allocate and bind. Raises PlanError, DeviceError, DeviceMemoryError."""
+        if driver is None:
+            from enginewright_runtime.engine.cuda.driver import gpu
+
+            driver = gpu()
+        validation.check(program, what=what, blob_bytes={name: len(data) for name, data in blobs.items()}.get)
+        self._driver = driver
+        self._modules = Modules(driver, blobs.__getitem__)
+        try:
+            self._bound = BoundProgram(
+                program,
+                driver=driver,
+                weights=Weights(driver, blobs.__getitem__),
+                modules=self._modules,
+                blob=blobs.__getitem__,
+                what=what,
+            )
+        except BaseException:
+            self._modules.close()
+            raise
+        self.program = program
+        self._graphs: dict[int, Graph] = {}
+
+    def set_inputs(self, inputs: Mapping[str, Array]) -> None:
+        """Copy each input to the device: dtype and shape as the program says. Raises InputError."""
+        self._driver.use()
+        for tensor in self.program.inputs:
+            given = inputs[tensor.name]
+            if given.dtype != dtype_of(tensor.dtype) or given.shape != tensor.shape:
+                raise InputError(
+                    f"The input {tensor.name!r} must be {tensor.dtype} {list(tensor.shape)}, got {given.dtype.name} "
+                    f"{list(given.shape)}."
+                )
+            if tensor.bytes:
+                data = np.ascontiguousarray(given).reshape(-1).view(np.uint8)
+                self._driver.upload(self._bound.inputs[tensor.name].address, data, self._bound.stream.handle)
+        self._bound.stream.synchronize()
+
+    def run(self, inputs: Mapping[str, Array] | None = None, *, graph: bool = False) -> dict[str, Array]:
+        """Poison, run once (eagerly, or as a graph) and return the outputs. Raises DeviceError where a kernel fails."""
+        if inputs is not None:
+            self.set_inputs(inputs)
+        self._driver.use()
+        replay = self._graph(1) if graph else None
+        self._bound.poison()
+        if replay is None:
+            self._bound.enqueue()
+        else:
+            replay.launch(self._bound.stream.handle)
+        return self.outputs()
+
+    def outputs(self) -> dict[str, Array]:
+        """What lies in the outputs now, after all that was launched."""
+        found: dict[str, Array] = {}
+        for tensor in self.program.outputs:
+            data: Bytes = np.empty(tensor.bytes, np.uint8)
+            if tensor.bytes:
+                self._driver.download(data, self._bound.outputs[tensor.name].address, self._bound.stream.handle)
+            found[tensor.name] = data.view(dtype_of(tensor.dtype)).reshape(tensor.shape)
+        self._bound.stream.synchronize()
+        return found
+
+    def time(self, samples: int = 20, *, repeats: int = 1, cold: bool = False) -> Sequence[float]:
+        """Milliseconds of one pass over the steps, `samples` times, as graph replays between two events.
+
+        `repeats` passes stand in one graph and their time is divided by it: short kernels need it, since the events
+        themselves take about a microsecond. `cold` overwrites the L2 cache before every sample. All samples are put
+        on the stream before the first is waited for, so the CPU's pace shows in none. Raises CaptureError.
+        """
+        self._driver.use()
+        handle = self._bound.stream.handle
+        replay = self._graph(repeats)
+        flush = memory.allocate(self._driver, FLUSH_BYTES, "The block that overwrites the L2 cache")
+
+        def spoil() -> None:
+            self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)
+
+        try:
+            spoil()  # keeps the device busy while the samples are put on the stream
+            replay.launch(handle)
+            taken = self._driver.elapsed(
+                handle, [lambda: replay.launch(handle)] * samples, spoil if cold else lambda: None
+            )
+        finally:
+            self._bound.stream.synchronize()
+            flush.free()
+        return [each / repeats for each in taken]
+
+    def close(self) -> None:
+        """Free all."""
+        self._driver.use()
+        self._graphs.clear()
+        try:
+            self._bound.close()
+        finally:
+            self._modules.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _graph(self, repeats: int) -> Graph:
+        if repeats not in self._graphs:
+
+            def again() -> None:
+                for _ in range(repeats - 1):
+                    self._bound.enqueue()
+
+            self._graphs[repeats] = self._bound.capture(after=again)
+        return self._graphs[repeats]

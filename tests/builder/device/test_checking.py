@@ -1,0 +1,86 @@
+"""The bound of a layer: what is right passes, what has lost one term of a sum does not."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from enginewright_builder.device import checking, layout, lower
+from enginewright_builder.network import shapes
+from enginewright_builder.network.network import Network
+
+
+def _layer(text: str, **constants: np.ndarray):
+    network = Network(ir.from_onnx_text(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}'))
+    for name, array in constants.items():
+        value = next(v for v in network.graph.inputs if v.name == name)
+        network.graph.inputs.remove(value)
+        value.const_value = ir.tensor(array, name=name)
+        network.graph.register_initializer(value)
+    shapes.infer(network)
+    placed = layout.assign(network)
+    (layer,) = lower.lower(network, placed.places, placed.free)
+    return layer
+
+
+@pytest.fixture(scope="module")
+def convolution():
+    weights = np.random.default_rng(0).standard_normal((16, 32, 3, 3)).astype(np.float16)
+    return _layer(
+        "conv (float16[1, 32, 9, 9] x, float16[16, 32, 3, 3] w) => (float16[1, 16, 9, 9] y) "
+        "{ y = Conv <pads = [1, 1, 1, 1]> (x, w) }",
+        w=weights,
+    )
+
+
+def test_the_rounded_reference_is_right(convolution):
+    check = checking.check(convolution)
+    assert check.judge({"y": check.expected["y"].astype(np.float16)})[0] == ""
+    assert check.judge({"y": check.expected["y"].astype(np.float16)})[1] < 0.6
+
+
+def test_one_lost_term_of_a_sum_is_wrong(convolution):
+    check = checking.check(convolution)
+    y = check.expected["y"].copy()
+    x, w = check.feed["x"].astype(np.float32), convolution.constants[1].astype(np.float32)
+    y[0, :, 4, 4] -= w[:, 7, 1, 1] * x[0, 7, 4, 4]
+    assert "are off)" in check.judge({"y": y.astype(np.float16)})[0]
+
+
+def test_poison_is_wrong(convolution):
+    check = checking.check(convolution)
+    y = check.expected["y"].copy()
+    y[0, 3, 8, 8] = np.nan
+    assert "nan at [0, 3, 8, 8]" in check.judge({"y": y})[0]
+
+
+def test_whole_numbers_agree_exactly_or_not():
+    layer = _layer("whole (int64[4] x) => (int64[4] y) { y = Neg (x) }")
+    check = checking.check(layer)
+    assert check.judge({"y": check.expected["y"]})[0] == ""
+    assert "4 of 4 are off" in check.judge({"y": check.expected["y"] + 1})[0]
+
+
+def test_another_shape_is_said(convolution):
+    check = checking.check(convolution)
+    assert "has the shape [1, 16, 9]" in check.judge({"y": np.zeros((1, 16, 9), np.float16)})[0]
+
+
+def test_tf32_may_round_its_operands_and_float32_may_not():
+    text = "product (float[8, 256] a, float[256, 8] b) => (float[8, 8] y) { y = MatMul (a, b) }"
+    network = Network(ir.from_onnx_text(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}'))
+    shapes.infer(network)
+    placed = layout.assign(network)
+    wrong = {}
+    for math in ("", "tf32"):
+        (layer,) = lower.lower(network, placed.places, placed.free, math=math)
+        check = checking.check(layer)
+        a, b = (_tf32(check.feed[name]) for name in ("a", "b"))
+        wrong[math] = check.judge({"y": a @ b})[0]
+    assert wrong["tf32"] == ""
+    assert wrong[""] != ""
+
+
+def _tf32(array: np.ndarray) -> np.ndarray:
+    """Rounded to 10 bits of fraction."""
+    bits = array.view(np.uint32)
+    return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -1,0 +1,57 @@
+"""Compiling: cached by content, refused with one sentence."""
+
+import pytest
+
+from enginewright_builder.device import compile as compiler
+from enginewright_builder.device.compile import KernelCompileError
+
+KERNEL = 'extern "C" __global__ void k(float* to) { to[threadIdx.x] = 1.0f; }'
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache."""
+    monkeypatch.setattr(compiler, "CACHE", tmp_path / "cubins")
+    return tmp_path / "cubins"
+
+
+def test_a_kernel_becomes_a_cubin_that_names_it(cache):
+    assert b"\0k\0" in compiler.compile(KERNEL, "sm_90a")
+
+
+def test_the_same_kernel_is_compiled_once(cache, monkeypatch):
+    first = compiler.compile(KERNEL, "sm_80")
+    monkeypatch.setattr(compiler, "translate", lambda *_: pytest.fail("compiled again"))
+    assert compiler.compile(KERNEL, "sm_80") == first
+
+
+def test_another_architecture_is_another_cubin(cache):
+    assert compiler.compile(KERNEL, "sm_80") != compiler.compile(KERNEL, "sm_90a")
+
+
+def test_the_least_recently_used_leave_a_full_cache(cache, monkeypatch):
+    size = len(compiler.compile(KERNEL, "sm_80"))
+    monkeypatch.setattr(compiler, "CACHE_BYTES", 2 * size + size // 2)
+    for number in range(4):
+        compiler.compile(KERNEL.replace("1.0f", f"{number}.5f"), "sm_80")
+    assert len(list(cache.iterdir())) <= 3
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(compiler, "CACHE", tmp_path / "file" / "cubins")
+    assert compiler.compile(KERNEL, "sm_80")[:4] == b"\x7fELF"
+
+
+def test_a_kernel_that_does_not_compile_is_refused_with_the_compilers_first_words(cache):
+    with pytest.raises(KernelCompileError, match=r'does not compile for sm_80 .* identifier "nothing" is undefined'):
+        compiler.compile(KERNEL.replace("1.0f", "nothing"), "sm_80")
+
+
+def test_cuda_headers_are_found(cache):
+    source = "#include <cuda_fp16.h>\n" + KERNEL.replace("1.0f", "__half2float(__half(1))")
+    assert compiler.compile(source, "sm_80")[:4] == b"\x7fELF"
+
+
+def test_what_ptxas_says_can_be_read(cache):
+    assert "registers" in compiler.resources(KERNEL, "sm_80")

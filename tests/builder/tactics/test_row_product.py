@@ -1,0 +1,124 @@
+"""Products of few rows, without a card: what they take, pack and compile."""
+
+import dataclasses
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from enginewright_builder.device import compile as compiler
+from enginewright_builder.device.implementation import Device
+from enginewright_builder.device.problem import Kind, Problem
+from enginewright_builder.device.tensors import TensorType, plain
+from enginewright_builder.tactics import row_product
+
+HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 * 1024)
+CONSTANT = frozenset({1, 2})
+
+
+def product(
+    rows: int = 1, depth: int = 2048, outputs: int = 1000, dtype: str = "float16", y: str = "float16", **changes: Any
+) -> Problem:
+    return Problem(
+        kind=Kind.PRODUCT,
+        inputs=(plain(dtype, (rows, depth)), plain(dtype, (depth, outputs)), plain("float32", (outputs,)), None),
+        outputs=(plain(y, (rows, outputs)),),
+        attributes={"alpha": 1.0, "activation": "", **changes},
+    )
+
+
+def names(given: Problem, device: Device = HOPPER) -> list[str]:
+    return [each.name for each in row_product.RowProduct().candidates(given, device, CONSTANT)]
+
+
+def test_few_outputs_want_several_warps_each() -> None:
+    assert names(product())[0] == "2 warps an output"
+
+
+def test_many_outputs_want_one_warp_each() -> None:
+    assert names(product(outputs=4096))[0] == "1 warps an output"
+
+
+def test_short_sums_are_not_shared() -> None:
+    assert names(product(depth=256)) == ["1 warps an output"]
+
+
+def test_runs_on_ampere_without_dependent_launch() -> None:
+    kernel = row_product.implementation(product(), 1, dataclasses.replace(HOPPER, capability=80)).steps[0].kernel
+    assert kernel is not None
+    assert not kernel.dependent
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (dataclasses.replace(product(), kind=Kind.ATTENTION), "it is no product"),
+        (product(dtype="int8", y="int8"), "its operands are not of one float type, or y is neither that nor float32"),
+        (product(rows=9), "it has more than 8 rows"),
+        (product(depth=2047), "its rows are not contiguous in units of 16 bytes"),
+        (product(activation="Mish"), "its activation has no device expression"),
+    ],
+)
+def test_declines_with_a_reason(given: Problem, reason: str) -> None:
+    assert row_product.refusal(given, HOPPER, CONSTANT) == reason
+    assert names(given) == []
+
+
+def test_declines_a_batch_of_matrices() -> None:
+    given = product()
+    batched = dataclasses.replace(given, inputs=(given.inputs[0], plain("float16", (2, 2048, 1000)), *given.inputs[2:]))
+    assert row_product.refusal(batched, HOPPER, CONSTANT) == "its operands are not a matrix of rows and a matrix"
+
+
+def test_declines_a_bias_of_each_element() -> None:
+    given = product(rows=2)
+    wide = dataclasses.replace(given, inputs=(*given.inputs[:2], plain("float32", (2, 1000)), None))
+    assert row_product.refusal(wide, HOPPER, CONSTANT) == "its bias is not one number an output"
+
+
+def test_declines_a_residual() -> None:
+    given = product()
+    added = dataclasses.replace(given, inputs=(*given.inputs[:3], given.outputs[0]))
+    assert row_product.refusal(added, HOPPER, CONSTANT) == "it has a residual"
+
+
+def test_declines_turing() -> None:
+    assert "8.0" in row_product.refusal(product(), dataclasses.replace(HOPPER, capability=75), CONSTANT)
+
+
+def test_the_matrix_is_packed_as_rows_of_outputs() -> None:
+    made = row_product.implementation(product(depth=16, outputs=3), 1, HOPPER)
+    matrix = np.arange(48, dtype=np.float16).reshape(16, 3)
+    packed = made.constants["weights"]({1: matrix})
+    assert packed.flags.c_contiguous
+    assert (packed == matrix.T).all()
+
+
+def test_a_missing_bias_is_zeros_and_a_single_one_is_spread() -> None:
+    made = row_product.implementation(product(outputs=3), 1, HOPPER)
+    assert made.constants["bias"]({}).tolist() == [0, 0, 0]
+    assert made.constants["bias"]({2: np.array([2.0], dtype=np.float16)}).tolist() == [2, 2, 2]
+
+
+def test_rows_of_a_wider_buffer_keep_their_step() -> None:
+    given = product(rows=4)
+    wide = TensorType(dtype="float16", shape=(4, 2048), strides=(4096, 1))
+    made = row_product.implementation(dataclasses.replace(given, inputs=(wide, *given.inputs[1:])), 2, HOPPER)
+    kernel = made.steps[0].kernel
+    assert kernel is not None
+    assert struct.unpack("<4if", bytes.fromhex(kernel.arguments[4].value)) == (2048, 1000, 4096, 1000, 1.0)
+    assert kernel.grid == (250, 1, 1)
+
+
+@pytest.mark.parametrize("capability", [80, 86, 89, 90, 100, 120])
+def test_compiles_for_every_architecture_that_it_takes(capability: int) -> None:
+    device = dataclasses.replace(HOPPER, capability=capability)
+    for given in (product(), product(rows=8, activation="Relu"), product(dtype="float32", y="float32")):
+        text = row_product.source(given, 2)
+        assert "0 bytes spill stores" in compiler.resources(text, device.architecture)
+
+
+def test_compiles_for_bfloat16() -> None:
+    text = row_product.source(product(dtype="bfloat16", y="bfloat16", activation="Tanh"), 4)
+    assert "0 bytes spill stores" in compiler.resources(text, HOPPER.architecture)

@@ -1,0 +1,148 @@
+"""Choosing tactics: wrong ones are dropped, equal layers are tuned once, the network decides among the best."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from enginewright_builder.device import layout, lower
+from enginewright_builder.device.implementation import Candidate, Device, Implementation
+from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.emit import Blobs
+from enginewright_builder.network import shapes
+from enginewright_builder.network.network import Network
+from enginewright_builder.tuning.tactics import Tuner
+from enginewright_builder.tuning.timings import Timings
+from enginewright_runtime.engine.cuda.program import DeviceProgram, Fill, Pointer, Space, Step
+from enginewright_runtime.engine.values import Array
+from enginewright_runtime.errors import PlanError, UnsupportedError
+from enginewright_runtime.plan.recipe import Effort
+
+MODEL = """
+<ir_version: 8, opset_import: ["" : 17]>
+pair (float[2, 3] x) => (float[2, 3] y)
+{
+    a = Relu (x)
+    b = Neg (a)
+    y = Relu (b)
+}
+"""
+DEVICE = Device(capability=90, multiprocessors=132, l2_bytes=60 << 20, shared_bytes=227 << 10)
+RIGHT, WRONG, CRASH = 1, 2, 3  # what a Fill's value means to the bench below
+
+
+class Pretending:
+    """A bench without a GPU: a Fill of RIGHT computes the layer, others do not; times are what the table says."""
+
+    def __init__(self, times: Mapping[int, float]) -> None:
+        self.times = times
+        self.runs = 0
+
+    @contextmanager
+    def opened(self, program: DeviceProgram, blobs: Blobs) -> Iterator["_Running"]:
+        yield _Running(self, program)
+
+
+@dataclass
+class _Running:
+    bench: Pretending
+    program: DeviceProgram
+
+    def run(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        self.bench.runs += 1
+        step = self.program.steps[0]
+        assert step.fill is not None
+        if step.fill.value == CRASH:
+            raise PlanError("the kernel failed.")
+        (x,) = feed.values()
+        right = -x if "Neg" in step.layer else np.maximum(x, 0)
+        return {self.program.outputs[0].name: right + (step.fill.value == WRONG)}
+
+    def microseconds(self, repeats: int) -> float:
+        return sum(self.bench.times[step.fill.bytes] for step in self.program.steps if step.fill is not None)
+
+
+def _candidate(name: str, value: int, identity: int) -> Candidate:
+    pointer = Pointer(space=Space.OPERAND, name="1")
+    fill = Step(layer="", fill=Fill(pointer=pointer, bytes=identity, value=value))
+    return Candidate(tactic="test", name=name, build=lambda: Implementation(steps=(fill,)))
+
+
+def _layers() -> tuple[list[DeviceLayer], Mapping[str, layout.Place]]:
+    network = Network(ir.from_onnx_text(MODEL))
+    shapes.infer(network)
+    for number, node in enumerate(network.layers()):
+        node.name = f"{node.op_type}{number}"
+    placed = layout.assign(network)
+    return lower.lower(network, placed.places, placed.free), placed.places
+
+
+def _tuner(
+    offered: Sequence[Candidate], bench: Pretending, timings: Timings, effort: Effort = Effort.BALANCED
+) -> Tuner:
+    return Tuner(
+        offer=lambda _layer: offered,
+        bench=bench,
+        device=DEVICE,
+        timings=timings,
+        effort=effort,
+        builder="test",
+        step=lambda _what: None,
+    )
+
+
+def test_the_fastest_that_is_right_wins_and_the_others_are_named() -> None:
+    offered = [_candidate("slow", RIGHT, 10), _candidate("wrong", WRONG, 1), _candidate("crash", CRASH, 2)]
+    layers, places = _layers()
+    bench = Pretending({10: 9.0, 1: 1.0, 2: 1.0})
+    _, chosen = _tuner(offered, bench, Timings(None)).tune(layers, places, lambda _made: 1.0)
+    assert {each.name for each in chosen} == {"slow"}
+    dropped = {rival.name: rival.dropped for rival in chosen[0].rivals}
+    assert dropped["wrong"].startswith("wrong: output")
+    assert dropped["crash"] == "fails: the kernel failed."
+
+
+def test_equal_layers_are_tuned_once() -> None:
+    layers, places = _layers()
+    bench = Pretending({10: 9.0})
+    _, chosen = _tuner([_candidate("only", RIGHT, 10)], bench, Timings(None)).tune(layers, places, lambda _m: 1.0)
+    assert bench.runs == 2
+    assert sorted(len(each.layers) for each in chosen) == [1, 2]
+
+
+def test_what_makes_the_whole_network_faster_beats_what_is_faster_alone() -> None:
+    layers, places = _layers()
+    offered = [_candidate("alone", RIGHT, 10), _candidate("together", RIGHT, 11)]
+
+    def whole(made: Sequence[Implementation]) -> float:
+        return sum(100.0 if each.steps[0].fill == offered[0].build().steps[0].fill else 50.0 for each in made)
+
+    bench = Pretending({10: 5.0, 11: 6.0})
+    _, chosen = _tuner(offered, bench, Timings(None)).tune(layers, places, whole)
+    assert {each.name for each in chosen} == {"together"}
+
+
+def test_a_second_build_measures_nothing_and_chooses_the_same() -> None:
+    layers, places = _layers()
+    offered = [_candidate("alone", RIGHT, 10), _candidate("together", RIGHT, 11)]
+    timings, bench = Timings(None), Pretending({10: 5.0, 11: 6.0})
+    first = _tuner(offered, bench, timings).tune(layers, places, lambda made: made[0].steps[0].fill.bytes * -1.0)
+    ran = bench.runs
+
+    def never(_made: Sequence[Implementation]) -> float:
+        raise AssertionError("the network was timed again")
+
+    again = _tuner(offered, bench, timings).tune(layers, places, never)
+    assert bench.runs == ran
+    assert again[1] == first[1]
+
+
+def test_a_layer_without_a_right_tactic_ends_the_build_by_name() -> None:
+    layers, places = _layers()
+    with pytest.raises(UnsupportedError, match=r"'Relu0' \(wrong: output.*'Neg1'"):
+        _tuner([_candidate("wrong", WRONG, 1)], Pretending({1: 1.0}), Timings(None)).tune(
+            layers, places, lambda _made: 1.0
+        )

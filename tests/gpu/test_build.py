@@ -1,0 +1,82 @@
+"""The whole way on a GPU: a model to a proven plan, to an engine that answers as the model does."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from enginewright_builder import build, command_line, comparison
+from enginewright_builder.progress import Silent
+from enginewright_runtime.engine.engine import Engine
+from enginewright_runtime.errors import UnsupportedError
+from enginewright_runtime.plan.container import PlanFile
+
+pytestmark = pytest.mark.gpu
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "model.onnx"
+HOST_ONLY = """
+<ir_version: 8, opset_import: ["" : 17]>
+counting (float[4, 4] x) => (float[4, 4] y, int64[2, n] where)
+{
+    y = Relu (x)
+    where = NonZero (y)
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINEWRIGHT_TIMING_CACHE", str(tmp_path / "timings"))
+
+
+def _build(model, plan, workdir, *, precisions="", allow_host=False, batches=""):
+    request = command_line.request(
+        model=model,
+        output=plan,
+        target="cuda",
+        shapes=(),
+        batches=batches,
+        precisions=precisions,
+        calibration=None,
+        outputs=(),
+        gate_words=(),
+        effort="fast",
+        allow_host=allow_host,
+    )
+    workdir.mkdir(exist_ok=True)
+    return build.build(request, progress=Silent(), workdir=workdir, overwrite=True)
+
+
+@pytest.mark.parametrize("precisions", ["", "tf32", "fp16", "bf16"])
+def test_the_example_is_built_and_answers_as_the_model_does(tmp_path: Path, precisions: str) -> None:
+    plan = tmp_path / "digits.plan"
+    _build(DIGITS, plan, tmp_path / "work", precisions=precisions, batches="1,8")
+    found = comparison.compare(DIGITS, plan, samples=4, given={})
+    found.require_within(plan)
+    with Engine(plan) as engine:
+        engine.replay_goldens()
+
+
+def test_a_second_build_measures_nothing_and_chooses_the_same(tmp_path: Path) -> None:
+    plans = [tmp_path / "first.plan", tmp_path / "second.plan"]
+    for plan in plans:
+        _build(DIGITS, plan, tmp_path / "work", precisions="fp16")
+    chosen = []
+    for plan in plans:
+        with PlanFile(plan) as file:
+            chosen.append(file.manifest.report["schedules"][0]["tactics"])
+    assert json.dumps(chosen[0]) == json.dumps(chosen[1])
+
+
+def test_what_the_gpu_cannot_run_is_named_or_runs_on_the_host(tmp_path: Path) -> None:
+    model = tmp_path / "counting.onnx"
+    ir.save(ir.from_onnx_text(HOST_ONLY), model)
+    with pytest.raises(UnsupportedError, match=r"NonZero .*--allow-host"):
+        _build(model, tmp_path / "x.plan", tmp_path / "work")
+    _build(model, tmp_path / "x.plan", tmp_path / "work", allow_host=True)
+    x = np.arange(16, dtype=np.float32).reshape(4, 4) - 8
+    with Engine(tmp_path / "x.plan") as engine:
+        given = engine.infer({"x": x})
+    np.testing.assert_array_equal(given["y"], np.maximum(x, 0))
+    np.testing.assert_array_equal(given["where"], np.nonzero(np.maximum(x, 0)))

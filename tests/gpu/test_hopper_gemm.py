@@ -1,0 +1,252 @@
+"""The Hopper matrix kernels on a card: right on odd shapes, with what lies around them poisoned."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from enginewright_builder.device import workshop
+from enginewright_builder.device.implementation import Device, Implementation
+from enginewright_builder.device.problem import Kind, Problem
+from enginewright_builder.device.tensors import TensorType, plain
+from enginewright_builder.tactics import hopper_order
+from enginewright_builder.tactics.hopper_gemm import HopperGemm
+from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
+from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
+from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Pointer, Space, Step, Tensor
+from enginewright_runtime.engine.cuda.session import Session
+from enginewright_runtime.engine.values import dtype_of
+
+pytestmark = pytest.mark.gpu
+
+Array = np.ndarray[Any, np.dtype[Any]]
+TRIED = 3  # candidates of a tactic: each is compiled, and the tuner checks every one that it tries
+TACTICS = (HopperGemm(), HopperSplitGemm(), HopperHaloConvolution())
+# Of the output's range: the dtype's rounding, and float32's over the longest sum here.
+ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def device() -> Device:
+    here = workshop.describe()
+    if here.capability != 90:
+        pytest.skip("needs a GPU of compute capability 9.0")
+    return here
+
+
+def pixels(dtype: str, shape: tuple[int, ...], wide: int = 0) -> TensorType:
+    _, c, h, w = shape
+    wide = wide or c
+    return TensorType(dtype=dtype, shape=shape, strides=(h * w * wide, 1, w * wide, wide))
+
+
+def convolution(x: tuple[int, ...], weights: tuple[int, ...], **changes: Any) -> Problem:
+    """x (n, c, h, w), weights (k, r, s)."""
+    dtype, residual, second = (
+        changes.pop("dtype", "float16"),
+        changes.pop("residual", False),
+        changes.pop("second", None),
+    )
+    out = changes.pop("out", dtype)
+    wide_in, wide_out = changes.pop("wide_in", 0), changes.pop("wide_out", 0)
+    given = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "groups": 1, "activation": "", **changes}
+    pads, steps, apart = given["pads"], given["strides"], given["dilations"]
+    height, width = (
+        (x[2 + i] + pads[i] + pads[2 + i] - (weights[1 + i] - 1) * apart[i] - 1) // steps[i] + 1 for i in (0, 1)
+    )
+    y = pixels(out, (x[0], weights[0], height, width), wide_out)
+    inputs: tuple[TensorType | None, ...] = (
+        pixels(dtype, x, wide_in),
+        plain(dtype, (weights[0], x[1], *weights[1:])),
+        plain("float32", weights[:1]),
+        y if residual else None,
+    )
+    if second is not None:
+        inputs = (*inputs, pixels(dtype, second), plain(dtype, (weights[0], second[1], 1, 1)))
+        given["pair"] = {"strides": (2, 2), "pads": (0, 0, 0, 0)}
+    return Problem(kind=Kind.CONVOLUTION, inputs=inputs, outputs=(y,), attributes=given)
+
+
+def product(a: TensorType, b: TensorType, *, out: str = "float16", bias: bool = True, **changes: Any) -> Problem:
+    shape = (*a.shape[:-1], b.shape[-1])
+    y = plain(out, shape)
+    residual = y if changes.pop("residual", False) else None
+    inputs = (a, b, plain("float32", shape[-1:]) if bias else None, residual)
+    return Problem(
+        kind=Kind.PRODUCT, inputs=inputs, outputs=(y,), attributes={"alpha": 1.0, "activation": "", **changes}
+    )
+
+
+HEADS = TensorType(dtype="float16", shape=(2, 3, 40, 24), strides=(40 * 72, 24, 72, 1))
+TURNED = TensorType(dtype="float16", shape=(2, 3, 24, 40), strides=(40 * 72, 24, 1, 72))
+CASES: dict[str, tuple[Problem, frozenset[int]]] = {
+    "3x3 of 24 channels at 17": (
+        convolution((3, 24, 17, 17), (40, 3, 3), pads=(1, 1, 1, 1), activation="Relu"),
+        frozenset({1, 2}),
+    ),
+    "5x3 with strides, bfloat16": (
+        convolution((1, 80, 23, 19), (96, 5, 3), pads=(2, 1, 2, 1), strides=(2, 2), dtype="bfloat16", residual=True),
+        frozenset({1, 2}),
+    ),
+    "dilated, float32 results": (
+        convolution((2, 48, 20, 11), (72, 3, 3), pads=(2, 2, 2, 2), dilations=(2, 2), out="float32", residual=True),
+        frozenset({1, 2}),
+    ),
+    "uneven pads, gated": (
+        convolution((1, 64, 7, 9), (64, 3, 3), pads=(0, 1, 2, 1), activation="Sigmoid", gated=True),
+        frozenset({1, 2}),
+    ),
+    "a pair": (
+        convolution((2, 48, 7, 7), (136, 1, 1), second=(2, 40, 14, 14), activation="Relu"),
+        frozenset({1, 2, 5}),
+    ),
+    "slices of wider buffers": (
+        convolution((2, 64, 9, 9), (40, 3, 3), pads=(1, 1, 1, 1), wide_in=96, wide_out=128),
+        frozenset({1, 2}),
+    ),
+    "1000 outputs": (convolution((1, 72, 7, 7), (1000, 1, 1), activation="HardSwish"), frozenset({1, 2})),
+    "few rows, gelu": (
+        product(plain("float16", (3, 768)), plain("float16", (768, 136)), activation="Gelu"),
+        frozenset({1, 2}),
+    ),
+    "rows of a batch, residual": (
+        product(plain("float16", (5, 27, 264)), plain("float16", (264, 200)), residual=True, activation="Tanh"),
+        frozenset({1, 2}),
+    ),
+    "heads": (product(HEADS, TURNED, bias=False, alpha=0.125), frozenset()),
+    "columns not k-major": (
+        product(plain("float16", (3, 5, 72, 88)), plain("float16", (3, 5, 88, 40)), bias=False),
+        frozenset(),
+    ),
+}
+
+
+def flat(kind: TensorType) -> int:
+    return kind.span_bytes // dtype_of(kind.dtype).itemsize
+
+
+def view(memory: Array, kind: TensorType) -> Array:
+    strides = tuple(memory.itemsize * stride for stride in kind.strides)
+    return np.lib.stride_tricks.as_strided(memory, kind.shape, strides)
+
+
+def laid_out(kind: TensorType, value: Array) -> Array:
+    memory = np.full(flat(kind), np.nan, dtype_of(kind.dtype))  # what lies between rows must not be read
+    view(memory, kind)[...] = value
+    return memory
+
+
+def expected(problem: Problem, values: dict[int, Array]) -> Array:
+    """In float64."""
+    wide = {number: value.astype(np.float64) for number, value in values.items()}
+    attributes, channels = problem.attributes, (slice(None),)
+    if problem.kind is Kind.CONVOLUTION:
+        y = convolved(wide[0], wide[1], attributes["strides"], attributes["pads"], attributes["dilations"])
+        if 4 in wide:
+            y = y + convolved(wide[4], wide[5], attributes["pair"]["strides"], (0, 0, 0, 0), (1, 1))
+        channels = (slice(None), None, None)
+    else:
+        y = attributes["alpha"] * (wide[0] @ wide[1])
+    if 2 in wide:
+        y = y + wide[2][channels]
+    if 3 in wide:
+        y = y + wide[3]
+    activation = {
+        "": lambda v: v,
+        "Relu": lambda v: np.maximum(v, 0),
+        "Sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+        "Tanh": np.tanh,
+        "HardSwish": lambda v: v * np.clip(v / 6 + 0.5, 0, 1),
+        "Gelu": lambda v: v * 0.5 * (1 + np.vectorize(math.erf)(v / math.sqrt(2))),
+    }[attributes["activation"]]
+    return np.asarray(y * activation(y) if attributes.get("gated") else activation(y))
+
+
+def convolved(x: Array, weights: Array, steps: Any, pads: Any, apart: Any) -> Array:
+    padded = np.pad(x, [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])])
+    reach = [d * (k - 1) + 1 for d, k in zip(apart, weights.shape[2:], strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+    windows = windows[:, :, :: steps[0], :: steps[1], :: apart[0], :: apart[1]]
+    return np.einsum("nchwrs,kcrs->nkhw", windows, weights, optimize=True)
+
+
+def run(made: Implementation, problem: Problem, values: dict[int, Array], constant: frozenset[int]) -> Array:
+    """The logical output."""
+    blobs = {name: data for name, data in made.cubins.items()}
+    for name, pack in made.constants.items():
+        blobs[name] = np.ascontiguousarray(pack({number: values[number] for number in constant})).tobytes()
+    given = {str(n): laid_out(problem.inputs[n], v) for n, v in values.items() if n not in constant}  # type: ignore[arg-type]
+    out = problem.outputs[0]
+    program = DeviceProgram(
+        inputs=tuple(Tensor(name=n, dtype=v.dtype.name, shape=v.shape, bytes=v.nbytes) for n, v in given.items()),
+        outputs=(Tensor(name="y", dtype=out.dtype, shape=(flat(out),), bytes=out.span_bytes),),
+        arena_bytes=made.workspace_bytes,
+        steps=tuple(bound(step, len(problem.inputs)) for step in made.steps),
+    )
+    with Session(program, blobs) as session:
+        eager = session.run(given)["y"]
+        np.testing.assert_array_equal(session.run(given, graph=True)["y"], eager)
+    return view(eager, out)
+
+
+def bound(step: Step, inputs: int) -> Step:
+    """Operands as the program's inputs and output, constants as its blobs."""
+
+    def moved(pointer: Pointer) -> Pointer:
+        if pointer.space is Space.CONSTANT:
+            return dataclasses.replace(pointer, space=Space.BLOB)
+        if pointer.name == str(inputs):
+            return dataclasses.replace(pointer, space=Space.OUTPUT, name="y")
+        return dataclasses.replace(pointer, space=Space.INPUT)
+
+    def argument(each: Argument) -> Argument:
+        if each.tensor_map is not None:
+            placed = dataclasses.replace(each.tensor_map, pointer=moved(each.tensor_map.pointer))
+            return dataclasses.replace(each, tensor_map=placed)
+        return each if each.pointer is None else dataclasses.replace(each, pointer=moved(each.pointer))
+
+    assert step.kernel is not None
+    kernel = dataclasses.replace(step.kernel, arguments=tuple(argument(each) for each in step.kernel.arguments))
+    return dataclasses.replace(step, kernel=kernel)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_candidates_are_right(case: str, device: Device) -> None:
+    problem, constant = CASES[case]
+    values = values_of(problem)
+    want = expected(problem, values)
+    candidates = [each for tactic in TACTICS for each in tactic.candidates(problem, device, constant)[:TRIED]]
+    assert candidates
+    for candidate in candidates:
+        error = error_of(run(candidate.build(), problem, values, constant), want)
+        assert error <= ALLOWED[problem.outputs[0].dtype], (candidate.tactic, candidate.name, error)
+
+
+@pytest.mark.parametrize("tactic", [TACTICS[0], TACTICS[2]], ids=lambda tactic: tactic.name)
+def test_walking_backwards_gives_the_same(tactic: HopperGemm | HopperHaloConvolution, device: Device) -> None:
+    problem, constant = convolution((2, 64, 97, 53), (64, 3, 3), pads=(1, 1, 1, 1), residual=True), frozenset({1, 2})
+    values = values_of(problem)
+    for candidate in tactic.candidates(problem, device, constant)[:4]:
+        made = candidate.build()
+        backwards = dataclasses.replace(made, steps=hopper_order.alternate(made.steps * 2)[1:])
+        np.testing.assert_array_equal(run(backwards, problem, values, constant), run(made, problem, values, constant))
+
+
+def values_of(problem: Problem) -> dict[int, Array]:
+    """Random operands; weights such that results are about as large as inputs."""
+    random = np.random.default_rng(11)
+    values: dict[int, Array] = {}
+    for number, kind in enumerate(problem.inputs):
+        if kind is not None:
+            scale = 1.0
+            if number in (1, 5):
+                terms = kind.shape[-2] if problem.kind is Kind.PRODUCT else math.prod(kind.shape[1:])
+                scale = 1 / math.sqrt(terms)
+            values[number] = (random.standard_normal(kind.shape) * scale).astype(dtype_of(kind.dtype))
+    return values
+
+
+def error_of(got: Array, want: Array) -> float:
+    return float(np.max(np.abs(got.astype(np.float64) - want)) / np.max(np.abs(want)))

@@ -1,0 +1,333 @@
+"""The latency kernels on the device: convolutions, stems and row products, every configuration right on odd shapes.
+
+References are float64 in NumPy; inputs are random; the session poisons all that a kernel may write.
+"""
+
+import dataclasses
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from enginewright_builder.device.implementation import Device, Implementation
+from enginewright_builder.device.problem import Kind, Problem
+from enginewright_builder.device.tensors import ITEM_BYTES, TensorType, plain
+from enginewright_builder.tactics import hopper_latency_conv, latency_choice, latency_geometry, row_product, stem_conv
+from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Pointer, Space, Step, Tensor
+from enginewright_runtime.engine.values import dtype_of
+
+pytestmark = pytest.mark.gpu
+
+Array = np.ndarray[Any, np.dtype[Any]]
+HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 * 1024)
+CONSTANT = frozenset({1, 2, 5})
+TRIED = 6  # configurations of a problem
+ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}  # of the output's norm: a step of rounding, and a half
+
+
+@pytest.fixture(autouse=True)
+def _hopper() -> None:
+    from enginewright_runtime.engine.cuda.driver import gpu
+
+    if gpu().describe().compute_capability != "9.0":
+        pytest.skip("needs compute capability 9.0")
+
+
+def pixels(shape: tuple[int, int, int, int], dtype: str, step: int = 0) -> TensorType:
+    """NHWC, `step` elements from one pixel to the next."""
+    _, channels, height, width = shape
+    step = step or channels
+    return TensorType(dtype=dtype, shape=shape, strides=(height * width * step, 1, width * step, step))
+
+
+def convolution(
+    shape: tuple[int, int, int, int],
+    outputs: int,
+    kernel: tuple[int, int] = (1, 1),
+    *,
+    strides: tuple[int, int] = (1, 1),
+    pads: tuple[int, int] | None = None,
+    dilations: tuple[int, int] = (1, 1),
+    dtype: str = "float16",
+    residual: bool = False,
+    pair: int = 0,
+    x_step: int = 0,
+    y_step: int = 0,
+    **attributes: Any,
+) -> Problem:
+    """`pair` is the second input's channels, read at stride 2."""
+    images, channels, *sizes = shape
+    around = pads or (dilations[0] * (kernel[0] // 2), dilations[1] * (kernel[1] // 2))
+    height, width = (
+        (size + 2 * pad - step * (taps - 1) - 1) // stride + 1
+        for size, pad, step, taps, stride in zip(sizes, around, dilations, kernel, strides, strict=True)
+    )
+    y = pixels((images, outputs, height, width), dtype, y_step)
+    inputs: tuple[TensorType | None, ...] = (
+        pixels(shape, dtype, x_step),
+        plain(dtype, (outputs, channels, *kernel)),
+        plain("float32", (outputs,)),
+        y if residual else None,
+    )
+    if pair:
+        second = pixels((images, pair, 2 * height, 2 * width), dtype)
+        inputs = (*inputs, second, plain(dtype, (outputs, pair, 1, 1)))
+        attributes["pair"] = {"strides": [2, 2], "pads": [0, 0, 0, 0]}
+    given = {"strides": strides, "pads": (*around, *around), "dilations": dilations, "groups": 1, "activation": "Relu"}
+    return Problem(kind=Kind.CONVOLUTION, inputs=inputs, outputs=(y,), attributes={**given, **attributes})
+
+
+def values_of(problem: Problem) -> list[Array | None]:
+    generator = np.random.default_rng(11)
+    made: list[Array | None] = []
+    for number, kind in enumerate(problem.inputs):
+        if kind is None:
+            made.append(None)
+            continue
+        scale = (2 / np.prod(kind.shape[1:])) ** 0.5 if number in (1, 5) else 1.0
+        made.append((generator.standard_normal(kind.shape) * scale).astype(np.float32).astype(dtype_of(kind.dtype)))
+    return made
+
+
+def sums(x: Array, weights: Array, attributes: Mapping[str, Any]) -> Array:
+    """The convolution in float64, window by window."""
+    top, left, bottom, right = attributes["pads"]
+    padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), (top, bottom), (left, right)])
+    down, across = attributes.get("dilations", (1, 1))
+    reach = (down * (weights.shape[2] - 1) + 1, across * (weights.shape[3] - 1) + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+    strides = attributes["strides"]
+    windows = windows[:, :, :: strides[0], :: strides[1], ::down, ::across]
+    made: Array = np.einsum("nchwrs,kcrs->nkhw", windows, weights.astype(np.float64), optimize=True)
+    return made
+
+
+ACTIVATIONS = {
+    "": lambda v: v,
+    "Relu": lambda v: np.maximum(v, 0),
+    "Sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    "Clip": lambda v: np.clip(v, 0, 6),
+    "LeakyRelu": lambda v: np.where(v < 0, 0.1 * v, v),
+    "HardSwish": lambda v: v * np.clip(v / 6 + 0.5, 0, 1),
+}
+
+
+def expected(problem: Problem, values: list[Array | None]) -> Array:
+    attributes, (x, weights, bias, residual, *second) = problem.attributes, values
+    assert x is not None
+    assert weights is not None
+    assert bias is not None
+    y = sums(x.astype(weights.dtype), weights, attributes) + bias.astype(np.float64)[:, None, None]
+    if residual is not None:
+        y = y + residual.astype(np.float64)
+    if second and second[0] is not None and second[1] is not None:
+        y = y + sums(second[0], second[1], {"pads": (0, 0, 0, 0), **attributes["pair"]})
+    active = ACTIVATIONS[attributes["activation"]](y)
+    y = y * active if attributes.get("gated") else active
+    return pooled(y, attributes["pool"]) if "pool" in attributes else y
+
+
+def pooled(y: Array, pool: Mapping[str, Any]) -> Array:
+    top, left, bottom, right = pool["pads"]
+    padded = np.pad(y, [(0, 0), (0, 0), (top, bottom), (left, right)], constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, pool["kernel"], axis=(2, 3))
+    made: Array = windows[:, :, :: pool["strides"][0], :: pool["strides"][1]].max(axis=(4, 5))
+    return made
+
+
+def run(problem: Problem, made: Implementation, values: list[Array | None]) -> Array:
+    """The implementation's steps as a program of their own: operands are inputs and outputs, flat, as they lie."""
+    from enginewright_runtime.engine.cuda.session import Session
+
+    constants = {n: value for n, value in enumerate(values) if value is not None and n in CONSTANT}
+    blobs = {f"constant {name}": pack(constants).tobytes() for name, pack in made.constants.items()}
+    blobs.update({f"cubin {name}": cubin for name, cubin in made.cubins.items()})
+    output = str(len(problem.inputs))
+    feed = {
+        str(n): flat(kind, value)
+        for n, (kind, value) in enumerate(zip(problem.inputs, values, strict=True))
+        if kind is not None and value is not None and n not in CONSTANT
+    }
+    y = problem.outputs[0]
+    empty = np.zeros(y.span_bytes // ITEM_BYTES[y.dtype], dtype_of(y.dtype))
+    program = DeviceProgram(
+        inputs=tuple(_tensor(name, value) for name, value in feed.items()),
+        outputs=(_tensor(output, empty),),
+        arena_bytes=0,
+        steps=tuple(_placed(step, output) for step in made.steps),
+    )
+    with Session(program, blobs) as session:
+        eager = session.run(feed)[output]
+        replayed = session.run(graph=True)[output]
+    assert np.array_equal(view(eager, y), view(replayed, y))
+    return np.array(view(replayed, y))
+
+
+def _tensor(name: str, value: Array) -> Tensor:
+    return Tensor(name=name, dtype=value.dtype.name, shape=value.shape, bytes=value.nbytes)
+
+
+def _placed(step: Step, output: str) -> Step:
+    kernel = step.kernel
+    assert kernel is not None
+    arguments = tuple(_placed_argument(each, output) for each in kernel.arguments)
+    return dataclasses.replace(
+        step, kernel=dataclasses.replace(kernel, cubin=f"cubin {kernel.cubin}", arguments=arguments)
+    )
+
+
+def _placed_argument(argument: Argument, output: str) -> Argument:
+    def placed(pointer: Pointer) -> Pointer:
+        if pointer.space is Space.CONSTANT:
+            return Pointer(space=Space.BLOB, name=f"constant {pointer.name}")
+        return Pointer(space=Space.OUTPUT if pointer.name == output else Space.INPUT, name=pointer.name)
+
+    if argument.pointer is not None:
+        return Argument(pointer=placed(argument.pointer))
+    if argument.tensor_map is not None:
+        given = argument.tensor_map
+        return Argument(tensor_map=dataclasses.replace(given, pointer=placed(given.pointer)))
+    return argument
+
+
+def flat(kind: TensorType, value: Array) -> Array:
+    memory = np.zeros(kind.span_bytes // ITEM_BYTES[kind.dtype], dtype_of(kind.dtype))
+    view(memory, kind)[...] = value
+    return memory
+
+
+def view(memory: Array, kind: TensorType) -> Array:
+    strides = tuple(memory.itemsize * stride for stride in kind.strides)
+    return np.lib.stride_tricks.as_strided(memory, kind.shape, strides)
+
+
+def distance(got: Array, want: Array) -> float:
+    return float(np.linalg.norm(got.astype(np.float64) - want) / np.linalg.norm(want))
+
+
+CONVOLUTIONS = {
+    "one pixel": convolution((1, 1000, 1, 1), 1000),
+    "few channels": convolution((1, 8, 7, 7), 8),
+    "24 channels": convolution((1, 24, 13, 13), 24, (3, 3)),
+    "1000 outputs": convolution((1, 24, 7, 7), 1000),
+    "7x7 stride 2": convolution((1, 8, 35, 35), 64, (7, 7), strides=(2, 2)),
+    "5x5": convolution((1, 40, 13, 13), 72, (5, 5)),
+    "1x7": convolution((1, 128, 17, 17), 192, (1, 7)),
+    "7x1": convolution((1, 128, 17, 17), 192, (7, 1)),
+    "stride 2 without padding": convolution((1, 288, 35, 35), 96, (3, 3), strides=(2, 2), pads=(0, 0)),
+    "299 wide": convolution((1, 8, 299, 299), 32, (3, 3), strides=(2, 2), pads=(0, 0)),
+    "1x1 stride 2": convolution((1, 64, 14, 14), 128, strides=(2, 2)),
+    "dilated": convolution((1, 64, 28, 28), 64, (3, 3), dilations=(2, 2)),
+    "strides and dilations that differ": convolution((1, 48, 20, 20), 80, (3, 3), strides=(1, 2), dilations=(2, 1)),
+    "three images": convolution((3, 96, 35, 35), 96, (3, 3)),
+    "eight images": convolution((8, 256, 14, 14), 64, (3, 3)),
+    "residual": convolution((3, 64, 13, 13), 128, residual=True),
+    "residual and clusters": convolution((2, 512, 7, 7), 64, (3, 3), residual=True),
+    "pair": convolution((1, 128, 14, 14), 256, pair=72),
+    "pair of five images": convolution((5, 72, 9, 9), 200, pair=40),
+    "bfloat16": convolution((1, 256, 14, 14), 64, (3, 3), dtype="bfloat16"),
+    "slices of wider buffers": convolution((2, 64, 14, 14), 96, (3, 3), x_step=192, y_step=256, residual=True),
+    "silu": convolution((1, 64, 20, 20), 64, (3, 3), activation="Sigmoid", gated=True),
+    "clip": convolution((1, 64, 9, 9), 64, activation="Clip", activation_parameters={"min": 0.0, "max": 6.0}),
+    "leaky": convolution((1, 64, 9, 9), 64, activation="LeakyRelu", activation_parameters={"alpha": 0.1}),
+    "hard swish": convolution((1, 64, 9, 9), 64, activation="HardSwish"),
+    "no activation": convolution((1, 64, 9, 9), 64, activation=""),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_every_convolution_is_right(name: str) -> None:
+    problem = CONVOLUTIONS[name]
+    values = values_of(problem)
+    want = expected(problem, values)
+    offered = hopper_latency_conv.HopperLatencyConvolution().candidates(problem, HOPPER, CONSTANT)
+    assert offered
+    chosen = [*offered[:TRIED], *random.Random(name).sample(offered, 2 if len(offered) > 2 else 0)]
+    for candidate in chosen:
+        error = distance(run(problem, candidate.build(), values), want)
+        assert error < ALLOWED[problem.outputs[0].dtype], candidate.name
+
+
+@pytest.mark.parametrize("walk", [2, 3, 5])
+def test_a_block_that_walks_over_tiles_is_right(walk: int) -> None:
+    problem = convolution((3, 256, 15, 9), 128, (3, 3), residual=True)
+    values = values_of(problem)
+    want = expected(problem, values)
+    for splits, half in ((1, False), (2, False), (4, True)):
+        blocks = 4 // splits
+        configuration = latency_geometry.Configuration(
+            block_channels=64, blocks=blocks, splits=splits, rows=4, groups=1, walk=walk, half=half
+        )
+        if not latency_choice.fits(hopper_latency_conv.work_of(problem), configuration):
+            continue
+        made = hopper_latency_conv.implementation(problem, configuration, HOPPER.architecture)
+        assert distance(run(problem, made, values), want) < ALLOWED["float16"], configuration.name
+
+
+def stem(shape: tuple[int, int, int, int], outputs: int, kernel: int, stride: int, **changes: Any) -> Problem:
+    """A convolution whose input lies in NCHW, as float32."""
+    given = convolution(shape, outputs, (kernel, kernel), strides=(stride, stride), **changes)
+    return dataclasses.replace(given, inputs=(plain("float32", shape), *given.inputs[1:]))
+
+
+def with_pool(given: Problem) -> Problem:
+    """A 3x3 max pool of stride 2 behind it."""
+    images, outputs, *sizes = given.outputs[0].shape
+    height, width = ((size - 1) // 2 + 1 for size in sizes)
+    y = pixels((images, outputs, height, width), given.outputs[0].dtype)
+    pool = {"kernel": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    return dataclasses.replace(given, outputs=(y,), attributes={**given.attributes, "pool": pool})
+
+
+STEMS = {
+    "resnet": with_pool(stem((1, 3, 224, 224), 64, 7, 2)),
+    "odd": with_pool(stem((3, 3, 41, 37), 40, 7, 2)),
+    "inception": stem((1, 3, 299, 299), 32, 3, 2, pads=(0, 0)),
+    "vgg": stem((1, 3, 112, 112), 64, 3, 1),
+    "one channel": stem((2, 1, 29, 31), 136, 5, 1),
+    "bfloat16": with_pool(stem((1, 4, 33, 65), 72, 7, 2, dtype="bfloat16")),
+}
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_every_stem_is_right(name: str) -> None:
+    problem = STEMS[name]
+    values = values_of(problem)
+    want = expected(problem, values)
+    offered = stem_conv.StemConvolution().candidates(problem, HOPPER, CONSTANT)
+    assert offered
+    for candidate in offered:
+        error = distance(run(problem, candidate.build(), values), want)
+        assert error < ALLOWED[problem.outputs[0].dtype], candidate.name
+
+
+def product(rows: int, depth: int, outputs: int, dtype: str, y: str, activation: str = "") -> Problem:
+    return Problem(
+        kind=Kind.PRODUCT,
+        inputs=(plain(dtype, (rows, depth)), plain(dtype, (depth, outputs)), plain("float32", (outputs,)), None),
+        outputs=(plain(y, (rows, outputs)),),
+        attributes={"alpha": 0.5, "activation": activation},
+    )
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        product(1, 2048, 1000, "float16", "float32"),
+        product(3, 1000, 77, "float32", "float32", "Relu"),
+        product(8, 264, 33, "float16", "float16"),
+        product(2, 4096, 512, "bfloat16", "bfloat16", "Sigmoid"),
+    ],
+)
+def test_every_row_product_is_right(problem: Problem) -> None:
+    values = values_of(problem)
+    a, b, bias, _ = values
+    assert a is not None
+    assert b is not None
+    assert bias is not None
+    want = ACTIVATIONS[problem.attributes["activation"]](0.5 * a.astype(np.float64) @ b.astype(np.float64) + bias)
+    for candidate in row_product.RowProduct().candidates(problem, HOPPER, CONSTANT):
+        error = distance(run(problem, candidate.build(), values), want)
+        assert error < ALLOWED[problem.outputs[0].dtype], candidate.name
