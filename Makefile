@@ -12,6 +12,7 @@ SUM := $(shell cksum < pyproject.toml | tr ' ' -)
 # A stamp is named by pyproject.toml's checksum: another pyproject.toml, another stamp, another installation.
 DEMO_STAMP := .venv/.installed-demo-$(SUM)
 DEV_STAMP := .venv/.installed-dev-$(SUM)
+GPU_STAMP := .venv/.installed-gpu-$(SUM)
 SAY := printf '\n\033[1m==> %s\033[0m\n'
 PACKAGES := -p enginewright_runtime -p enginewright_builder -p enginewright_operator
 WORKERS ?= 2
@@ -43,7 +44,7 @@ test-full: lint controlplane ## the same, with the long sweeps
 	@$(SAY) "Testing everything but the GPU"
 	$(PYTEST) -m 'not gpu'
 
-test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
+test-gpu: $(GPU_STAMP) ## the tests that need an NVIDIA GPU
 	@$(SAY) "Testing on the GPU, one test at a time"
 	$(BIN)/python -m pytest -m gpu
 
@@ -92,3 +93,8 @@ $(DEV_STAMP): | $(BIN)/uv
 	@$(SAY) "Installing what the development needs into .venv (once)"
 	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev]'
 	@rm -f .venv/.installed-*; touch $@ $(DEMO_STAMP)
+
+$(GPU_STAMP): | $(BIN)/uv
+	@$(SAY) "Installing what the development needs, and CUDA's libraries, into .venv (once)"
+	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev,cuda13]'
+	@rm -f .venv/.installed-*; touch $@ $(DEV_STAMP) $(DEMO_STAMP)

@@ -105,9 +105,33 @@ def _schedule(schedule: Mapping[str, Any]) -> str:
         f"<h2>{_text(schedule['shapes'])}</h2><p>{_text(why)}. <span class='soft'>Checked with "
         f"{_text(schedule['checked_with'])}; ~ marks a rough time of the first round.</span></p>"
         f"{bars(schedule['candidates'])}"
+        + _tactics(schedule.get("tactics", ()))
         + (f"<h3>Dropped</h3><ul>{lost}</ul>" if lost else "")
         + _passes(schedule["passes"])
         + _arena(schedule.get("arena"))
+    )
+
+
+def _tactics(problems: Sequence[Mapping[str, Any]]) -> str:
+    """What runs each layer on a GPU, the most expensive first, and what was dropped with its reason."""
+    if not problems:
+        return ""
+    ranked = sorted(problems, key=lambda each: -each.get("microseconds", 0.0) * len(each.get("layers", ())))
+    rows = "".join(
+        f"<tr><td>{_text(', '.join(each.get('layers', ())))}</td>"
+        f"<td>{_text(each['tactic'])}: {_text(each['name'])}</td>"
+        f"<td>{each.get('microseconds', 0.0)}</td><td>{_rivals(each.get('rivals', ()))}</td></tr>"
+        for each in ranked
+    )
+    head = "<tr><th>layers</th><th>tactic</th><th>us alone</th><th>rivals</th></tr>"
+    return f"<h3>Tactics</h3><table>{head}{rows}</table>"
+
+
+def _rivals(rivals: Sequence[Mapping[str, Any]]) -> str:
+    return "<br>".join(
+        f"{_text(each['tactic'])}: {_text(each['name'])} "
+        + (_text(each["dropped"]) if each.get("dropped") else f"{each.get('microseconds', 0.0)}")
+        for each in rivals
     )
 
 

@@ -129,3 +129,22 @@ def test_a_bar_that_is_far_longer_is_cut_off_with_an_arrow() -> None:
     drawn = page.bars([fast, slow])
     assert "→ ~ 1e+03 ms" in drawn
     assert "width='80.0'" in drawn  # a sixth of the room
+
+
+def test_the_page_lists_what_runs_each_layer_on_a_gpu_and_why_rivals_were_dropped() -> None:
+    rivals = [
+        {"tactic": "cudnn", "name": "engine 4", "microseconds": 3.5},
+        {"tactic": "generated", "name": "rows", "dropped": "wrong: output <y>"},
+    ]
+    chosen = {
+        "layers": ["conv1", "conv2"],
+        "tactic": "hopper gemm",
+        "name": "64x64",
+        "microseconds": 2.5,
+        "rivals": rivals,
+    }
+    page_of = page._tactics([chosen])
+    assert "conv1, conv2" in page_of
+    assert "hopper gemm: 64x64</td><td>2.5" in page_of
+    assert "cudnn: engine 4 3.5" in page_of
+    assert "wrong: output &lt;y&gt;" in page_of

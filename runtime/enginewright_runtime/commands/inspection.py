@@ -107,14 +107,35 @@ def _schedule(schedule: Schedule, report: Mapping[str, Any]) -> Table:
 def _making(schedule: Schedule, report: Mapping[str, Any]) -> Group:
     table = _grid()
     for segment in schedule.segments:
-        options = {name: value for name, value in segment.options.items() if name != "weights"}
+        options = {name: value for name, value in segment.options.items() if name not in ("weights", "blobs")}
         kept = len(_mapping(segment.options.get("weights")))
         held = f", {kept} weights in blobs" if kept else ""
+        if names := _list(segment.options.get("blobs")):
+            held = f"{len(names)} weights and kernels in blobs"
         table.add_row("segment", escape(f"{segment.executor} {segment.blob} ({_words(options)}{held})"))
     if kinds := _mapping(report.get("layer_kinds")):
         table.add_row("layers", escape(_words(kinds)))
+    if chosen := [_mapping(each) for each in _list(report.get("tactics"))]:
+        return Group(table, "", _chosen(chosen))
     candidates = [_mapping(each) for each in _list(report.get("candidates"))]
     return Group(table, "", _candidates(candidates)) if candidates else Group(table)
+
+
+def _chosen(problems: Sequence[Mapping[str, Any]]) -> Table:
+    """What runs each layer of a device segment; equal layers share a line."""
+    table = _table("layers", "tactic", "us alone", "error", "next best")
+    for each in problems:
+        layers = _texts(each.get("layers"))
+        more = f" and {len(layers) - 1} like it" if len(layers) > 1 else ""
+        rivals = [_mapping(rival) for rival in _list(each.get("rivals"))]
+        right = [rival for rival in rivals if not rival.get("dropped")]
+        wrong = sum(bool(rival.get("dropped")) for rival in rivals)
+        best = f"{right[0].get('tactic', '')} {right[0].get('microseconds', '')}" if right else "none"
+        lost = f", {wrong} dropped" if wrong else ""
+        name = f"{each.get('tactic', '')}: {each.get('name', '')}"
+        cells = [f"{layers[0] if layers else ''}{more}", name, each.get("microseconds", ""), each.get("error", "")]
+        table.add_row(*(escape(str(cell)) for cell in (*cells, f"{best}{lost}")))
+    return table
 
 
 def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
