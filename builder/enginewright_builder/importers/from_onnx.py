@@ -31,11 +31,7 @@ def load(path: Path, *, outputs: tuple[str, ...] = ()) -> Network:
     Raises ModelError (missing, damaged, invalid, external data outside of its folder) and UnsupportedError (operators
     that ONNX Runtime does not know, all of them in one sentence; an output that no layer makes).
     """
-    proto = _read(path)
-    external.check(proto, path)
-    operators.check(proto, path)
-    spotless = _check(path)
-    references.check(proto, path)
+    proto, spotless = _checked(path)
     model = _deserialize(proto, path)
     ir.external_data.set_base_dir(model.graph, path.parent)
     if not spotless:
@@ -49,7 +45,24 @@ def load(path: Path, *, outputs: tuple[str, ...] = ()) -> Network:
     return network
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _checked(path: Path) -> tuple[onnx.ModelProto, bool]:
+    """The model after every check, and whether ONNX's checker has nothing to say.
+
+    The checker parses once more, and holding both would take three times the file: so ours is let go meanwhile.
+    """
+    data = _read(path)
+    proto = _parse(data, path)
+    external.check(proto, path)
+    operators.check(proto, path)
+    beside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in external.tensors(proto))
+    del proto
+    spotless = _check(str(path) if beside else data, path)  # external data is found from the path alone
+    proto = _parse(data, path)
+    references.check(proto, path)
+    return proto, spotless
+
+
+def _read(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -58,6 +71,10 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"The model {path} cannot be read: {error.strerror or error}.") from error
     if not data:
         raise ModelError(f"The model {path} is empty: got 0 bytes, wanted an ONNX file; export or fetch it again.")
+    return data
+
+
+def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -74,10 +91,10 @@ def _read(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _check(path: Path) -> bool:
+def _check(model: str | bytes, path: Path) -> bool:
     """Whether ONNX's checker has nothing to say; False where it only says what ONNX Runtime tolerates, and so do we."""
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(model)
     except UnicodeDecodeError as error:
         raise ModelError(f"The model {path} is damaged: a name in it is not text; export or fetch it again.") from error
     except ValidationError as error:

@@ -1,0 +1,63 @@
+"""A model's native runtime, untouched: ONNX Runtime, TensorFlow or OpenCV's dnn, behind one call.
+
+Each is what its users would run; here they say what is right, and how long it takes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+Feed = Mapping[str, Any]
+Run = Callable[[Feed], Mapping[str, Any]]
+
+
+def onnx_runtime(model: Path, names: Sequence[str], *, optimized: bool = True) -> Run:
+    """ONNX Runtime with its defaults; not `optimized`: each operator as the model has it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    wanted = list(names)
+    return lambda feed: dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))
+
+
+def tensorflow(model: Path, names: Sequence[str]) -> Run:
+    """A frozen GraphDef in TensorFlow, pruned to what is asked for. Inputs and outputs by their nodes' names."""
+    import tensorflow as tf
+
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.ParseFromString(model.read_bytes())
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(graph_def, name="")
+    session = tf.compat.v1.Session(graph=graph)
+    wanted = {name: name if ":" in name else f"{name}:0" for name in names}
+    runs: dict[tuple[str, ...], Any] = {}
+
+    def run(feed: Feed) -> Mapping[str, Any]:
+        given = tuple(feed)
+        if given not in runs:
+            feeds = [graph.get_tensor_by_name(name if ":" in name else f"{name}:0") for name in given]
+            runs[given] = session.make_callable(list(wanted.values()), feed_list=feeds)
+        return dict(zip(wanted, runs[given](*feed.values()), strict=True))
+
+    return run
+
+
+def opencv(model: Path, prototxt: Path, names: Sequence[str]) -> Run:
+    """A Caffe model in OpenCV's dnn module."""
+    import cv2
+
+    net = cv2.dnn.readNetFromCaffe(str(prototxt), str(model))
+    wanted = list(names)
+
+    def run(feed: Feed) -> Mapping[str, Any]:
+        for name, value in feed.items():
+            net.setInput(np.asarray(value, dtype=np.float32), name)
+        return dict(zip(wanted, net.forward(wanted), strict=True))
+
+    return run
