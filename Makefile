@@ -12,13 +12,15 @@ SUM := $(shell cksum < pyproject.toml | tr ' ' -)
 # A stamp is named by pyproject.toml's checksum: another pyproject.toml, another stamp, another installation.
 DEMO_STAMP := .venv/.installed-demo-$(SUM)
 DEV_STAMP := .venv/.installed-dev-$(SUM)
+ORACLES_STAMP := .venv/.installed-oracles-$(SUM)
 GPU_STAMP := .venv/.installed-gpu-$(SUM)
 SAY := printf '\n\033[1m==> %s\033[0m\n'
 PACKAGES := -p enginewright_runtime -p enginewright_builder -p enginewright_operator
 WORKERS ?= 2
+MODELS ?= $(HOME)/.cache/enginewright/models
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help demo demo-cluster test test-full test-gpu lint format crds clean controlplane
+.PHONY: help demo demo-cluster test test-full test-models test-gpu lint format crds clean controlplane
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +45,10 @@ test: lint controlplane ## lint, types, import contracts, and every test that is
 test-full: lint controlplane ## the same, with the long sweeps
 	@$(SAY) "Testing everything but the GPU"
 	$(PYTEST) -m 'not gpu'
+
+test-models: $(ORACLES_STAMP) ## the world's models: fetched, built, compared with their native runtimes, timed beside them
+	@$(SAY) "Building the models of bench/models.tsv and comparing each with its native runtime"
+	$(BIN)/python bench/models.py $(MODELS) --write docs/models.md
 
 test-gpu: $(GPU_STAMP) ## the tests that need an NVIDIA GPU
 	@$(SAY) "Testing on the GPU, one test at a time"
@@ -93,6 +99,11 @@ $(DEV_STAMP): | $(BIN)/uv
 	@$(SAY) "Installing what the development needs into .venv (once)"
 	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev]'
 	@rm -f .venv/.installed-*; touch $@ $(DEMO_STAMP)
+
+$(ORACLES_STAMP): | $(BIN)/uv
+	@$(SAY) "Installing what the development needs, and the native runtimes of other formats, into .venv (once)"
+	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev,oracles]'
+	@rm -f .venv/.installed-*; touch $@ $(DEV_STAMP) $(DEMO_STAMP)
 
 $(GPU_STAMP): | $(BIN)/uv
 	@$(SAY) "Installing what the development needs, and CUDA's libraries, into .venv (once)"

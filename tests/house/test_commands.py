@@ -24,7 +24,9 @@ def test_every_make_command_in_the_documents_exists(root: Path, files: list[Path
     assert {(path, name) for path, name in named if name not in targets(root)} == set()
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "test-full", "test-gpu", "demo-cluster", "crds", "lint", "format"])
+@pytest.mark.parametrize(
+    "name", ["demo", "test", "test-full", "test-models", "test-gpu", "demo-cluster", "crds", "lint", "format"]
+)
 def test_the_makefile_explains_each_target(root: Path, name: str) -> None:
     said = subprocess.run(["make", "-C", str(root)], capture_output=True, text=True, check=True).stdout
     assert re.search(rf"make {name} +\S", said)
