@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from enginewright_operator.api import GROUP, VERSION, EnginePlan, GPUClass, InferenceEngine
+from enginewright_operator.api import GROUP, UNSEEN, VERSION, EnginePlan, GPUClass, InferenceEngine
 
 HEADER = "# Written by `make crds` from operator/enginewright_operator/api/. Do not edit.\n"
 
@@ -142,6 +142,8 @@ def _root_schema(model: type[BaseModel]) -> dict[str, Any]:
     properties["kind"] = {"type": "string"}
     properties["metadata"] = {"type": "object"}
     schema["required"] = ["spec"]
+    if "status" in properties:
+        properties["status"]["default"] = dict(UNSEEN)
     return schema
 
 

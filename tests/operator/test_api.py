@@ -67,3 +67,9 @@ def test_what_is_no_quantity_or_duration_is_refused_with_an_example() -> None:
         api.parse_quantity("a lot")
     with pytest.raises(ManifestError, match="1h30m"):
         api.parse_duration("fast")
+
+
+def test_a_status_that_only_the_api_server_wrote_is_none() -> None:
+    defaults = {"observedGeneration": -1, "targetsReady": "", "url": ""}
+    assert engine(status=defaults).status is None
+    assert engine(status=defaults | {"observedGeneration": 1}).status is not None

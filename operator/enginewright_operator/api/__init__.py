@@ -3,7 +3,7 @@
 A field is here only if this version honours it; its description is what `kubectl explain` prints.
 """
 
-from enginewright_operator.api.base import API_VERSION, GROUP, VERSION, Condition, ObjectMeta, OwnerReference
+from enginewright_operator.api.base import API_VERSION, GROUP, UNSEEN, VERSION, Condition, ObjectMeta, OwnerReference
 from enginewright_operator.api.engine import (
     InferenceEngine,
     InferenceEngineSpec,
@@ -37,6 +37,7 @@ __all__ = [
     "FINALIZER",
     "GROUP",
     "SESSION_TOKEN",
+    "UNSEEN",
     "VERSION",
     "CaBundle",
     "Condition",

@@ -4,9 +4,11 @@ A spec refuses fields it does not know, as the API server does, so that a typo i
 metadata ignore them: they are written by other versions and other programs.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 GROUP = "enginewright.dev"
@@ -35,6 +37,20 @@ class Lenient(BaseModel):
     """A part of a status or of the metadata, which others write too."""
 
     model_config = ConfigDict(alias_generator=camel_case, populate_by_name=True, extra="ignore", frozen=True)
+
+
+# The status that the API server gives an object until the operator says something. To kstatus an object without a
+# status is Current: so a tool would take one that nobody has looked at yet for done.
+UNSEEN: Mapping[str, Any] = MappingProxyType({"observedGeneration": -1})
+
+
+def seen(status: Any) -> Any:
+    """The status, or None where it says only that nobody has looked yet (the server adds the fields' own defaults)."""
+    nothing = isinstance(status, Mapping) and status.get("observedGeneration") == UNSEEN["observedGeneration"]
+    return None if nothing else status
+
+
+Seen = BeforeValidator(seen)
 
 
 class OwnerReference(Lenient):

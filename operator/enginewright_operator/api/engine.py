@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Strict, validations
+from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Seen, Strict, validations
 from enginewright_operator.api.gates import Gates
 from enginewright_operator.api.quantities import Duration, Quantity
 from enginewright_operator.api.storage import ObjectName, Storage, Uri, uri_rules
@@ -260,7 +260,7 @@ class InferenceEngine(Lenient):
     kind: str = KIND
     metadata: ObjectMeta
     spec: InferenceEngineSpec = Field(description="What you want to have.")
-    status: InferenceEngineStatus | None = Field(default=None, description="Where things are.")
+    status: Annotated[InferenceEngineStatus | None, Seen] = Field(default=None, description="Where things are.")
 
     def to_manifest(self) -> dict[str, Any]:
         """The object as Kubernetes writes it, without what is absent."""

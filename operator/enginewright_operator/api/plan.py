@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Strict, validations
+from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Seen, Strict, validations
 from enginewright_operator.api.quantities import Duration
 from enginewright_operator.api.storage import ObjectName, Storage, Uri
 from enginewright_runtime.plan import records
@@ -118,7 +118,7 @@ class EnginePlan(Lenient):
     kind: str = KIND
     metadata: ObjectMeta
     spec: EnginePlanSpec = Field(description="What is built, where, and where it goes.")
-    status: EnginePlanStatus | None = Field(default=None, description="How the build went.")
+    status: Annotated[EnginePlanStatus | None, Seen] = Field(default=None, description="How the build went.")
 
     def to_manifest(self) -> dict[str, Any]:
         """The object as Kubernetes writes it, without what is absent."""

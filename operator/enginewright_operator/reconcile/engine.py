@@ -56,7 +56,9 @@ async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
     verdict = Verdict(state=State.WORKING, reason=Reason.ACCEPTED, message="The engine was seen; work begins.")
     generation = engine.metadata.generation
     rows = conditions(verdict, generation=generation, before=(), now=scope.now())
-    await scope.cluster.patch_status(engine, api.InferenceEngineStatus(observed_generation=generation, conditions=rows))
+    status = api.InferenceEngineStatus(observed_generation=generation, conditions=rows)
+    if await scope.cluster.patch_status(engine, status):
+        await scope.cluster.event(engine, verdict.reason, verdict.message)
 
 
 async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None, scope: Scope) -> Outcome:
@@ -182,7 +184,7 @@ async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict |
 
 
 async def _report(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> None:
-    """The one status patch of this reconciliation, and an event for each verdict that is new and bad."""
+    """The one status patch of this reconciliation, and an event for each verdict that is new."""
     engine, rows = inp.engine, tuple(outcome.row for outcome in outcomes)
     overall = summary([(outcome.row.gpu_class, outcome.verdict) for outcome in outcomes])
     served = any(outcome.serving for outcome in outcomes)
@@ -214,7 +216,8 @@ async def _tell(engine: api.InferenceEngine, outcomes: list[Outcome], scope: Sco
         if verdict.state is State.STALLED:
             message = f"{outcome.row.gpu_class}: {verdict.message}"
             await scope.cluster.event(engine, verdict.reason, message, warning=True)
-        elif verdict.state is State.READY and not (old and old.ready):
+        elif (old is None or old.reason != verdict.reason) and verdict.reason is not Reason.ROLLING_OUT:
+            # A rollout was told when it began, with what changed.
             await scope.cluster.event(engine, verdict.reason, f"{outcome.row.gpu_class}: {verdict.message}")
 
 

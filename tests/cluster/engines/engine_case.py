@@ -1,6 +1,7 @@
 """One InferenceEngine in a namespace and a bucket of its own, and what a test wants to do with it and know of it."""
 
 import base64
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,12 @@ class EngineCase:
     def get(self) -> dict[str, Any]:
         """The InferenceEngine as it is now; an empty mapping where there is none."""
         return self.cluster.get("inferenceengine", self.name, self.namespace) or {}  # type: ignore[return-value]
+
+    def get_with_managers(self) -> dict[str, Any]:
+        """The InferenceEngine with who wrote which field, which `kubectl get` leaves out by itself."""
+        where = ("--namespace", self.namespace, "--show-managed-fields", "--output=json")
+        found: dict[str, Any] = json.loads(self.cluster.kubectl("get", "inferenceengine", self.name, *where))
+        return found
 
     def condition(self, kind: str) -> dict[str, Any]:
         """One of the engine's conditions; an empty mapping where it has none of that type."""

@@ -1,0 +1,6 @@
+"""Makes the folder tests/ importable: the cluster tests share gitops/kstatus.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
