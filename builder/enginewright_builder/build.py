@@ -29,21 +29,24 @@ from enginewright_runtime.plan.manifest import Binding, Manifest
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.recipe import Precision, Recipe
 from enginewright_runtime.plan.request import BuildRequest, BuildResult
+from enginewright_runtime.plan.signature import Seal
 from enginewright_runtime.plan.target import Target, TargetKind, unmet
 
 _EXTRA_STEPS = 3  # of a schedule, beside its candidates: passes, inputs, the race
 
 
-def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite: bool = False) -> BuildResult:
+def build(
+    request: BuildRequest, *, progress: Progress, workdir: Path, overwrite: bool = False, seal: Seal | None = None
+) -> BuildResult:
     """Build the plan that `request` orders and store it. `workdir` takes the inputs and the plan: plan for their size.
 
-    Without `overwrite` the first of several builders wins and all succeed. Raises an EnginewrightError whose outcome
-    says how it ended; GatesFailedError carries the result with every verdict.
+    Without `overwrite` the first of several builders wins and all succeed. `seal` signs what is stored. Raises an
+    EnginewrightError whose outcome says how it ended; GatesFailedError carries the result with every verdict.
     """
     started = time.monotonic()
     recipe = request.recipe
-    here = _require_buildable(recipe)
-    if not overwrite and (there := delivery.already_there(request, workdir)) is not None:
+    here, check = _require_buildable(recipe), seal.check if seal else None
+    if not overwrite and (there := delivery.already_there(request, workdir, check=check)) is not None:
         return there
     with progress.phase("Fetching the model and its data") as step:
         fetched = sources.fetch(request, workdir, step)
@@ -77,9 +80,9 @@ def build(request: BuildRequest, *, progress: Progress, workdir: Path, overwrite
         raise gates.GatesFailedError(failed)
     with progress.phase("Storing the plan") as step, sources.called({str(plan): "The plan"}):
         step(request.destination)
-        _write(plan, recipe, here, built, blobs, _report(result, built, proven, notes, blobs))
+        _write(plan, recipe, here, built, blobs, _report(result, built, proven, notes, blobs), seal)
         size, digest = delivery.fingerprint(plan)
-        first = delivery.deliver(plan, request, workdir, overwrite=overwrite)
+        first = delivery.deliver(plan, request, workdir, overwrite=overwrite, check=check)
     return replace(
         first or replace(result, plan_bytes=size, plan_sha256=digest), seconds=round(time.monotonic() - started, 3)
     )
@@ -216,7 +219,13 @@ def _report(
 
 
 def _write(
-    path: Path, recipe: Recipe, here: Target, built: Sequence[Built], blobs: Blobs, told: dict[str, Any]
+    path: Path,
+    recipe: Recipe,
+    here: Target,
+    built: Sequence[Built],
+    blobs: Blobs,
+    told: dict[str, Any],
+    seal: Seal | None = None,
 ) -> None:
     goldens = tuple(golden for each in built for golden in each.goldens)
     segments = [segment for each in built for segment in each.schedule.segments]
@@ -232,7 +241,7 @@ def _write(
         report=told,
     )
     try:
-        container.write(path, manifest, kept)
+        container.write(path, manifest, kept, sign=seal.sign if seal else None)
     except OSError as error:
         raise StorageError(
             f"The plan cannot be written to {path.parent} ({error.strerror}): make room there, or name a larger folder "

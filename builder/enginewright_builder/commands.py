@@ -21,6 +21,7 @@ from enginewright_runtime.errors import EnginewrightError, InputError, StorageEr
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import REQUEST_VARIABLE, TERMINATION_VARIABLE, BuildRequest, BuildResult
+from enginewright_runtime.plan.signature import Seal
 
 if TYPE_CHECKING:
     from enginewright_runtime.engine.values import Array
@@ -44,6 +45,7 @@ def build(
     gate: options.GateWords = None,
     effort: options.EffortWord = "balanced",
     allow_host: options.AllowHost = False,
+    sign_key: options.SignKey = None,
     report: options.Report = None,
     as_json: options.Json = False,
     request_from_environment: options.FromEnvironment = False,
@@ -87,12 +89,14 @@ def build(
                 effort=effort,
                 allow_host=allow_host,
             )
+        seal = _seal(sign_key)
         with tempfile.TemporaryDirectory(prefix="enginewright-") as workdir:
             result = builder.build(
                 request,
                 progress=progress.on_standard_error(),
                 workdir=Path(workdir),
                 overwrite=not request_from_environment,
+                seal=seal,
             )
         told.append(result)
     found = _found(output, report, result, str(model)) if output is not None and not request_from_environment else {}
@@ -184,6 +188,15 @@ def _request_from_environment() -> BuildRequest:
         return BuildRequest.from_json(text)
     except EnginewrightError as error:
         raise UsageError(f"{REQUEST_VARIABLE} holds no build request: {error.message}") from error
+
+
+def _seal(key: Path | None) -> Seal | None:
+    """The key to sign with, read before minutes of tuning rather than after. Raises UsageError."""
+    if key is None:
+        return None
+    from enginewright_runtime.signing import trust
+
+    return trust.seal(key)
 
 
 def _require_report_format(report: Path | None) -> None:

@@ -12,11 +12,15 @@ from enginewright_runtime.plan import records
 from enginewright_runtime.plan.container import PlanFile
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildRequest, BuildResult, Verdict
+from enginewright_runtime.plan.signature import Check
 from enginewright_runtime.storage import open as stores
 
 
-def already_there(request: BuildRequest, workdir: Path) -> BuildResult | None:
-    """The result of the plan that lies at the destination, if it is whole and of this very recipe; else None."""
+def already_there(request: BuildRequest, workdir: Path, *, check: Check | None = None) -> BuildResult | None:
+    """The result of the plan that lies at the destination, if it is whole and of this very recipe; else None.
+
+    With `check` it must also be signed by us: who can write to the bucket could have put it there.
+    """
     store = stores.open_store(request.destination, request.storage)
     try:
         store.head(request.destination)
@@ -25,7 +29,7 @@ def already_there(request: BuildRequest, workdir: Path) -> BuildResult | None:
     path = workdir / "stored.plan"
     try:
         store.download(request.destination, path)
-        with PlanFile(path) as plan:
+        with PlanFile(path, check=check) as plan:
             plan.verify()
             if plan.manifest.digest != request.recipe.digest:
                 return None
@@ -35,14 +39,16 @@ def already_there(request: BuildRequest, workdir: Path) -> BuildResult | None:
     return _result(report, path, request)
 
 
-def deliver(path: Path, request: BuildRequest, workdir: Path, *, overwrite: bool) -> BuildResult | None:
+def deliver(
+    path: Path, request: BuildRequest, workdir: Path, *, overwrite: bool, check: Check | None = None
+) -> BuildResult | None:
     """Store the plan. None if it is there now; the other's result where somebody else was first."""
     store = stores.open_store(request.destination, request.storage)
     if store.upload(path, request.destination, overwrite=overwrite):
         return None
-    first = already_there(request, workdir)
+    first = already_there(request, workdir, check=check)
     if first is None:
-        # What lies there is damaged or of another recipe: nobody can use it under this name.
+        # What lies there is damaged, of another recipe, or not signed by us: nobody can use it under this name.
         store.upload(path, request.destination, overwrite=True)
     return first
 

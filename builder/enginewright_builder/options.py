@@ -66,6 +66,15 @@ Report = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on standard output, and nothing else.")
 ]
+SignKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="KEY",
+        envvar="ENGINEWRIGHT_SIGN_KEY",
+        help="Sign the plan with this ed25519 private key (PEM, not encrypted).",
+        show_default=False,
+    ),
+]
 FromEnvironment = Annotated[
     bool,
     typer.Option("--request-from-environment", hidden=True),

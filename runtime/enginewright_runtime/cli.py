@@ -36,6 +36,7 @@ EXTRAS: Mapping[str, str] = {
     "prometheus_client": "runtime",
     "structlog": "runtime",
     "pydantic_settings": "runtime",
+    "cryptography": "runtime",
     "boto3": "storage",
     "botocore": "storage",
     "onnx": "builder",

@@ -55,6 +55,10 @@ class TargetMismatchError(PlanError):
     outcome = Outcome.WRONG_DEVICE
 
 
+class SignatureError(PlanError):
+    """No trusted key signed the plan as it is."""
+
+
 class GoldenMismatchError(PlanError):
     """The plan's own golden inputs did not give its golden outputs on this machine."""
 

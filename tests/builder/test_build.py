@@ -239,9 +239,9 @@ def test_a_builder_that_loses_at_the_very_end_succeeds_too(
 def _once_absent(real: object) -> object:
     calls = []
 
-    def look(*words: object) -> object:
+    def look(*words: object, **named: object) -> object:
         calls.append(words)
-        return None if len(calls) == 1 else real(*words)  # type: ignore[operator]
+        return None if len(calls) == 1 else real(*words, **named)  # type: ignore[operator]
 
     return look
 

@@ -46,6 +46,14 @@ def serve(
         float | None,
         typer.Option(metavar="SECONDS", help="How long requests in flight may take after that. Default: 25."),
     ] = None,
+    trusted_keys: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Public keys (PEM), a file or a folder, whose signed plans are trusted."),
+    ] = None,
+    signature_policy: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="Plans that no trusted key signed: require, warn or off. Default: off."),
+    ] = None,
     access_log: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Share of the requests to log: 0 for none, 1 for all. Default: 0."),
@@ -82,6 +90,8 @@ def serve(
         max_body=max_body,
         drain_delay=drain_delay,
         drain_timeout=drain_timeout,
+        trusted_keys=trusted_keys,
+        signature_policy=signature_policy,
         access_log=access_log,
     )
     announce = _announce_as_json if as_json else _announce

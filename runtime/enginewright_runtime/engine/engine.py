@@ -17,6 +17,7 @@ from enginewright_runtime.engine.executor import Limits
 from enginewright_runtime.engine.values import Value, dtype_of
 from enginewright_runtime.errors import InputError, PlanError, UsageError
 from enginewright_runtime.plan.manifest import Binding, Manifest
+from enginewright_runtime.plan.signature import Check
 
 Postprocessor = Callable[[Any], Any]
 
@@ -36,12 +37,14 @@ class Engine:
         postprocessors: Mapping[str, Postprocessor] | None = None,
         threads: int | None = None,
         contexts: int = 1,
+        check: Check | None = None,
     ) -> None:
         """Load `plan`: target checked, every blob verified.
 
         `postprocessors` maps an output's name to a function of its value; what it returns stands in the result
         instead. `threads` caps what one inference may use (default: all processors that this process may).
-        `contexts` is how many inferences may be on a GPU at once, each with an arena of its own.
+        `contexts` is how many inferences may be on a GPU at once, each with an arena of its own. `check` judges the
+        plan's signatures before anything in it is used (`signing.trust(…).check`); without it they are not looked at.
         Raises PlanError, TargetMismatchError, or InputError for a postprocessor of an output that there is not.
         """
         path = plan if plan is not None else PLAN
@@ -53,7 +56,9 @@ class Engine:
             raise UsageError(f"Engine takes contexts of 1 or more, got {contexts}.")
         self.path = Path(path)
         most = available.processors()
-        self._loaded = loader.Loaded(self.path, Limits(threads=min(threads or most, most), contexts=contexts))
+        self._loaded = loader.Loaded(
+            self.path, Limits(threads=min(threads or most, most), contexts=contexts), check=check
+        )
         self.manifest = self._loaded.manifest
         self._schedules = self.manifest.schedules
         if not self._schedules:

@@ -17,6 +17,7 @@ from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan import target
 from enginewright_runtime.plan.container import PlanFile
 from enginewright_runtime.plan.manifest import Manifest, Schedule, Segment
+from enginewright_runtime.plan.signature import Check
 from enginewright_runtime.plan.target import Target
 
 
@@ -60,10 +61,10 @@ class VerifiedBlobs:
 class Loaded:
     """A plan with its executors, one context a schedule. `close` gives back the file and the executors."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        """Raises PlanError, or TargetMismatchError naming what differs."""
+    def __init__(self, path: Path, limits: Limits, *, check: Check | None = None) -> None:
+        """`check` judges the plan's signatures. Raises PlanError, or TargetMismatchError naming what differs."""
         with ExitStack() as undo:
-            plan = PlanFile(path)
+            plan = PlanFile(path, check=check)
             undo.callback(plan.close)
             built_for = depended_on(plan)
             target.require_same(built_for, available.describe(built_for), plan=str(path))

@@ -1,4 +1,4 @@
-"""A plan file: 64 bytes of header, the manifest as JSON, then blobs at aligned offsets with nothing between them.
+"""A plan file: 64 bytes of header, the manifest as JSON, blobs at aligned offsets, signatures; nothing between them.
 
 Everything is checked before it is used, and nothing is allocated by what a header claims: lengths are compared with
 the file's own before a byte is read, the manifest's sha256 stands in the header, a blob's in the manifest, and blobs
@@ -8,22 +8,21 @@ memory until its pages are touched. docs/plan-format.md is the same in prose.
 
 import mmap
 import os
-import struct
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from enginewright_runtime.errors import PlanError
-from enginewright_runtime.plan import records
+from enginewright_runtime.plan import header, records, signature
+from enginewright_runtime.plan.header import HEADER, MANIFEST_LIMIT, Header
 from enginewright_runtime.plan.manifest import FORMAT_VERSION, Blob, Manifest
 
-MAGIC = b"\x89EWPLAN\n"  # a high byte and a line feed, as PNG's, show transfers that were not binary
-HEADER = struct.Struct("<8sIIQQ32s")  # magic, version, reserved, manifest length, file length, manifest sha256
 ALIGNMENT = 256
-MANIFEST_LIMIT = 64 << 20
 
 Buffer = bytes | bytearray | memoryview
 
@@ -40,7 +39,7 @@ def layout(blobs: Mapping[str, Buffer]) -> dict[str, Blob]:
     return table
 
 
-def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer]) -> None:
+def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer], *, sign: signature.Sign | None = None) -> None:
     """Write a plan atomically: a reader finds the old file or the whole new one, never a part.
 
     `manifest.blobs` must be `layout(blobs)`. Raises PlanError if it is not, OSError if the disk refuses.
@@ -55,16 +54,40 @@ def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer]) -> None:
         )
     base = _aligned(HEADER.size + len(text))
     last = max((blob.offset + blob.bytes for blob in manifest.blobs.values()), default=0)
-    header = HEADER.pack(MAGIC, FORMAT_VERSION, 0, len(text), base + last, sha256(text).digest())
+    head = Header(manifest_bytes=len(text), file_bytes=base + last, manifest_sha256=sha256(text).digest())
+    signatures = signature.encode((sign(head.signed),)) if sign else b""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as file:
+        file.write(head.with_signatures(len(signatures)).pack() + text)
+        for blob_name, data in blobs.items():
+            _pad_to(base + manifest.blobs[blob_name].offset, file)
+            file.write(data)
+        _pad_to(base + last, file)
+        file.write(signatures)
+
+
+def add_signature(path: Path, sign: signature.Sign) -> signature.Signature:
+    """Sign a plan that there is, atomically; its other signatures stay. Raises PlanError for what is no plan."""
+    with PlanFile(path) as plan:
+        head, new = plan.header, sign(plan.header.signed)
+        signatures = signature.encode(signature.added(plan.signatures, new))
+    with path.open("rb") as old, _replacing(path) as file:
+        shutil.copyfileobj(old, file)
+        file.truncate(head.content_bytes)
+        file.seek(0)
+        file.write(head.with_signatures(len(signatures)).pack())
+        file.seek(0, os.SEEK_END)
+        file.write(signatures)
+    return new
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when the block is done, and is gone when the block fails."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(header + text)
-            for blob_name, data in blobs.items():
-                _pad_to(base + manifest.blobs[blob_name].offset, file)
-                file.write(data)
-            _pad_to(base + last, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
@@ -77,13 +100,20 @@ def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer]) -> None:
 class PlanFile:
     """A plan opened for reading. Close it, or use it in a `with`; views of its blobs keep the mapping alive."""
 
-    def __init__(self, path: Path) -> None:
-        """Open and check header, manifest and blob table (not yet the blobs). Raises PlanError."""
+    def __init__(self, path: Path, *, check: signature.Check | None = None) -> None:
+        """Open and check header, manifest and blob table (not yet the blobs). Raises PlanError.
+
+        `check` judges the signatures before anything else of the plan is read.
+        """
         self.path = path
         self._map = _map(path)
         try:
-            self.manifest, self._base = _read_manifest(self._map, path)
-            _check_table(self._map, self._base, self.manifest.blobs, path)
+            self.header = header.read(self._map, path)
+            self.signatures = signature.decode(self._map[self.header.content_bytes :], path)
+            if check is not None:
+                check(path, self.header.signed, self.signatures)
+            self.manifest, self._base = _read_manifest(self._map, self.header, path)
+            _check_table(self._map, self._base, self.manifest.blobs, self.header, path)
         except BaseException:
             self.close()
             raise
@@ -139,31 +169,14 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would wait for a writer that never comes
 
 
-def _read_manifest(mapped: mmap.mmap, path: Path) -> tuple[Manifest, int]:
-    magic, version, reserved, length, total, expected = HEADER.unpack_from(mapped)
-    if magic != MAGIC:
-        raise PlanError(
-            f"{path} is not a plan: it starts with {magic!r}, and a plan starts with {MAGIC!r}; "
-            "give a file that enginewright build wrote."
-        )
-    if version != FORMAT_VERSION or reserved:
-        raise PlanError(
-            f"The plan {path} is of format version {version}.{reserved}, and this runtime reads {FORMAT_VERSION}.0: "
-            "build it again, or use the runtime of the builder's version."
-        )
-    if total != len(mapped):
-        raise PlanError(
-            f"The plan {path} is damaged: it should have {total} bytes and has {len(mapped)}; fetch it again."
-        )
-    if length > min(MANIFEST_LIMIT, len(mapped) - HEADER.size):
-        raise PlanError(f"The plan {path} is damaged: its manifest claims {length} bytes, more than there can be.")
-    text = mapped[HEADER.size : HEADER.size + length]
-    if sha256(text).digest() != expected:
+def _read_manifest(mapped: mmap.mmap, head: Header, path: Path) -> tuple[Manifest, int]:
+    text = mapped[HEADER.size : HEADER.size + head.manifest_bytes]
+    if sha256(text).digest() != head.manifest_sha256:
         raise PlanError(f"The plan {path} is damaged: its manifest does not have the sha256 that the header gives.")
     what = f"The manifest of the plan {path}"
     manifest = records.from_json(Manifest, records.parse(text, what=what), what=what)
     _check_references(manifest, path)
-    return manifest, _aligned(HEADER.size + length)
+    return manifest, _aligned(HEADER.size + head.manifest_bytes)
 
 
 def _check_references(manifest: Manifest, path: Path) -> None:
@@ -184,10 +197,10 @@ def _check_references(manifest: Manifest, path: Path) -> None:
         raise PlanError(f"The plan {path} is damaged: its manifest says that it is of format {manifest.format}.")
 
 
-def _check_table(mapped: mmap.mmap, base: int, blobs: Mapping[str, Blob], path: Path) -> None:
-    end, file_end = 0, HEADER.size + HEADER.unpack_from(mapped)[3]
+def _check_table(mapped: mmap.mmap, base: int, blobs: Mapping[str, Blob], head: Header, path: Path) -> None:
+    end, file_end, whole = 0, HEADER.size + head.manifest_bytes, head.content_bytes
     for name, blob in sorted(blobs.items(), key=lambda item: (item[1].offset, item[1].bytes)):
-        if blob.offset != _aligned(end) or blob.bytes < 0 or base + blob.offset + blob.bytes > len(mapped):
+        if blob.offset != _aligned(end) or blob.bytes < 0 or base + blob.offset + blob.bytes > whole:
             raise PlanError(
                 f"The plan {path} is damaged: blob {records.shown(name)!r} claims {blob.bytes} bytes at {blob.offset}, "
                 "which does not follow the blob before it or lies outside the file."
@@ -200,8 +213,8 @@ def _check_table(mapped: mmap.mmap, base: int, blobs: Mapping[str, Blob], path: 
             )
         end, file_end = blob.offset + blob.bytes, start + blob.bytes
     wanted = base + end
-    if wanted != len(mapped):
-        raise PlanError(f"The plan {path} is damaged: its blobs end at {wanted}, and the file at {len(mapped)}.")
+    if wanted != whole:
+        raise PlanError(f"The plan {path} is damaged: its blobs end at {wanted}, and the file at {whole}.")
     if any(mapped[file_end:wanted]):
         raise PlanError(f"The plan {path} is damaged: there are bytes after its manifest that belong to nothing.")
 

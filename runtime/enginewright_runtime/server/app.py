@@ -16,6 +16,7 @@ from aiohttp import web
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.errors import UsageError
+from enginewright_runtime.plan.signature import Check
 from enginewright_runtime.server import logs, protocol, sources
 from enginewright_runtime.server.dataplane import Dataplane, Model, State, ThreadDispatcher
 from enginewright_runtime.server.metrics import Metrics
@@ -38,10 +39,10 @@ class Listening:
 Announce = Callable[[Listening], None]
 
 
-def load(source: sources.Source, settings: Settings) -> Model:
+def load(source: sources.Source, settings: Settings, check: Check | None = None) -> Model:
     """Fetch, load and prove one plan. Raises StorageError, PlanError or GoldenMismatchError."""
     path = sources.fetch(source, settings.cache, settings.storage)
-    engine = Engine(path, threads=settings.threads or None)
+    engine = Engine(path, threads=settings.threads or None, check=check)
     try:
         protocol.require_servable([*engine.inputs, *engine.outputs], plan=str(path))
         engine.replay_goldens()
@@ -54,7 +55,7 @@ def load(source: sources.Source, settings: Settings) -> Model:
 async def serve(settings: Settings, wanted: Sequence[sources.Source], announce: Announce) -> None:
     """Serve until SIGTERM or SIGINT. Raises UsageError if the address cannot be had, and what `load` raises."""
     logs.configure(settings.log_level)
-    log = structlog.get_logger("serve")
+    log, check = structlog.get_logger("serve"), _check(settings)
     dispatcher = ThreadDispatcher(concurrency=settings.concurrency or available.processors(), waiting=settings.waiting)
     dataplane, metrics = Dataplane(dispatcher), Metrics()
     rest = Rest(dataplane, metrics, max_body=settings.max_body, access_log=settings.access_log)
@@ -65,7 +66,7 @@ async def serve(settings: Settings, wanted: Sequence[sources.Source], announce: 
         site, url = await _listen(runner, settings)
         announce(Listening(url=url, ready=False))
         log.info("listening", url=url)
-        if await _load_all(wanted, settings, dataplane, log, stopped):
+        if await _load_all(wanted, settings, check, dataplane, log, stopped):
             dataplane.state = State.READY
             models = tuple(dataplane.models())
             metrics.serving(models, ready=True)
@@ -80,6 +81,16 @@ async def serve(settings: Settings, wanted: Sequence[sources.Source], announce: 
         await runner.cleanup()
         dataplane.close()
     log.info("stopped")
+
+
+def _check(settings: Settings) -> Check | None:
+    """Who judges the plans' signatures, if anybody. Raises UsageError for keys that cannot be read."""
+    if settings.signature_policy == "off":
+        return None
+    from enginewright_runtime.signing import trust  # here: most servers check none and need no cryptography
+
+    found = trust.trust(trust.Policy(settings.signature_policy), settings.trusted_keys)
+    return found.check if found else None
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> tuple[web.TCPSite, str]:
@@ -99,13 +110,14 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> tuple[web.TCPSit
 async def _load_all(
     wanted: Sequence[sources.Source],
     settings: Settings,
+    check: Check | None,
     dataplane: Dataplane,
     log: structlog.typing.FilteringBoundLogger,
     stopped: "asyncio.Future[signal.Signals]",
 ) -> bool:
     """Load every plan, unless told to stop before; whether all are there."""
     for source in wanted:
-        loading = asyncio.ensure_future(asyncio.to_thread(load, source, settings))
+        loading = asyncio.ensure_future(asyncio.to_thread(load, source, settings, check))
         await asyncio.wait((loading, stopped), return_when=asyncio.FIRST_COMPLETED)
         if stopped.done():
             return False

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     drain_timeout: Annotated[float, Field(ge=0, description="How long requests in flight may take then.")] = 25.0
     access_log: Annotated[float, Field(ge=0, le=1, description="Share of the requests that are logged.")] = 0.0
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    signature_policy: Annotated[str, Field(pattern="^(require|warn|off)$")] = "off"
+    trusted_keys: Path | None = Field(None, description="File or folder of public keys in PEM.")
     storage_endpoint: str = Field("", description="URL of an S3 store other than Amazon's.")
     storage_region: str = ""
     storage_path_style: bool = False

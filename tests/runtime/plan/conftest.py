@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from enginewright_runtime.plan import container
+from enginewright_runtime.plan import container, header
 from enginewright_runtime.plan.manifest import (
     Arena,
     Binding,
@@ -96,13 +96,13 @@ def with_manifest(plan: Path) -> Any:
     from hashlib import sha256
 
     content = plan.read_bytes()
-    *_, length, _, _ = container.HEADER.unpack_from(content)
-    area = content[container._aligned(container.HEADER.size + length) :]
+    *_, length, _, _ = header.HEADER.unpack_from(content)
+    area = content[container._aligned(header.HEADER.size + length) :]
 
     def build(text: bytes) -> Path:
-        base = container._aligned(container.HEADER.size + len(text))
-        header = container.HEADER.pack(container.MAGIC, 1, 0, len(text), base + len(area), sha256(text).digest())
-        plan.write_bytes((header + text).ljust(base, b"\0") + area)
+        base = container._aligned(header.HEADER.size + len(text))
+        packed = header.HEADER.pack(header.MAGIC, 1, 0, len(text), base + len(area), sha256(text).digest())
+        plan.write_bytes((packed + text).ljust(base, b"\0") + area)
         return plan
 
     return build

@@ -18,12 +18,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan import container, records
-from enginewright_runtime.plan.container import HEADER, PlanFile
+from enginewright_runtime.plan.container import PlanFile
+from enginewright_runtime.plan.header import HEADER, MAGIC
 from enginewright_runtime.plan.manifest import Manifest, Schedule, Segment
 from enginewright_runtime.plan.recipe import Recipe
 from enginewright_runtime.plan.target import Target, TargetKind, TargetRequirement
@@ -63,8 +65,8 @@ def parts(content: bytes) -> tuple[bytes, bytes]:
 def assembled(text: bytes, area: bytes) -> bytes:
     """A plan of these, with lengths and digest that fit."""
     base = container._aligned(HEADER.size + len(text))
-    header = HEADER.pack(container.MAGIC, 1, 0, len(text), base + len(area), sha256(text).digest())
-    return (header + text).ljust(base, b"\0") + area
+    packed = HEADER.pack(MAGIC, 1, 0, len(text), base + len(area), sha256(text).digest())
+    return (packed + text).ljust(base, b"\0") + area
 
 
 def flip(content: bytes, dice: random.Random) -> bytes:
@@ -136,6 +138,15 @@ def blob_area(content: bytes, dice: random.Random) -> bytes:
     return assembled(text, dice.choice((flip, cut, grow, move))(area, dice))
 
 
+def signature_list(content: bytes, dice: random.Random) -> bytes:
+    """Signatures behind the last blob, lengths repaired."""
+    text = dice.choice((b'{"signatures":[{"key":"k","value":"v"}]}', *TOKENS))
+    text = dice.choice((bytes, partial(flip, dice=dice), partial(cut, dice=dice), partial(grow, dice=dice)))(text)
+    fields = list(HEADER.unpack_from(content))
+    fields[2], fields[4] = len(text), len(content) + len(text)
+    return HEADER.pack(*fields) + content[HEADER.size :] + text
+
+
 MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
     flip,
     cut,
@@ -146,6 +157,7 @@ MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
     manifest_value,
     manifest_value,
     blob_area,
+    signature_list,
 )
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan import container, records
-from enginewright_runtime.plan.container import HEADER, PlanFile
+from enginewright_runtime.plan.container import PlanFile
+from enginewright_runtime.plan.header import HEADER
 from enginewright_runtime.plan.manifest import Manifest
 
 
@@ -155,15 +156,16 @@ def test_a_flipped_bit_anywhere_is_noticed(plan: Path) -> None:
             os.pwrite(file.fileno(), bytes([byte]), position)
 
 
-FIELDS = ("magic", "version", "reserved", "manifest length", "file length", "manifest sha256")
+FIELDS = ("magic", "version", "signatures length", "manifest length", "file length", "manifest sha256")
 
 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
         ("magic", b"PK\x03\x04....", "is not a plan: it starts with"),
-        ("version", 2, r"format version 2\.0, and this runtime reads 1\.0"),
-        ("reserved", 1, r"format version 1\.1"),
+        ("version", 2, "format version 2, and this runtime reads 1"),
+        ("signatures length", 1, "signature list of the plan .* is not valid JSON"),
+        ("signatures length", (1 << 32) - 1, "signatures claim 4294967295 bytes"),
         ("manifest length", 0, "sha256"),
         ("manifest length", 1 << 63, "more than there can be"),
         ("file length", 0, "it should have 0 bytes"),
@@ -261,9 +263,11 @@ def test_a_repeated_key_among_very_many_is_found_at_once(with_manifest: Any) -> 
 
 def test_memory_does_not_follow_what_a_header_claims(plan: Path) -> None:
     content = plan.read_bytes()
-    magic, version, reserved, _, _, digest = HEADER.unpack_from(content)
+    magic, version, signatures, _, _, digest = HEADER.unpack_from(content)
     for claimed in (1 << 26, 1 << 40, (1 << 64) - 1):
-        plan.write_bytes(HEADER.pack(magic, version, reserved, claimed, len(content), digest) + content[HEADER.size :])
+        plan.write_bytes(
+            HEADER.pack(magic, version, signatures, claimed, len(content), digest) + content[HEADER.size :]
+        )
         tracemalloc.start()
         with pytest.raises(PlanError, match="more than there can be"):
             PlanFile(plan)

@@ -1,0 +1,26 @@
+"""Fixtures for every room: keys that sign plans."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+KeyPair = tuple[Path, Path]
+
+
+@pytest.fixture
+def key_pair(tmp_path: Path) -> Callable[[str], KeyPair]:
+    """key_pair(name): the paths of a new private key and its public key."""
+
+    def make(name: str) -> KeyPair:
+        key = Ed25519PrivateKey.generate()
+        private, public = tmp_path / f"{name}.key", tmp_path / f"{name}.pub"
+        encoding = serialization.Encoding.PEM
+        secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        private.write_bytes(secret)
+        public.write_bytes(key.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo))
+        return private, public
+
+    return make
