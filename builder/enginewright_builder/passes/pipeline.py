@@ -16,6 +16,7 @@ from enginewright_builder.passes.fuse_casts import FuseCasts, FuseStem
 from enginewright_builder.passes.fuse_epilogues import FuseEpilogues
 from enginewright_builder.passes.fuse_gelu import FuseGelu
 from enginewright_builder.passes.fuse_norms import FuseNorms
+from enginewright_builder.passes.gather_quantized import GatherQuantized
 from enginewright_builder.passes.no_ops import NoOps
 from enginewright_builder.passes.pad_channels import PadChannels
 from enginewright_builder.passes.pair_convolutions import PairConvolutions
@@ -29,6 +30,7 @@ PIPELINE: tuple[Pass, ...] = (
     FoldConstants(),  # constants are what every later pass looks for
     NoOps(),  # before fusions, which look at neighbours
     CommonSubexpressions(),  # after no-ops, which make more layers equal
+    GatherQuantized(),  # constants were not computed ahead where they are quantized
     AffineIntoWeights(),  # before the fusion: a batch norm inside of the weights is no epilogue
     FuseEpilogues(),  # after all that removes what stands between a base and its epilogue
     Unread(),  # what the others left behind
@@ -39,6 +41,7 @@ GPU_PIPELINE: tuple[Pass, ...] = (
     FoldConstants(),
     NoOps(),
     CommonSubexpressions(),
+    GatherQuantized(),
     AffineIntoWeights(),
     FuseNorms(),  # patterns first, while their parts stand alone
     FuseGelu(),  # before the epilogues, of which it is one
