@@ -91,7 +91,12 @@ async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -
     metrics.LEADING.set(1)
     working = asyncio.create_task(controller.run(ended))
     try:
-        await handlers.watch(controller.put, namespaces=settings.watch_namespaces, stop=lost)
+        await handlers.watch(
+            controller.put,
+            namespaces=settings.watch_namespaces,
+            cluster_scoped=settings.gpu_classes is None,
+            stop=lost,
+        )
     finally:
         ended.set()
         await working

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NO_MATCHING_NODE = "NoMatchingNode"
     STORAGE_UNKNOWN = "StorageUnknown"
     CREDENTIALS_MISSING = "CredentialsMissing"
+    SIGNING_KEYS_MISSING = "SigningKeysMissing"
     FORMAT_UNKNOWN = "FormatUnknown"
     FILE_STORAGE_REFUSED = "FileStorageRefused"
     OBJECT_MISSING = "ObjectMissing"

@@ -42,10 +42,11 @@ class EngineInput:
     targets: tuple[TargetInput, ...]
     plans: Mapping[str, api.EnginePlan]
     gpu_classes: tuple[str, ...] = ()  # the names of all that there are
-    nodes: tuple[gpu.Node, ...] = ()
+    nodes: tuple[gpu.Node, ...] | None = ()  # None: they may not be read
     stray_deployments: tuple[Manifest, ...] = ()
     in_the_way: tuple[str, ...] = ()  # objects that bear a name which ours would have, and are somebody else's
     credential_keys: frozenset[str] | None = None  # of the Secret that storage names; None if there is no such Secret
+    missing_keys: tuple[str, ...] = ()  # Secrets and ConfigMaps of the operator's signing settings that are not there
     identities: recipes.Identities | None = None
     storage_problem: Verdict | None = None
     file_uris_allowed: bool = False
@@ -64,7 +65,7 @@ class PlanInput:
     gpu_class: api.GPUClass | None = None
     job: Manifest | None = None
     pods: tuple[Manifest, ...] = ()
-    nodes: tuple[gpu.Node, ...] = ()
+    nodes: tuple[gpu.Node, ...] | None = ()  # None: they may not be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +119,15 @@ class Gatherer:
         plans, deployments, classes, nodes = await asyncio.gather(
             self._kube.list("EnginePlan", namespace),
             self._kube.list("Deployment", namespace, labels=MANAGED_BY),
-            self._kube.list("GPUClass"),
+            self._classes(),
             self.nodes(),
         )
         mine = {each["metadata"]["name"]: each for each in deployments if _owned_by(engine, each)}
-        known = {each["metadata"]["name"]: api.read(api.GPUClass, each) for each in classes}
         rows = {row.gpu_class: row for row in (engine.status.targets if engine.status else ())}
         targets = tuple(
             TargetInput(
                 target=target,
-                gpu_class=known.get(target.gpu_class),
+                gpu_class=classes.get(target.gpu_class),
                 deployment=mine.pop(names.deployment_name(engine.metadata.name, target.gpu_class), None),
                 row=rows.get(target.gpu_class),
             )
@@ -143,10 +143,11 @@ class Gatherer:
             storage=storage,
             targets=targets,
             plans={plan.metadata.name: plan for plan in (api.read(api.EnginePlan, each) for each in plans)},
-            gpu_classes=tuple(sorted(known)),
+            gpu_classes=tuple(sorted(classes)),
             nodes=nodes,
             stray_deployments=tuple(mine.values()),
             in_the_way=await self._in_the_way(engine, missing),
+            missing_keys=await self._missing_keys(namespace),
             file_uris_allowed=self._settings.allow_file_uris,
         )
         return await self._with_identities(gathered)
@@ -164,6 +165,14 @@ class Gatherer:
             for (kind, name), each in zip(wanted, found, strict=True)
             if each is not None and not _owned_by(engine, each)
         )
+
+    async def _missing_keys(self, namespace: str) -> tuple[str, ...]:
+        wanted = [("Secret", self._settings.signing_secret)]
+        if self._settings.signature_policy != "off":
+            wanted.append(("ConfigMap", self._settings.trusted_keys))
+        # Their metadata alone: a private key has no business in this process.
+        return tuple([f"{kind} {name}" for kind, name in wanted
+                      if name and await self._kube.metadata(kind, namespace, name) is None])  # fmt: skip
 
     async def _with_identities(self, inp: EngineInput) -> EngineInput:
         """The same with what the store says about the inputs, where it may be asked."""
@@ -228,11 +237,23 @@ class Gatherer:
 
     async def gpu_class(self, name: str) -> api.GPUClass | None:
         """The GPUClass of that name."""
+        if self._settings.gpu_classes is not None:
+            return (await self._classes()).get(name)
         found = await self._kube.get("GPUClass", "", name)
         return api.read(api.GPUClass, found) if found else None
 
-    async def nodes(self) -> tuple[gpu.Node, ...]:
-        """The cluster's nodes, at most ten seconds old: they are many, and every plan asks."""
+    async def _classes(self) -> Mapping[str, api.GPUClass]:
+        """Every GPUClass by name: the cluster's, or those of the settings where the cluster's may not be read."""
+        given = self._settings.gpu_classes
+        if given is None:
+            listed = await self._kube.list("GPUClass")
+            return {each["metadata"]["name"]: api.read(api.GPUClass, each) for each in listed}
+        return {name: api.GPUClass(metadata=api.ObjectMeta(name=name), spec=spec) for name, spec in given.items()}
+
+    async def nodes(self) -> tuple[gpu.Node, ...] | None:
+        """The cluster's nodes, at most ten seconds old: they are many, and every plan asks. None: not to be read."""
+        if self._settings.gpu_classes is not None:
+            return None
         if self._clock() - self._nodes[0] >= NODES_FRESH_FOR:
             found = await self._kube.list("Node")
             self._nodes = (self._clock(), tuple(_node(each) for each in found))

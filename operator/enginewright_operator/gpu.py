@@ -69,8 +69,10 @@ def matches(spec: GPUClassSpec, node: Node) -> bool:
     return not resource or node.allocatable.get(resource, "0") != "0"
 
 
-def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node]) -> str:
-    """The sentence for a class that no node is of; empty if there is one."""
+def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node] | None) -> str:
+    """The sentence for a class that no node is of; empty if there is one, or nodes may not be read (None)."""
+    if nodes is None:
+        return ""
     nodes = tuple(nodes)
     if any(matches(spec, node) for node in nodes):
         return ""

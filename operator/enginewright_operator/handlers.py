@@ -19,7 +19,7 @@ Put = Callable[[str, str, str], None]
 MANAGED = "app.kubernetes.io/managed-by=enginewright-operator"
 
 
-def registry(put: Put) -> kopf.OperatorRegistry:
+def registry(put: Put, *, cluster_scoped: bool = True) -> kopf.OperatorRegistry:
     """Handlers that put (kind, namespace, name) for every object that an event concerns."""
     handlers = kopf.OperatorRegistry()  # a bare one: it has no handlers of its own, not even for logging in
     engines: set[tuple[str, str]] = set()
@@ -41,10 +41,12 @@ def registry(put: Put) -> kopf.OperatorRegistry:
         put("EnginePlan", namespace or "", name)
         _put_owners(put, namespace or "", meta)
 
-    @kopf.on.event(GROUP, VERSION, "gpuclasses", registry=handlers)
     async def gpu_class(**_: Any) -> None:
         for namespace, name in tuple(engines):
             put("InferenceEngine", namespace, name)
+
+    if cluster_scoped:
+        kopf.on.event(GROUP, VERSION, "gpuclasses", registry=handlers)(gpu_class)
 
     @kopf.on.event("apps", "v1", "deployments", registry=handlers)
     @kopf.on.event("batch", "v1", "jobs", registry=handlers)
@@ -71,11 +73,11 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-async def watch(put: Put, *, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
-    """Watch until `stop` is set, or the process is told to end."""
+async def watch(put: Put, *, namespaces: tuple[str, ...], cluster_scoped: bool, stop: asyncio.Event) -> None:
+    """Watch until `stop` is set, or the process is told to end; cluster-scoped objects only where they may be."""
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it would tell of every event
     await kopf.operator(
-        registry=registry(put),
+        registry=registry(put, cluster_scoped=cluster_scoped),
         settings=settings(),
         namespaces=namespaces,
         clusterwide=not namespaces,

@@ -56,6 +56,11 @@ class Kube:
         """One object; None if there is none."""
         return await self.send("GET", path_of(kind, namespace, name), absent_is_none=True)
 
+    async def metadata(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """An object's metadata, without what is in it; None if there is none."""
+        accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        return await self.send("GET", path_of(kind, namespace, name), accept=accept, absent_is_none=True)
+
     async def list(self, kind: str, namespace: str = "", *, labels: str = "") -> list[Manifest]:
         """All of a kind, with these labels."""
         query = {"labelSelector": labels} if labels else {}
@@ -74,11 +79,12 @@ class Kube:
         body: Manifest | None = None,
         *,
         content_type: str = "application/json",
+        accept: str = "application/json",
         query: Mapping[str, str] | None = None,
         absent_is_none: bool = False,
     ) -> Manifest | None:
         """One request and its answer, parsed."""
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": accept, "Content-Type": content_type}
         try:
             request = await self._api.param_serialize(
                 method, path, query_params=list((query or {}).items()), header_params=headers, body=body,

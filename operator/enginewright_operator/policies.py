@@ -109,6 +109,17 @@ def credentials_missing(inp: EngineInput) -> Verdict | None:
     )
 
 
+def signing_keys_missing(inp: EngineInput) -> Verdict | None:
+    """The keys that the operator's settings name are in the engine's namespace: pods would wait for them in silence."""
+    if not inp.missing_keys:
+        return None
+    return _stalled(
+        Reason.SIGNING_KEYS_MISSING,
+        f"The {inp.missing_keys[0]}, which the operator's signing settings name, is not in the namespace "
+        f"{inp.engine.metadata.namespace}: create it (docs/operations.md says with what in it).",
+    )
+
+
 def inputs_unreadable(inp: EngineInput) -> Verdict | None:
     """The store has told the version of each input."""
     return inp.storage_problem
@@ -121,6 +132,7 @@ ENGINE_CHECKS: tuple[Check[EngineInput], ...] = (
     file_uris_refused,  # before anything is asked of a file on the operator's own machine
     format_unknown,  # needs no request
     credentials_missing,  # one request to the API server, before any to the store
+    signing_keys_missing,  # a pod would wait for them, and say so nowhere but in its events
     inputs_unreadable,  # the store's own answer: wrong credentials, no such object, unreachable
 )
 
@@ -135,7 +147,7 @@ class TargetView:
     target: api.Target
     gpu_class: api.GPUClass | None
     gpu_classes: tuple[str, ...]  # the names of all that there are
-    nodes: tuple[gpu.Node, ...]
+    nodes: tuple[gpu.Node, ...] | None  # None: they may not be read
     wanted: api.EnginePlan | None
     serving: str  # the EnginePlan that the Deployment names; empty if there is none
     deployment: Manifest | None

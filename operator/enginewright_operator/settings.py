@@ -6,11 +6,11 @@ environment, so that a test makes any operator by making its Settings.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 import enginewright_runtime
-from enginewright_operator.api import Storage
+from enginewright_operator.api import GPUClassSpec, Storage
 from enginewright_runtime.errors import UsageError
 
 PREFIX = "ENGINEWRIGHT_OPERATOR_"
@@ -33,9 +33,26 @@ class Settings(BaseSettings):
         description="Let pods use file:// URIs: right where they are processes of one machine, wrong elsewhere.",
     )
 
+    signature_policy: Literal["require", "warn", "off"] = Field(
+        default="off", description="What serving pods do with a plan that no trusted key signed."
+    )
+    signing_secret: str = Field(
+        default="", description="The Secret, in each engine's namespace, whose signing.key build pods sign with."
+    )
+    trusted_keys: str = Field(
+        default="",
+        validate_default=True,
+        description="The ConfigMap, in each engine's namespace, whose public keys serving pods trust.",
+    )
+
     operator_namespace: str = Field(default="enginewright-system", description="Where the operator and its lease are.")
     watch_namespaces: tuple[str, ...] = Field(
         default=(), description="Whose engines are served; empty: the whole cluster's."
+    )
+    gpu_classes: dict[str, GPUClassSpec] | None = Field(
+        default=None,
+        description="The GPU classes by name, for an operator that has Roles alone: it then reads no cluster-scoped "
+        "object, neither GPUClasses nor nodes.",
     )
     resync_seconds: Annotated[float, Field(gt=0)] = 300.0
     lease_name: str = "enginewright-operator"
@@ -56,6 +73,14 @@ class Settings(BaseSettings):
     drain_delay: Annotated[float, Field(ge=0)] = 5.0
     drain_timeout: Annotated[float, Field(ge=0)] = 25.0
     progress_deadline: Annotated[int, Field(ge=10)] = 600
+
+    @field_validator("trusted_keys")
+    @classmethod
+    def _keys_for_the_policy(cls, keys: str, info: ValidationInfo) -> str:
+        policy = info.data.get("signature_policy", "off")
+        if policy != "off" and not keys:
+            raise ValueError(f"the signature policy {policy} needs a ConfigMap of public keys")
+        return keys
 
     @property
     def cluster_wide(self) -> bool:

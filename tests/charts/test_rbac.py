@@ -1,5 +1,7 @@
 """RBAC: every right that the operator has stands here by name, so that none is added unseen."""
 
+import json
+
 import pytest
 from charts.chart import NAMESPACE, Object, Render, render, rules
 
@@ -48,9 +50,14 @@ def test_the_operator_of_two_namespaces_has_its_rights_there_and_reads_cluster_s
     assert set(leader) == {"coordination.k8s.io/leases"}
 
 
-def test_the_cluster_reader_can_be_left_to_an_administrator():
-    rendered = render({"watchNamespaces": ["team-a"], "rbac": {"clusterReader": False}})
-    assert rendered.all("ClusterRole") == rendered.all("ClusterRoleBinding") == []
+def test_with_roles_alone_nothing_is_cluster_scoped_and_the_classes_come_from_the_values():
+    values = {"watchNamespaces": ["team-a"], "rbac": {"clusterReader": False}}
+    rendered = render(values)
+    assert {each["kind"] for each in rendered.objects if "namespace" not in each["metadata"]} == set()
+    told = json.loads(rendered.environment()["ENGINEWRIGHT_OPERATOR_GPU_CLASSES"])
+    made = {each["metadata"]["name"]: each["spec"] for each in render().all("GPUClass")}
+    assert told == made
+    assert "ENGINEWRIGHT_OPERATOR_GPU_CLASSES" not in render({"watchNamespaces": ["team-a"]}).environment()
 
 
 def test_every_role_is_bound_to_the_operators_account_alone():

@@ -35,7 +35,7 @@ def of_target(**changes: Any) -> Verdict:
 def test_the_order_of_the_engines_checks() -> None:
     assert [check.__name__ for check in ENGINE_CHECKS] == [
         "paused", "name_taken", "storage_unknown", "file_uris_refused", "format_unknown", "credentials_missing",
-        "inputs_unreadable",
+        "signing_keys_missing", "inputs_unreadable",
     ]  # fmt: skip
 
 
@@ -63,6 +63,7 @@ SECRET = engine(storage={"uri": "s3://p", "credentialsSecret": "keys"})
         ({"engine": engine(model={"uri": "s3://m/m"})}, Reason.FORMAT_UNKNOWN, "spec.model.format"),
         ({"engine": SECRET, "credential_keys": None}, Reason.CREDENTIALS_MISSING, "The Secret keys"),
         ({"engine": SECRET, "credential_keys": frozenset()}, Reason.CREDENTIALS_MISSING, "AWS_ACCESS_KEY_ID"),
+        ({"missing_keys": ("Secret plan-signing",)}, Reason.SIGNING_KEYS_MISSING, "The Secret plan-signing"),
         ({"storage_problem": PROBLEM}, Reason.STORAGE_UNREACHABLE, "The store is down."),
     ],
 )

@@ -44,6 +44,27 @@
 {{- else if $storage }}
 {{- fail "defaultStorage has settings but no uri: set defaultStorage.uri to s3://bucket/prefix, or leave all of defaultStorage empty" }}
 {{- end }}
+{{- if ne .Values.signing.policy "off" }}
+{{- if not .Values.signing.trustedKeys }}
+{{- fail (printf "signing.policy is %s, and signing.trustedKeys names no ConfigMap of public keys: name it, or set signing.policy to \"off\"" .Values.signing.policy) }}
+{{- end }}
+- name: ENGINEWRIGHT_OPERATOR_SIGNATURE_POLICY
+  value: {{ .Values.signing.policy | quote }}
+- name: ENGINEWRIGHT_OPERATOR_TRUSTED_KEYS
+  value: {{ .Values.signing.trustedKeys | quote }}
+{{- end }}
+{{- with .Values.signing.secret }}
+- name: ENGINEWRIGHT_OPERATOR_SIGNING_SECRET
+  value: {{ . | quote }}
+{{- end }}
+{{- if include "enginewright.rolesAlone" . }}
+{{- $classes := dict }}
+{{- range $name, $spec := .Values.gpuClasses.classes }}
+{{- $_ := set $classes $name (include "enginewright.gpuClass" (dict "root" $ "spec" $spec) | fromJson) }}
+{{- end }}
+- name: ENGINEWRIGHT_OPERATOR_GPU_CLASSES
+  value: {{ toJson $classes | quote }}
+{{- end }}
 {{- with .Values.watchNamespaces }}
 - name: ENGINEWRIGHT_OPERATOR_WATCH_NAMESPACES
   value: {{ toJson . | quote }}

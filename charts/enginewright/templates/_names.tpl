@@ -32,6 +32,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* "true" where the operator has Roles alone, and so reads nothing that has no namespace. */}}
+{{- define "enginewright.rolesAlone" -}}
+{{- if and .Values.watchNamespaces (not .Values.rbac.clusterReader) -}}true{{- end -}}
+{{- end -}}
+
 {{/* An image's full reference. Call with (dict "root" $ "image" .Values.images.operator). A digest wins over the tag. */}}
 {{- define "enginewright.image" -}}
 {{- $images := .root.Values.images -}}

@@ -7,7 +7,7 @@ access to the cluster's API. It is kept until its plan goes, because the operato
 import math
 
 from enginewright_operator.api import EnginePlan, GPUClass, parse_duration
-from enginewright_operator.render import names, pods
+from enginewright_operator.render import names, pods, signing
 from enginewright_operator.render.pods import Json
 from enginewright_operator.settings import Settings
 from enginewright_runtime.plan.outcome import PERMANENT
@@ -50,7 +50,10 @@ def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, sett
                     _container(plan, request, gpu_class, settings),
                     storage=storage,
                     gpu_class=gpu_class,
-                    volumes=[{"name": "scratch", "emptyDir": {"sizeLimit": settings.build_scratch}}],
+                    volumes=[
+                        {"name": "scratch", "emptyDir": {"sizeLimit": settings.build_scratch}},
+                        *signing.key_volumes(settings),
+                    ],
                     more={"restartPolicy": "Never"},
                 ),
             },
@@ -71,6 +74,7 @@ def _container(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, set
             {"name": TERMINATION_VARIABLE, "value": TERMINATION_LOG},
             {"name": "TMPDIR", "value": SCRATCH},
             {"name": "HOME", "value": SCRATCH},
+            *signing.key_environment(settings),
             *pods.credentials(storage),
         ],
         "resources": pods.resources(
@@ -79,7 +83,11 @@ def _container(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, set
         "securityContext": dict(pods.CONTAINER_SECURITY),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}, *pods.ca_mounts(storage)],
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": SCRATCH},
+            *signing.key_mounts(settings),
+            *pods.ca_mounts(storage),
+        ],
     }
 
 

@@ -8,7 +8,7 @@ import math
 
 from enginewright_operator.api import CA_BUNDLE_PATH, GPUClass, InferenceEngine, Storage, Strategy, Target
 from enginewright_operator.errors import ManifestError
-from enginewright_operator.render import names, pods
+from enginewright_operator.render import names, pods, signing
 from enginewright_operator.render.pods import Json
 from enginewright_operator.settings import Settings
 
@@ -66,7 +66,10 @@ def deployment(
                     _container(engine, plan_uri, storage, gpu_class, settings),
                     storage=storage,
                     gpu_class=gpu_class,
-                    volumes=[{"name": "plans", "emptyDir": {"sizeLimit": settings.serving_cache}}],
+                    volumes=[
+                        {"name": "plans", "emptyDir": {"sizeLimit": settings.serving_cache}},
+                        *signing.trust_volumes(settings),
+                    ],
                     more={
                         "terminationGracePeriodSeconds": math.ceil(settings.drain_delay + settings.drain_timeout)
                         + GRACE_MARGIN
@@ -143,6 +146,7 @@ def _container(
             {"name": "ENGINEWRIGHT_DRAIN_TIMEOUT", "value": f"{settings.drain_timeout:g}"},
             {"name": "TMPDIR", "value": CACHE},
             {"name": "HOME", "value": CACHE},
+            *signing.trust_environment(settings),
             *_storage_environment(storage),
             *pods.credentials(storage),
         ],
@@ -153,7 +157,11 @@ def _container(
         "resources": pods.resources(gpu_class, engine.spec.serving.resources),
         "securityContext": dict(pods.CONTAINER_SECURITY),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "plans", "mountPath": CACHE}, *pods.ca_mounts(storage)],
+        "volumeMounts": [
+            {"name": "plans", "mountPath": CACHE},
+            *signing.trust_mounts(settings),
+            *pods.ca_mounts(storage),
+        ],
     }
 
 

@@ -44,6 +44,7 @@ def load(source: sources.Source, settings: Settings, check: Check | None = None)
     path = sources.fetch(source, settings.cache, settings.storage)
     engine = Engine(path, threads=settings.threads or None, check=check)
     try:
+        sources.require_named(source, engine.manifest.digest)
         protocol.require_servable([*engine.inputs, *engine.outputs], plan=str(path))
         engine.replay_goldens()
     except BaseException:

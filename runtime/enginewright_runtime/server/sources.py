@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from enginewright_runtime.errors import UsageError
+from enginewright_runtime.errors import PlanError, UsageError
 from enginewright_runtime.plan.request import StoreOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DIGEST = re.compile(
+    r"/plans/[^/]+/([0-9a-f]{64})/[^/]+"
+)  # docs/architecture.md: <storage>/plans/<namespace>/<digest>/
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,16 @@ def parse(words: Sequence[str]) -> tuple[Source, ...]:
             raise UsageError(f"The plan {word!r} gives no usable model name: write it as name={word}.")
         sources.append(Source(name=name, uri=uri))
     return tuple(sources)
+
+
+def require_named(source: Source, digest: str) -> None:
+    """Raise PlanError where the plan of this digest lies under another one's name: a signed plan, put in its place."""
+    named = _DIGEST.search(source.uri)
+    if named and named[1] != digest:
+        raise PlanError(
+            f"The plan at {source.uri} is of the recipe {digest[:16]}, and its URI names {named[1][:16]}: somebody put "
+            "another plan there; delete the EnginePlan, and it is built again."
+        )
 
 
 def fetch(source: Source, cache: Path, options: StoreOptions) -> Path:

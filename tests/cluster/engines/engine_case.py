@@ -74,6 +74,11 @@ class EngineCase:
         rows = (self.get().get("status") or {}).get("conditions", [])
         return next((row for row in rows if row["type"] == kind), {})
 
+    def stalled(self) -> str:
+        """The message of Stalled where it is true, else nothing."""
+        condition = self.condition("Stalled")
+        return str(condition.get("message", "")) if condition.get("status") == "True" else ""
+
     def target(self, gpu_class: str = "cpu") -> dict[str, Any]:
         """The status row of one target; an empty mapping where there is none."""
         rows = (self.get().get("status") or {}).get("targets", [])

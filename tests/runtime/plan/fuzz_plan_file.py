@@ -8,6 +8,7 @@ with the file kept.
 """
 
 import argparse
+import copy
 import json
 import platform
 import random
@@ -126,7 +127,7 @@ def manifest_value(content: bytes, dice: random.Random) -> bytes:
         elif change == 1 and isinstance(place, dict):
             place[dice.choice(("surprise", "", "\x00", "é\n", key.upper()))] = place.pop(key)
         else:
-            place[key] = dice.choice(VALUES)
+            place[key] = copy.deepcopy(dice.choice(VALUES))
         if not document:
             break
     return assembled(json.dumps(document).encode(), area)
