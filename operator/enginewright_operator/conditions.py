@@ -45,6 +45,7 @@ class Reason(StrEnum):
     RETRYING = "Retrying"
     ROLLING_OUT = "RollingOut"
     ROLLOUT_STUCK = "RolloutStuck"
+    ROLLED_BACK = "RolledBack"  # a plan did not come up, and the one before it serves again
     SERVING = "Serving"
     IDLE = "Idle"  # zero replicas are wanted
     PLAN_TERMINATING = "PlanTerminating"

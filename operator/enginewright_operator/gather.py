@@ -200,6 +200,11 @@ class Gatherer:
         known |= dict(zip(uris, found, strict=True))
         return recipes.Identities(**known)
 
+    async def pods(self, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
+        """The pods with all of these labels."""
+        selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+        return await self._kube.list("Pod", namespace, labels=selector)
+
     async def plan(self, plan: api.EnginePlan) -> PlanInput:
         """Everything around a plan that is to be built."""
         namespace, name = plan.metadata.namespace, plan.metadata.name

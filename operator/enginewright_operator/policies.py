@@ -12,6 +12,7 @@ from enginewright_operator import api, gpu, recipes, rollout
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.gather import EngineInput
 from enginewright_operator.kube import Manifest
+from enginewright_operator.render import names
 from enginewright_runtime.plan.recipe import ModelFormat
 
 Input = TypeVar("Input")
@@ -151,6 +152,7 @@ class TargetView:
     wanted: api.EnginePlan | None
     serving: str  # the EnginePlan that the Deployment names; empty if there is none
     deployment: Manifest | None
+    rejected: api.Rejection | None = None
 
 
 def gpu_class_missing(view: TargetView) -> Verdict | None:
@@ -220,6 +222,19 @@ def building(view: TargetView) -> Verdict | None:
     )
 
 
+def rolled_back(view: TargetView) -> Verdict | None:
+    """The wanted plan was not tried and given up."""
+    rejected = view.rejected
+    if rejected is None or view.wanted is None or rejected.plan != view.wanted.metadata.name:
+        return None
+    return _stalled(
+        Reason.ROLLED_BACK,
+        f"{rejected.plan} was rolled back at {rejected.at}: {rejected.message.rstrip('.')}. It is not tried again "
+        f"until the model or the spec changes, or the annotation {names.RETRY_ANNOTATION} of the engine gets a new "
+        f"value{_meanwhile(view)}.",
+    )
+
+
 def rolled_out(view: TargetView) -> Verdict | None:
     """How far the Deployment is: always a verdict."""
     return rollout.verdict(view.deployment, replicas=view.target.replicas, plan=view.serving)
@@ -233,6 +248,7 @@ TARGET_CHECKS: tuple[Check[TargetView], ...] = (
     build_failed,  # the builder's own sentence
     build_hindered,  # what its own reconciliation found that only a person can mend
     building,  # in the builder's hands
+    rolled_back,  # tried, and given up with a reason that is kept
     rolled_out,  # the last word: how far the Deployment is
 )
 

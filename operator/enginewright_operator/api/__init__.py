@@ -11,7 +11,6 @@ from enginewright_operator.api.engine import (
     ModelStatus,
     RebuildOn,
     Resources,
-    Strategy,
     Target,
     TargetStatus,
 )
@@ -28,6 +27,7 @@ from enginewright_operator.api.plan import (
 )
 from enginewright_operator.api.quantities import parse_duration, parse_quantity
 from enginewright_operator.api.reading import first_fault, read
+from enginewright_operator.api.rollout import Rejection, Rollout, Strategy
 from enginewright_operator.api.storage import CA_BUNDLE_PATH, CREDENTIAL_KEYS, SESSION_TOKEN, CaBundle, Storage
 
 __all__ = [
@@ -57,7 +57,9 @@ __all__ = [
     "OwnerReference",
     "Phase",
     "RebuildOn",
+    "Rejection",
     "Resources",
+    "Rollout",
     "Storage",
     "Strategy",
     "Target",

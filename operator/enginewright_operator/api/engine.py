@@ -8,19 +8,13 @@ from pydantic import ConfigDict, Field
 from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Seen, Strict, validations
 from enginewright_operator.api.gates import Gates
 from enginewright_operator.api.quantities import Duration, Quantity
+from enginewright_operator.api.rollout import Rejection, Rollout
 from enginewright_operator.api.storage import ObjectName, Storage, Uri, uri_rules
 from enginewright_runtime.plan.recipe import Effort, ModelFormat, Precision
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", min_length=64, max_length=64)]
 TensorName = Annotated[str, Field(min_length=1, max_length=256)]
 Dimension = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-
-class Strategy(StrEnum):
-    """How pods move to a new plan."""
-
-    ROLLING_UPDATE = "RollingUpdate"
-    RECREATE = "Recreate"
 
 
 class RebuildOn(StrEnum):
@@ -117,17 +111,6 @@ class Build(Strict):
     )
 
 
-class Rollout(Strict):
-    """How a new plan takes over."""
-
-    strategy: Strategy = Field(
-        default=Strategy.ROLLING_UPDATE,
-        description="RollingUpdate: new pods are ready before old ones go. Recreate: old ones go first, where there "
-        "are not GPUs enough for both.",
-    )
-    keep_last: int = Field(default=2, ge=0, le=20, description="How many former plans are kept for going back.")
-
-
 Amounts = Annotated[dict[str, int | str], Field(max_length=16)]
 
 
@@ -215,6 +198,9 @@ class TargetStatus(Lenient):
     desired_plan: str = Field(default="", description="The EnginePlan that the spec asks for.")
     plan: str = Field(default="", description="The EnginePlan that serves.")
     previous: tuple[str, ...] = Field(default=(), description="Former plans that are kept, the latest first.")
+    rejected: Rejection | None = Field(
+        default=None, description="The plan that was rolled back, why, and so not tried again for now."
+    )
     replicas: int = Field(default=0, description="How many pods are wanted.")
     ready_replicas: int = Field(default=0, description="How many pods are ready.")
     conditions: tuple[Condition, ...] = Field(

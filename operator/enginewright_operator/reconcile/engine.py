@@ -12,9 +12,8 @@ from enginewright_operator.conditions import Reason, State, Verdict, conditions,
 from enginewright_operator.errors import ConflictError
 from enginewright_operator.gather import EngineInput, TargetInput, owns, served_by
 from enginewright_operator.policies import TargetView
-from enginewright_operator.reconcile import history
+from enginewright_operator.reconcile import history, serving
 from enginewright_operator.reconcile.scope import DONE, Again, Scope
-from enginewright_operator.render import names
 from enginewright_operator.render import serving as render
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan.recipe import Recipe
@@ -45,7 +44,8 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
     blocked = policies.first(policies.ENGINE_CHECKS, inp)
     outcomes = [await _target(inp, target, blocked, scope) for target in inp.targets]
     if not engine.spec.paused:
-        await _service(inp, outcomes, scope)
+        if any(outcome.serving for outcome in outcomes):
+            await serving.service(inp, scope)
         await _collect(inp, outcomes, blocked, scope)
     await _report(inp, outcomes, scope)
     return _again(outcomes)
@@ -62,25 +62,25 @@ async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
 
 
 async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None, scope: Scope) -> Outcome:
-    deployment = target.deployment
+    served = serving.untouched(target)
     wanted: api.EnginePlan | None = None
     if blocked is None and target.gpu_class is not None:
         wanted = await _ensure_plan(inp, target, target.gpu_class, scope)
-        deployment = await _serve(inp, target, target.gpu_class, wanted, scope)
-    serving = served_by(deployment) if deployment else ""
+        served = await serving.serve(inp, target, target.gpu_class, wanted, scope)
     view = TargetView(
         target=target.target,
         gpu_class=target.gpu_class,
         gpu_classes=inp.gpu_classes,
         nodes=inp.nodes,
         wanted=wanted,
-        serving=serving,
-        deployment=deployment,
+        serving=served.plan,
+        deployment=served.deployment,
+        rejected=served.rejected,
     )
     verdict = blocked or policies.first(policies.TARGET_CHECKS, view)
     if verdict is None:
         raise AssertionError("the last check of a target always has a verdict")
-    return Outcome(row=_row(inp, target, view, verdict, scope), verdict=verdict, serving=serving)
+    return Outcome(row=_row(inp, target, view, verdict, scope), verdict=verdict, serving=served.plan)
 
 
 async def _ensure_plan(
@@ -119,24 +119,6 @@ def _current_recipe(inp: EngineInput, target: TargetInput) -> Recipe | None:
     return None
 
 
-async def _serve(
-    inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, wanted: api.EnginePlan | None, scope: Scope
-) -> dict[str, object] | None:
-    """Apply the Deployment with the wanted plan if that is built, else with the plan that it has."""
-    built = wanted is not None and wanted.status is not None and wanted.status.phase is api.Phase.BUILT
-    alive = wanted is not None and wanted.metadata.deletion_timestamp is None
-    plan = wanted if built and alive else inp.plans.get(served_by(target.deployment) if target.deployment else "")
-    if plan is None:
-        return target.deployment
-    uri, digest, storage = plan.spec.plan_uri, plan.spec.digest, plan.spec.storage
-    manifest = render.deployment(inp.engine, target.target, uri, digest, gpu_class, scope.settings, storage=storage)
-    annotations = {names.PLAN: plan.metadata.name}
-    if target.deployment is None or served_by(target.deployment) != plan.metadata.name:
-        message = f"The target {target.target.gpu_class} moves to {plan.metadata.name}. {plan.spec.why}".strip()
-        await scope.cluster.event(inp.engine, Reason.ROLLING_OUT, message)
-    return await scope.cluster.apply(manifest, inp.engine, annotations=annotations)
-
-
 def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdict, scope: Scope) -> api.TargetStatus:
     keep, name = inp.engine.spec.rollout.keep_last, target.target.gpu_class
     plan, previous = history.advanced(
@@ -152,6 +134,7 @@ def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdi
         desired_plan=view.wanted.metadata.name if view.wanted else (target.row.desired_plan if target.row else ""),
         plan=plan,
         previous=previous,
+        rejected=view.rejected,
         replicas=target.target.replicas,
         ready_replicas=rollout.ready_replicas(view.deployment),
         conditions=conditions(
@@ -161,12 +144,6 @@ def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdi
             now=scope.now(),
         ),
     )
-
-
-async def _service(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> None:
-    """One Service for all targets, as soon as there is anything behind it."""
-    if any(outcome.serving for outcome in outcomes):
-        await scope.cluster.apply(render.service(inp.engine, scope.settings), inp.engine, annotations={})
 
 
 async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict | None, scope: Scope) -> None:

@@ -13,6 +13,7 @@ PLAN = f"{GROUP}/plan"  # the EnginePlan: a label of its Job, an annotation of t
 DIGEST_LABEL = f"{GROUP}/digest"
 DIGEST_ANNOTATION = f"{GROUP}/plan-digest"
 PLAN_URI_ANNOTATION = f"{GROUP}/plan-uri"
+RETRY_ANNOTATION = f"{GROUP}/retry"  # on an engine, by a person: any new value tries a rejected plan again
 
 LABEL_LIMIT = 63
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035, what a Service's name must be

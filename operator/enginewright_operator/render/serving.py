@@ -6,7 +6,15 @@ is when the plan's golden inputs gave the golden outputs.
 
 import math
 
-from enginewright_operator.api import CA_BUNDLE_PATH, GPUClass, InferenceEngine, Storage, Strategy, Target
+from enginewright_operator.api import (
+    CA_BUNDLE_PATH,
+    GPUClass,
+    InferenceEngine,
+    Storage,
+    Strategy,
+    Target,
+    parse_duration,
+)
 from enginewright_operator.errors import ManifestError
 from enginewright_operator.render import names, pods, signing
 from enginewright_operator.render.pods import Json
@@ -54,7 +62,7 @@ def deployment(
         "spec": {
             "replicas": target.replicas,
             "revisionHistoryLimit": 2,
-            "progressDeadlineSeconds": settings.progress_deadline,
+            "progressDeadlineSeconds": _deadline(engine, settings),
             "strategy": _strategy(engine),
             "selector": {"matchLabels": selector},
             "template": {
@@ -119,7 +127,13 @@ def _selector(engine: InferenceEngine) -> dict[str, str]:
 def _strategy(engine: InferenceEngine) -> Json:
     if engine.spec.rollout.strategy is Strategy.RECREATE:
         return {"type": "Recreate"}
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    surge = engine.spec.rollout.max_surge
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0 if surge else 1, "maxSurge": surge}}
+
+
+def _deadline(engine: InferenceEngine, settings: Settings) -> int:
+    given = engine.spec.rollout.progress_deadline
+    return max(1, math.ceil(parse_duration(given))) if given else settings.progress_deadline
 
 
 def _container(

@@ -1,4 +1,4 @@
-"""A rollout is over when only new pods are left and all of them are available."""
+"""What a Deployment says of its rollout: over when only new pods are left and all of them are available."""
 
 from operator_objects import deployment
 

@@ -12,7 +12,7 @@ def finished(deployment: Manifest | None) -> bool:
         return False
     status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
     return bool(
-        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        _current(deployment)
         and status.get("updatedReplicas", 0) == wanted
         and status.get("availableReplicas", 0) == wanted
         and status.get("replicas", 0) == wanted
@@ -22,6 +22,17 @@ def finished(deployment: Manifest | None) -> bool:
 def ready_replicas(deployment: Manifest | None) -> int:
     """How many pods are ready, old or new."""
     return int(((deployment or {}).get("status") or {}).get("readyReplicas", 0))
+
+
+def stuck(deployment: Manifest | None) -> str:
+    """Kubernetes' own words where a rollout has got no further within its deadline; empty where it is well."""
+    if deployment is None or not _current(deployment):
+        return ""
+    status = deployment["status"]
+    row = _condition(status, "Progressing", "False")
+    if row is None:
+        return ""
+    return str((_condition(status, "ReplicaFailure", "True") or row).get("message", "no reason given"))
 
 
 def verdict(deployment: Manifest | None, *, replicas: int, plan: str) -> Verdict:
@@ -35,22 +46,25 @@ def verdict(deployment: Manifest | None, *, replicas: int, plan: str) -> Verdict
         pods = "1 pod serves" if replicas == 1 else f"{replicas} pods serve"
         return Verdict(state=State.READY, reason=Reason.SERVING, message=f"{pods} {plan}.")
     status = deployment.get("status") or {}
-    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    stuck = _condition(status, "Progressing", "False") if current else None
-    if stuck is not None:
-        why = _condition(status, "ReplicaFailure", "True") or stuck
+    if why := stuck(deployment):
         return Verdict(
             state=State.STALLED,
             reason=Reason.ROLLOUT_STUCK,
-            message=f"The Deployment {name} does not get on with {plan}: {why.get('message', 'no reason given')} "
+            message=f"The Deployment {name} does not get on with {plan}: {why} "
             f"(`kubectl describe pods -l app.kubernetes.io/managed-by=enginewright-operator` says more).",
         )
-    updated = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0)) if current else 0
+    updated = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0)) if _current(deployment) else 0
     return Verdict(
         state=State.WORKING,
         reason=Reason.ROLLING_OUT,
         message=f"{updated} of {replicas} pods serve {plan}; the others are on their way.",
     )
+
+
+def _current(deployment: Manifest) -> bool:
+    """Whether the status is of what the Deployment was last told."""
+    seen = (deployment.get("status") or {}).get("observedGeneration", 0)
+    return bool(seen >= deployment["metadata"].get("generation", 0))
 
 
 def _condition(status: Manifest, kind: str, wanted: str) -> dict[str, Any] | None:

@@ -1,0 +1,78 @@
+"""Plans that take over and plans that do not come up, with requests all the while: none of them fails."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from engines.engine_case import EngineCase, retrained
+from engines.load import Load
+from engines.test_failures import stalled
+
+pytestmark = pytest.mark.cluster
+
+TWO = [{"gpuClass": "cpu", "replicas": 2}]
+
+
+def build_unserved(engine: EngineCase, model: bytes, eventually: Callable[..., Any]) -> dict[str, Any]:
+    """Build a model's plan through another engine that serves nothing, as a pipeline might; the EnginePlan."""
+    engine.client.put_object(Bucket=engine.bucket, Key="digits/next.onnx", Body=model)
+    known = set(engine.objects("engineplan"))
+    manifest = engine.manifest(targets=[{"gpuClass": "cpu", "replicas": 0}])
+    manifest["metadata"]["name"] = "next"
+    manifest["spec"]["model"]["uri"] = f"s3://{engine.bucket}/digits/next.onnx"
+    engine.cluster.apply(manifest, engine.namespace)
+    (name,) = eventually(lambda: set(engine.objects("engineplan")) - known, 20)
+    eventually(lambda: (engine.plan(name).get("status") or {}).get("phase") == "Built", 60)
+    return engine.plan(name)
+
+
+def retry(engine: EngineCase, value: str) -> None:
+    """Ask for a rejected plan to be tried again."""
+    engine.cluster.kubectl(
+        "annotate", "ie", engine.name, f"enginewright.dev/retry={value}", "--overwrite", "--namespace", engine.namespace
+    )
+
+
+def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_not_tried_again_until_something_changes(
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    rollout = {"maxSurge": 0, "progressDeadline": "6s"}
+    engine.apply(targets=TWO, rollout=rollout)
+    good = engine.becomes_ready()
+    bad = build_unserved(engine, retrained(), eventually)
+    name = bad["metadata"]["name"]
+    (key,) = [each for each in engine.files() if bad["spec"]["digest"] in each]
+    whole = engine.client.get_object(Bucket=engine.bucket, Key=key)["Body"].read()
+    engine.client.put_object(Bucket=engine.bucket, Key=key, Body=whole[:-100] + bytes(100))
+
+    with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}") as load:
+        engine.put_model(retrained())
+        message = eventually(lambda: stalled(engine), 60)
+        assert name in message
+        assert f"{good} serves meanwhile" in message
+        rejected = engine.target()["rejected"]
+        assert rejected["plan"] == name
+        assert "exit code" in rejected["message"], "the program's own sentence"
+        eventually(lambda: engine.target()["readyReplicas"] == 2, 30)
+        assert any(name in line or good in line for line in engine.events("RolledBack"))
+
+        replicas_before = replica_sets(engine)
+        engine.apply(targets=[{"gpuClass": "cpu", "replicas": 3}], rollout=rollout)  # no change that could mend it
+        eventually(lambda: engine.target()["readyReplicas"] == 3, 30)
+        assert engine.target()["rejected"] == rejected
+        assert replica_sets(engine) == replicas_before
+
+        engine.client.put_object(Bucket=engine.bucket, Key=key, Body=whole)
+        retry(engine, "1")
+        assert engine.becomes_ready(other_than=good, within=90) == name
+        assert not engine.target().get("rejected")
+    assert load.failed == []
+    assert load.answered > 100
+    assert proxy.refused == 0
+
+
+def replica_sets(engine: EngineCase) -> list[str]:
+    """The pod templates that the engine's Deployment has had."""
+    text = engine.cluster.kubectl("get", "rs", "--namespace", engine.namespace, "--output=json")
+    return sorted(each["metadata"]["name"] for each in json.loads(text)["items"])
