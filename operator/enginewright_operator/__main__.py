@@ -101,6 +101,7 @@ async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -
         ended.set()
         await working
         metrics.LEADING.set(0)
+        metrics.OBJECTS.clear()
 
 
 async def _kinds(gatherer: Gatherer, lost: asyncio.Event) -> None:

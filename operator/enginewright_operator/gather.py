@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from enginewright_operator import api, gpu, recipes
+from enginewright_operator import api, gpu, metrics, recipes
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.kube import Kube, Manifest
 from enginewright_operator.render import names
@@ -110,7 +110,9 @@ class Gatherer:
 
     async def manifest(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object as it is in the cluster."""
-        return await self._kube.get(kind, namespace, name)
+        found = await self._kube.get(kind, namespace, name)
+        metrics.OBJECTS.seen(kind, namespace, name, found)
+        return found
 
     async def engine(self, engine: api.InferenceEngine) -> EngineInput:
         """Everything around an engine."""

@@ -1,0 +1,63 @@
+"""Gauges of objects come and go with them, and builds are counted by how they ended."""
+
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from enginewright_operator import metrics
+from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.request import BuildResult, Verdict
+
+
+def condition(reason: str, status: str) -> dict[str, Any]:
+    return {"status": {"conditions": [{"type": "Stalled", "reason": reason, "status": status}]}}
+
+
+def samples(objects: metrics.Objects) -> dict[tuple[str, ...], float]:
+    """Every sample, by its name and its labels' values."""
+    registry = CollectorRegistry()
+    registry.register(objects)
+    return {(s.name, *s.labels.values()): s.value for family in registry.collect() for s in family.samples}
+
+
+def test_a_conditions_gauge_has_the_latest_reason_and_no_former_one() -> None:
+    objects = metrics.Objects()
+    objects.seen("InferenceEngine", "n", "e", condition("Building", "False"))
+    objects.seen("InferenceEngine", "n", "e", condition("BuildFailed", "True"))
+    found = {key: value for key, value in samples(objects).items() if key[0] == "enginewright_condition"}
+    assert found == {("enginewright_condition", "InferenceEngine", "n", "e", "Stalled", "BuildFailed"): 1.0}
+
+
+def test_a_deleted_object_has_no_gauges() -> None:
+    objects = metrics.Objects()
+    objects.seen("EnginePlan", "n", "p", condition("Built", "False"))
+    objects.seen("EnginePlan", "n", "p", None)
+    assert samples(objects) == {}
+
+
+def test_a_standby_has_none_at_all() -> None:
+    objects = metrics.Objects()
+    objects.seen("EnginePlan", "n", "p", condition("Built", "False"))
+    objects.clear()
+    assert samples(objects) == {}
+
+
+def test_a_plans_age_can_be_told_from_when_it_was_finished() -> None:
+    objects = metrics.Objects()
+    status = {"finishedAt": "1970-01-01T00:01:40Z", "bytes": 7}
+    objects.seen("EnginePlan", "n", "p", {"spec": {"gpuClass": "cpu"}, "status": status})
+    assert samples(objects)["enginewright_plan_finished_timestamp_seconds", "n", "p", "cpu"] == 100.0
+
+
+def test_builds_are_counted_by_outcome_and_class_and_gates_by_verdict() -> None:
+    def count(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    verdict = Verdict(gate="latency", passed=False, measured=9.0, limit=7.0, unit="ms")
+    result = BuildResult(outcome=Outcome.GATE_FAILED.name, message="too slow", seconds=3.0, gates=(verdict,))
+    before = count("enginewright_builds_total", outcome="GATE_FAILED", gpu_class="c")
+    failed = count("enginewright_gate_verdicts_total", gate="latency", result="failed")
+    metrics.built("c", result)
+    assert count("enginewright_builds_total", outcome="GATE_FAILED", gpu_class="c") == before + 1
+    assert count("enginewright_gate_verdicts_total", gate="latency", result="failed") == failed + 1
+    assert count("enginewright_build_duration_seconds_sum", gpu_class="c") >= 3.0
