@@ -96,14 +96,25 @@ class Network:
 
     def fresh(self, like: str) -> str:
         """A value name that no graph of the model uses, bodies included; `like` itself if it is free."""
-        if self._names is None:
-            self._names = {name for graph in self.model.graphs() for name in _value_names(graph)}
         name, number = like, 1
-        while name in self._names:
+        while not self.is_free(name):
             number += 1
             name = f"{like}_{number}"
-        self._names.add(name)
+        self.reserve(name)
         return name
+
+    def is_free(self, name: str) -> bool:
+        """Whether no value of the model has this name, and nobody asked for it."""
+        return name not in self._taken()
+
+    def reserve(self, name: str) -> None:
+        """Keep a name from being given out again."""
+        self._taken().add(name)
+
+    def _taken(self) -> set[str]:
+        if self._names is None:
+            self._names = {name for graph in self.model.graphs() for name in _value_names(graph)}
+        return self._names
 
     def add_output(self, like: ir.Value, suffix: str) -> ir.Value:
         """A new value, named after `like` and of its type and shape, for a new layer to produce."""

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from networks.placed import placed
+from layouts.placed import placed
 
 from enginewright_builder.device import layout, tensors, views
 from enginewright_builder.importers import from_onnx

@@ -1,6 +1,5 @@
 """What the tests of passes share: a network from ONNX's text form, and the law that its outputs stay."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from enginewright_builder.network.network import Network
 from enginewright_builder.passes.base import Pass, PassReport
 
 Array = np.ndarray[Any, Any]
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # tests/, where networks/ lies: it has no packages
 
 
 def outputs_of(model: bytes, feeds: Mapping[str, Array]) -> list[Array]:

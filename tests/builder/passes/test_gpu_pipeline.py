@@ -3,8 +3,9 @@
 import onnx_ir as ir
 import pytest
 from networks.bert import bert
-from networks.inception import inception_v3
-from networks.published import resnet50, vgg19
+from networks.inception_v3 import inception_v3
+from networks.resnet import resnet50
+from networks.vgg19 import vgg19
 
 from enginewright_builder import passes
 from enginewright_builder.passes import GPU_PIPELINE, gpu_pipeline
@@ -12,11 +13,11 @@ from enginewright_builder.passes.base import PassReport
 from enginewright_runtime.plan.recipe import Precision, PrecisionRule
 
 NETWORKS = {
-    "VGG19": lambda: vgg19(size=64, thin=8),
-    "ResNet-50": lambda: resnet50(size=64, thin=8, batch=2),
-    "ResNet-50 as Caffe has it": lambda: resnet50(size=64, thin=8, caffe=True),
-    "Inception V3": lambda: inception_v3(size=75, thin=8),
-    "BERT": lambda: bert(2, batch=2, tokens=16, width=32, heads=4, thin=2),
+    "VGG19": lambda: vgg19(batch=1, size=64, thin=8),
+    "ResNet-50": lambda: resnet50(batch=2, size=64, thin=8),
+    "ResNet-50 as Caffe has it": lambda: resnet50(batch=1, size=64, thin=8, caffe=True),
+    "Inception V3": lambda: inception_v3(batch=1, size=75, thin=8),
+    "BERT": lambda: bert(2, batch=2, tokens=16, width=32, heads=4),
 }
 
 
@@ -48,8 +49,8 @@ def test_tf32_is_no_matter_of_passes():
 
 
 def test_a_rule_of_the_recipe_keeps_layers_wide(near):
-    network = vgg19(size=64, thin=8)
-    rules = [PrecisionRule(layers="gemm*", precision=Precision.FP32)]
+    network = vgg19(batch=1, size=64, thin=8)
+    rules = [PrecisionRule(layers="fc*", precision=Precision.FP32)]
     near(Whole(gpu_pipeline(Precision.FP16, rules)), network)
     assert [n.inputs[1].dtype for n in network.layers() if n.op_type.endswith("Gemm")] == [ir.DataType.FLOAT] * 3
 

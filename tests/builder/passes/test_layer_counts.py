@@ -8,8 +8,10 @@ ones, which saves the test 100 million weights and changes no layer.
 
 import pytest
 from networks.bert import bert
-from networks.inception import inception_v3
-from networks.published import resnet50, resnet152, vgg19
+from networks.inception_v3 import inception_v3
+from networks.resnet import resnet50, resnet152
+from networks.vgg19 import vgg19
+from networks.weights import cheap
 
 from enginewright_builder import passes
 from enginewright_builder.device import layout
@@ -20,20 +22,30 @@ from enginewright_runtime.plan.recipe import Precision
 @pytest.mark.parametrize(
     ("grow", "before", "most", "left"),
     [
-        (lambda: vgg19(size=96), 43, 25, {"FusedConv": 16, "MaxPool": 5, "FusedGemm": 3, "Softmax": 1}),
         (
-            inception_v3,
+            lambda: vgg19(cheap(), batch=1, size=96),
+            43,
+            25,
+            {"FusedConv": 16, "MaxPool": 5, "FusedGemm": 3, "Softmax": 1},
+        ),
+        (
+            lambda: inception_v3(cheap(), batch=1),
             309,
             100,
             {"FusedConv": 75, "AveragePool": 9, "MaxPool": 4, "GlobalAveragePool": 1, "FusedGemm": 1, "Softmax": 1},
         ),
         (
-            lambda: resnet152(caffe=True),
+            lambda: resnet152(cheap(), batch=1, caffe=True),
             670,
             155,
             {"FusedConv": 151, "GlobalAveragePool": 1, "FusedGemm": 1, "Softmax": 1},
         ),
-        (resnet50, 175, 55, {"FusedConv": 49, "GlobalAveragePool": 1, "FusedGemm": 1, "Softmax": 1}),
+        (
+            lambda: resnet50(cheap(), batch=1),
+            175,
+            55,
+            {"FusedConv": 49, "GlobalAveragePool": 1, "FusedGemm": 1, "Softmax": 1},
+        ),
     ],
     ids=["VGG19", "Inception V3", "ResNet-152", "ResNet-50"],
 )
@@ -49,7 +61,7 @@ def test_few_kernels_are_left_of_a_published_network(grow, before, most, left):
 def test_of_a_block_of_bert_seven_kernels_are_left():
     counts = []
     for blocks in (1, 2):
-        network = bert(blocks)
+        network = bert(blocks, cheap())
         passes.run(network, passes.gpu_pipeline(Precision.FP16))
         placed = layout.assign(network)
         counts.append(layout.executed_layers(network, placed))
@@ -60,7 +72,7 @@ def test_of_a_block_of_bert_seven_kernels_are_left():
 
 
 def test_without_hoppers_kernels_there_are_no_pairs_and_no_pooled_stem():
-    network = resnet50(thin=8)
+    network = resnet50(batch=1, thin=8)
     passes.run(network, passes.gpu_pipeline(Precision.FP16, capability=80))
     kinds = layout.executed_kinds(network, layout.assign(network))
     assert (kinds["FusedConv"] + kinds["Conv"], kinds["MaxPool"], kinds["Cast"]) == (53, 1, 1)

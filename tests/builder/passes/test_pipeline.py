@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks.placed import placed
+from layouts.placed import placed
 from onnx import TensorProto, helper, numpy_helper
 
 from enginewright_builder import passes

@@ -1,6 +1,0 @@
-"""tests/ has no packages on purpose; this makes `cuda_on_host` importable here."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
