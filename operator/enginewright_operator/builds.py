@@ -79,6 +79,11 @@ def _pending(state: State, reason: Reason, message: str) -> Finding:
     return Finding(phase=api.Phase.PENDING, verdict=Verdict(state=state, reason=reason, message=message))
 
 
+def over_quota(message: str) -> Finding:
+    """A build for which the namespace's quota has no room now."""
+    return _pending(State.WORKING, Reason.QUOTA_EXCEEDED, message)
+
+
 def _under_way(inp: PlanInput) -> Finding:
     pod = inp.pods[-1] if inp.pods else None
     phase = ((pod or {}).get("status") or {}).get("phase", "Pending")
@@ -88,6 +93,10 @@ def _under_way(inp: PlanInput) -> Finding:
         return Finding(phase=api.Phase.BUILDING, verdict=verdict)
     if found := _without_nodes(inp):
         return found
+    if pod is None and inp.refusal:
+        if "exceeded quota" in inp.refusal:
+            return over_quota(f"The build's pod is not made: {inp.refusal}")
+        return _pending(State.WORKING, Reason.WAITING_FOR_NODE, f"The build's pod is not made: {inp.refusal}")
     waiting = _has(pod, "PodScheduled", status="False") if pod else None
     why = (waiting or {}).get("message") or _container_waits(pod) or "its pod has not begun"
     return _pending(State.WORKING, Reason.WAITING_FOR_NODE, f"The build waits: {why}")

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     STORAGE_UNREACHABLE = "StorageUnreachable"
     WAITING_FOR_BUILD = "WaitingForBuild"
     WAITING_FOR_NODE = "WaitingForNode"
+    QUOTA_EXCEEDED = "QuotaExceeded"  # it goes on by itself as soon as there is room
     BUILDING = "Building"
     BUILT = "Built"
     BUILD_FAILED = "BuildFailed"

@@ -19,5 +19,9 @@ class ConflictError(ClusterError):
     """Somebody else changed the object meanwhile: read it again and decide again."""
 
 
+class QuotaError(ClusterError):
+    """The namespace's ResourceQuota is used up: nothing is wrong with the object, and it may fit later."""
+
+
 class NamespaceTerminatingError(ClusterError):
     """The namespace is going, and takes nothing new: there is nothing left to do in it."""

@@ -65,6 +65,7 @@ class PlanInput:
     gpu_class: api.GPUClass | None = None
     job: Manifest | None = None
     pods: tuple[Manifest, ...] = ()
+    refusal: str = ""  # why the Job's pod could not be made, in the words of its last event; asked where there is none
     nodes: tuple[gpu.Node, ...] | None = ()  # None: they may not be read
 
 
@@ -217,7 +218,14 @@ class Gatherer:
             self.nodes(),
         )
         pods = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
-        return PlanInput(plan=plan, gpu_class=gpu_class, job=job, pods=tuple(pods), nodes=nodes)
+        refusal = "" if job is None or pods else await self._refusal(namespace, str(job["metadata"]["uid"]))
+        return PlanInput(plan=plan, gpu_class=gpu_class, job=job, pods=tuple(pods), nodes=nodes, refusal=refusal)
+
+    async def _refusal(self, namespace: str, job: str) -> str:
+        """What the Job controller was told when it made a pod: it says so in events alone."""
+        found = await self._kube.list("Event", namespace, fields=f"involvedObject.uid={job},reason=FailedCreate")
+        found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+        return str(found[-1].get("message", "")) if found else ""
 
     async def finalize(self, plan: api.EnginePlan) -> FinalizeInput:
         """Everything around a plan that is being deleted."""

@@ -12,7 +12,7 @@ import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
-from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError
+from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError, QuotaError
 
 Manifest = dict[str, Any]
 
@@ -61,9 +61,9 @@ class Kube:
         accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
         return await self.send("GET", path_of(kind, namespace, name), accept=accept, absent_is_none=True)
 
-    async def list(self, kind: str, namespace: str = "", *, labels: str = "") -> list[Manifest]:
-        """All of a kind, with these labels."""
-        query = {"labelSelector": labels} if labels else {}
+    async def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> list[Manifest]:
+        """All of a kind, with these labels and fields."""
+        query = {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
         answer = await self.send("GET", path_of(kind, namespace), query=query)
         return list((answer or {}).get("items") or [])
 
@@ -113,5 +113,9 @@ def _answer(method: str, path: str, status: int, text: bytes | str, absent_is_no
         said = ""
     if status == 403 and "is being terminated" in said:
         raise NamespaceTerminatingError(f"Nothing new is taken by {path}: its namespace is being deleted.")
+    if status == 403 and "exceeded quota" in said:
+        raise QuotaError(
+            f"The namespace's quota leaves no room: {said}; raise it, or make room, and it goes on by itself."
+        )
     kind = ConflictError if status == 409 else ClusterError
     raise kind(f"The API server refused {method} {path} with status {status}: {said or 'it gave no reason'}.")

@@ -19,7 +19,7 @@ NAMESPACED = {
     "apps/deployments": APPLY,
     "/services": APPLY,
     "/pods": {"list"},
-    "/events": {"create"},
+    "/events": {"create", "list"},
     "/secrets": {"get"},
     "/configmaps": {"get"},
 }

@@ -74,6 +74,19 @@ def test_the_schedulers_own_words_say_why_a_build_waits() -> None:
     assert "Insufficient cpu" in finding.verdict.message
 
 
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        ('pods "p" is forbidden: exceeded quota: gpus, requested: 1, used: 4, limited: 4', Reason.QUOTA_EXCEEDED),
+        ('pods "p" is forbidden: minimum memory usage per Container is 2Gi', Reason.WAITING_FOR_NODE),
+    ],
+)
+def test_a_pod_that_cannot_be_made_says_why(refusal: str, reason: Reason) -> None:
+    finding = judge(job=job(), refusal=refusal)
+    assert (finding.phase, finding.verdict.state, finding.verdict.reason) == (api.Phase.PENDING, State.WORKING, reason)
+    assert refusal in finding.verdict.message
+
+
 def test_an_image_that_cannot_be_pulled_says_why_a_build_waits() -> None:
     waiting = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]
     finding = judge(job=job(), pods=(pending(containerStatuses=waiting),))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from enginewright_operator import api, policies, recipes, rollout
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
-from enginewright_operator.errors import ConflictError
+from enginewright_operator.errors import ConflictError, QuotaError
 from enginewright_operator.gather import EngineInput, TargetInput, owns, served_by
 from enginewright_operator.policies import TargetView
 from enginewright_operator.reconcile import history, serving
@@ -43,12 +43,12 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
     inp = await scope.gatherer.engine(engine)
     blocked = policies.first(policies.ENGINE_CHECKS, inp)
     outcomes = [await _target(inp, target, blocked, scope) for target in inp.targets]
+    held: Verdict | None = None
     if not engine.spec.paused:
-        if any(outcome.serving for outcome in outcomes):
-            await serving.service(inp, scope)
+        held = await _service(inp, outcomes, scope)
         await _collect(inp, outcomes, blocked, scope)
-    await _report(inp, outcomes, scope)
-    return _again(outcomes)
+    await _report(inp, outcomes, held, scope)
+    return _again(outcomes, held)
 
 
 async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
@@ -65,8 +65,11 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     served = serving.untouched(target)
     wanted: api.EnginePlan | None = None
     if blocked is None and target.gpu_class is not None:
-        wanted = await _ensure_plan(inp, target, target.gpu_class, scope)
-        served = await serving.serve(inp, target, target.gpu_class, wanted, scope)
+        try:
+            wanted = await _ensure_plan(inp, target, target.gpu_class, scope)
+            served = await serving.serve(inp, target, target.gpu_class, wanted, scope)
+        except QuotaError as error:
+            blocked = _over_quota(error)
     view = TargetView(
         target=target.target,
         gpu_class=target.gpu_class,
@@ -81,6 +84,20 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     if verdict is None:
         raise AssertionError("the last check of a target always has a verdict")
     return Outcome(row=_row(inp, target, view, verdict, scope), verdict=verdict, serving=served.plan)
+
+
+def _over_quota(error: QuotaError) -> Verdict:
+    return Verdict(state=State.WORKING, reason=Reason.QUOTA_EXCEEDED, message=error.message)
+
+
+async def _service(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> Verdict | None:
+    """The address of the engine, as soon as there is anything behind it; a verdict where it cannot be made."""
+    if any(outcome.serving for outcome in outcomes):
+        try:
+            await serving.service(inp, scope)
+        except QuotaError as error:
+            return _over_quota(error)
+    return None
 
 
 async def _ensure_plan(
@@ -160,10 +177,13 @@ async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict |
             logger.info("Let go of the EnginePlan %s, which nobody needs any more.", name)
 
 
-async def _report(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> None:
-    """The one status patch of this reconciliation, and an event for each verdict that is new."""
+async def _report(inp: EngineInput, outcomes: list[Outcome], held: Verdict | None, scope: Scope) -> None:
+    """The one status patch of this reconciliation, and an event for each verdict that is new.
+
+    `held` is what keeps the engine as a whole from being ready, whatever its targets are.
+    """
     engine, rows = inp.engine, tuple(outcome.row for outcome in outcomes)
-    overall = summary([(outcome.row.gpu_class, outcome.verdict) for outcome in outcomes])
+    overall = held or summary([(outcome.row.gpu_class, outcome.verdict) for outcome in outcomes])
     served = any(outcome.serving for outcome in outcomes)
     status = api.InferenceEngineStatus(
         observed_generation=engine.metadata.generation,
@@ -198,9 +218,9 @@ async def _tell(engine: api.InferenceEngine, outcomes: list[Outcome], scope: Sco
             await scope.cluster.event(engine, verdict.reason, f"{outcome.row.gpu_class}: {verdict.message}")
 
 
-def _again(outcomes: list[Outcome]) -> Again:
-    reasons = {outcome.verdict.reason for outcome in outcomes}
-    if Reason.STORAGE_UNREACHABLE in reasons:
+def _again(outcomes: list[Outcome], held: Verdict | None) -> Again:
+    reasons = {outcome.verdict.reason for outcome in outcomes} | ({held.reason} if held else set())
+    if reasons & {Reason.STORAGE_UNREACHABLE, Reason.QUOTA_EXCEEDED}:
         return Again(failed=True)
     if Reason.PLAN_TERMINATING in reasons:
         return Again(seconds=RETRY_TERMINATING)

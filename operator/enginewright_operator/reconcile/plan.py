@@ -9,7 +9,7 @@ import logging
 from enginewright_operator import api, builds, metrics, recipes
 from enginewright_operator.builds import Finding
 from enginewright_operator.conditions import Reason, State, Verdict, conditions
-from enginewright_operator.errors import ManifestError
+from enginewright_operator.errors import ManifestError, QuotaError
 from enginewright_operator.gather import PlanInput
 from enginewright_operator.reconcile import collect
 from enginewright_operator.reconcile.scope import DONE, Again, Scope
@@ -41,6 +41,9 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
             await _start(inp, inp.gpu_class, scope)
         except ManifestError as error:
             finding = builds.failed(BuildResult.of(Outcome.USAGE, error.message))
+        except QuotaError as error:
+            await _report(plan, builds.over_quota(error.message), scope)
+            return Again(failed=True)
     await _report(plan, finding, scope)
     return DONE if finding.phase in (api.Phase.BUILT, api.Phase.FAILED) else Again(seconds=LOOK_AGAIN)
 

@@ -5,6 +5,8 @@ from typing import Any
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.kube import Manifest
 
+_QUOTA = "exceeded quota"
+
 
 def finished(deployment: Manifest | None) -> bool:
     """Whether every pod is one of the new ones, is available, and no old one is left."""
@@ -25,14 +27,16 @@ def ready_replicas(deployment: Manifest | None) -> int:
 
 
 def stuck(deployment: Manifest | None) -> str:
-    """Kubernetes' own words where a rollout has got no further within its deadline; empty where it is well."""
+    """Kubernetes' own words where a rollout has got no further within its deadline; empty where it is well.
+
+    One that waits for room in the namespace's quota is well: it is not the plan's fault, and goes on by itself.
+    """
     if deployment is None or not _current(deployment):
         return ""
-    status = deployment["status"]
-    row = _condition(status, "Progressing", "False")
-    if row is None:
+    row, refused = _condition(deployment["status"], "Progressing", "False"), _refusal(deployment)
+    if row is None or _QUOTA in refused:
         return ""
-    return str((_condition(status, "ReplicaFailure", "True") or row).get("message", "no reason given"))
+    return refused or str(row.get("message", "no reason given"))
 
 
 def verdict(deployment: Manifest | None, *, replicas: int, plan: str) -> Verdict:
@@ -53,6 +57,11 @@ def verdict(deployment: Manifest | None, *, replicas: int, plan: str) -> Verdict
             message=f"The Deployment {name} does not get on with {plan}: {why} "
             f"(`kubectl describe pods -l app.kubernetes.io/managed-by=enginewright-operator` says more).",
         )
+    refused = _refusal(deployment)
+    if refused:
+        reason = Reason.QUOTA_EXCEEDED if _QUOTA in refused else Reason.ROLLING_OUT
+        message = f"The Deployment {name} cannot make its pods: {refused}"
+        return Verdict(state=State.WORKING, reason=reason, message=message)
     updated = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0)) if _current(deployment) else 0
     return Verdict(
         state=State.WORKING,
@@ -65,6 +74,12 @@ def _current(deployment: Manifest) -> bool:
     """Whether the status is of what the Deployment was last told."""
     seen = (deployment.get("status") or {}).get("observedGeneration", 0)
     return bool(seen >= deployment["metadata"].get("generation", 0))
+
+
+def _refusal(deployment: Manifest) -> str:
+    """Why pods could not be made, in the API server's words; empty where they could."""
+    row = _condition(deployment.get("status") or {}, "ReplicaFailure", "True") if _current(deployment) else None
+    return str((row or {}).get("message", ""))
 
 
 def _condition(status: Manifest, kind: str, wanted: str) -> dict[str, Any] | None:

@@ -40,6 +40,18 @@ def test_a_stuck_rollout_gives_kubernetes_own_words() -> None:
     assert "exceeded its progress deadline" in verdict.message
 
 
+def test_a_rollout_without_room_in_the_quota_waits_and_is_never_stuck() -> None:
+    rows = [
+        {"type": "Progressing", "status": "False", "message": "exceeded its progress deadline"},
+        {"type": "ReplicaFailure", "status": "True", "message": "forbidden: exceeded quota: team, limited: pods=1"},
+    ]
+    full = deployment(conditions=rows)
+    verdict = rollout.verdict(full, replicas=1, plan="p")
+    assert (verdict.state, verdict.reason) == (State.WORKING, Reason.QUOTA_EXCEEDED)
+    assert "limited: pods=1" in verdict.message
+    assert rollout.stuck(full) == ""
+
+
 def test_no_replicas_wanted_is_ready_and_idle() -> None:
     verdict = rollout.verdict(deployment(wanted=0), replicas=0, plan="p")
     assert (verdict.state, verdict.reason) == (State.READY, Reason.IDLE)
