@@ -15,7 +15,7 @@ from enginewright_builder import delivery, emit, gates, measuring, planning, pro
 from enginewright_builder.calibration import samples as calibration
 from enginewright_builder.calibration.samples import Samples
 from enginewright_builder.emit import Blobs
-from enginewright_builder.importers.table import IMPORTERS
+from enginewright_builder.importers import table
 from enginewright_builder.network import specialize
 from enginewright_builder.network.network import Network
 from enginewright_builder.planning import Built, Shapes
@@ -52,7 +52,7 @@ def build(
         fetched = sources.fetch(request, workdir, step)
     with progress.phase("Reading the network") as step, sources.named_as_given(request, fetched):
         step(fetched.model.name)
-        network = _import(recipe, fetched)
+        network = table.read(recipe.format, fetched.model, companion=fetched.companion, outputs=recipe.outputs)
         shapes, decided = schedules.wanted(network, recipe)
         taken = [[emit.binding(value) for value in specialize.with_shapes(network, each).inputs] for each in shapes]
         samples = _samples(recipe, fetched, taken[0])
@@ -154,16 +154,6 @@ def _require_buildable(recipe: Recipe) -> Target:
             f"This machine is not what the recipe's target asks for ({'; '.join(reasons)}): build it on one that is."
         )
     return here
-
-
-def _import(recipe: Recipe, fetched: sources.Sources) -> Network:
-    importer = IMPORTERS.get(recipe.format)
-    if importer is None:
-        raise UnsupportedError(
-            f"The model format {str(recipe.format)!r} cannot be read by this version, which reads "
-            f"{', '.join(IMPORTERS)}: convert the model to ONNX."
-        )
-    return importer(fetched.model, outputs=recipe.outputs)
 
 
 def _samples(recipe: Recipe, fetched: sources.Sources, taken: Sequence[Binding]) -> Samples | None:

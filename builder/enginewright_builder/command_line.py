@@ -57,6 +57,7 @@ def request(
     gate_words: Sequence[str],
     effort: str,
     allow_host: bool = False,
+    prototxt: Path | None = None,
 ) -> BuildRequest:
     """The request that these words make. Raises UsageError, ModelError, InputError or StorageDeniedError."""
     _require_place(output)
@@ -65,6 +66,7 @@ def request(
         recipe=Recipe(
             model=_identity(model, what="model"),
             format=format_of(model),
+            companion=_identity(prototxt, what="prototxt") if prototxt else "",
             outputs=tuple(outputs),
             shapes=read_shapes(shapes),
             batch_sizes=_batches(batches),
@@ -78,6 +80,7 @@ def request(
         ),
         model=_uri(model),
         destination=_uri(output),
+        companion=_uri(prototxt) if prototxt else "",
         calibration=_uri(calibration) if calibration else "",
         accuracy_data=_uri(data) if data else "",
     )

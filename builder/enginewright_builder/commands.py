@@ -36,6 +36,7 @@ class InterruptedBuildError(EnginewrightError):
 def build(
     model: options.Model = None,
     output: options.Place = None,
+    prototxt: options.Prototxt = None,
     target: options.Target = "cpu",
     shape: options.Shapes = None,
     batch: options.Batches = "",
@@ -59,6 +60,7 @@ def build(
     Examples:
         enginewright build model.onnx -o model.plan
         enginewright build model.onnx -o model.plan --batch 1,8 --effort fast
+        enginewright build model.caffemodel --prototxt deploy.prototxt -o model.plan
         enginewright build model.onnx -o model.plan --shape image=1x3x224x224
         enginewright build model.onnx -o model.plan --target cuda --precision fp16 --batch 1,8
         enginewright build model.onnx -o model.plan --gate latency=7ms,batch=1 \\
@@ -88,6 +90,7 @@ def build(
                 gate_words=gate or [],
                 effort=effort,
                 allow_host=allow_host,
+                prototxt=prototxt,
             )
         seal = _seal(sign_key)
         with tempfile.TemporaryDirectory(prefix="enginewright-") as workdir:
@@ -109,6 +112,7 @@ def build(
 def compare(
     model: Annotated[Path, typer.Argument(help="The model that the plan was built from.")],
     plan: Annotated[Path, typer.Argument(help="The plan.")],
+    prototxt: options.Prototxt = None,
     samples: Annotated[int, typer.Option(min=1, help="Random inputs to try, for each schedule.")] = 8,
     inputs: Annotated[
         list[str] | None,
@@ -134,7 +138,7 @@ def compare(
     """
     from enginewright_builder import comparison, summary
 
-    found = comparison.compare(model, plan, samples=samples, given=_inputs(inputs or []))
+    found = comparison.compare(model, plan, samples=samples, given=_inputs(inputs or []), companion=prototxt)
     if as_json and not any(difference.reason for difference in found.differences):
         typer.echo(json.dumps(records.to_json(found), ensure_ascii=False))
     elif not as_json:

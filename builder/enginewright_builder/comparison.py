@@ -8,7 +8,7 @@ import numpy as np
 
 from enginewright_builder import emit, planning
 from enginewright_builder.emit import Blobs
-from enginewright_builder.importers.table import IMPORTERS
+from enginewright_builder.importers import table
 from enginewright_builder.measuring import cosine
 from enginewright_builder.network.network import Network
 from enginewright_builder.tuning import bounds, inputs
@@ -59,14 +59,18 @@ class Comparison:
                 )
 
 
-def compare(model: Path, plan: Path, *, samples: int, given: Mapping[str, Array]) -> Comparison:
+def compare(
+    model: Path, plan: Path, *, samples: int, given: Mapping[str, Array], companion: Path | None = None
+) -> Comparison:
     """Run the model, untouched, and the plan on `given` inputs, else on `samples` random feeds a schedule.
+
+    `companion` is the second file of a model that has one, Caffe's prototxt.
 
     Raises ModelError, PlanError, InputError, and UnsupportedError where no input can be made up.
     """
     with Engine(plan) as engine:
         recipe = engine.manifest.recipe
-        network = IMPORTERS[recipe.format](model, outputs=recipe.outputs)
+        network = table.read(recipe.format, model, companion=companion, outputs=recipe.outputs)
         _require_same_bindings(network, engine, model)
         kind = bounds.coarsest(network, recipe.arithmetic)
         with planning.reference(network, Blobs()) as right:

@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[Path | None, typer.Argument(help="The model: an ONNX file.", show_default=False)]
+Model = Annotated[Path | None, typer.Argument(help="The model: an ONNX file, or a caffemodel.", show_default=False)]
+Prototxt = Annotated[
+    Path | None,
+    typer.Option(metavar="X.prototxt", help="The layers of a Caffe model, as deploy.prototxt.", show_default=False),
+]
 Place = Annotated[
     Path | None,
     typer.Option("--plan", "-o", help="Where the plan goes; one of before is replaced.", show_default=False),

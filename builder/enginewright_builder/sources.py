@@ -84,7 +84,7 @@ def called(names: Mapping[str, str]) -> Iterator[None]:
     """Whatever is refused within, its sentence says these names in place of our own paths; longer ones come first."""
     try:
         yield
-    except (ModelError, InputError, StorageError) as error:
+    except (ModelError, InputError, StorageError, UsageError) as error:
         sentence = error.message
         for path, name in names.items():
             sentence = sentence.replace(path, name)

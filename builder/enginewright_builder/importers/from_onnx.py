@@ -6,8 +6,6 @@ named, every type and shape that ONNX's own inference can tell. External data mu
 never read here: onnx-ir maps it when a tensor's bytes are asked for.
 """
 
-import difflib
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -16,11 +14,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx.checker import ValidationError
 
 from enginewright_builder.importers import external, operators, references, sparse, tidy
+from enginewright_builder.importers import outputs as naming
 from enginewright_builder.network import rewire, shapes
 from enginewright_builder.network.network import Network
-from enginewright_runtime.errors import ModelError, UnsupportedError
+from enginewright_runtime.errors import ModelError
 
-_LISTED = 8
 # What ONNX's checker refuses and ONNX Runtime takes: layers out of order, outputs of which not even the rank is said.
 _TOLERATED = ("topologically sorted", "Field 'shape' of 'type' is required but missing")
 
@@ -123,20 +121,7 @@ def _sort(model: ir.Model, path: Path) -> None:
 
 def _choose(network: Network, outputs: tuple[str, ...], path: Path) -> None:
     made = {value.name: value for node in network.layers() for value in node.outputs if value.name}
-    for name in outputs:
-        if name not in made:
-            raise UnsupportedError(
-                f"The model {path} has no layer with the output {name!r}: name one of the {len(made)} there are, "
-                f"{_candidates(name, network, made)}."
-            )
-    network.graph.outputs.clear()
-    network.graph.outputs.extend(made[name] for name in dict.fromkeys(outputs))
-
-
-def _candidates(name: str, network: Network, made: Mapping[str, ir.Value]) -> str:
-    """The nearest names first, then the model's own outputs, a few in all."""
-    names = list(made)
-    near = difflib.get_close_matches(name, names, n=_LISTED, cutoff=0.4)
     own = [value.name for value in network.outputs if value.name]
-    listed = list(dict.fromkeys([*near, *own, *reversed(names)]))[:_LISTED]
-    return "for example " + ", ".join(repr(candidate) for candidate in listed)
+    chosen = naming.choose(made, outputs, own, path)
+    network.graph.outputs.clear()
+    network.graph.outputs.extend(made[name] for name in chosen)

@@ -5,8 +5,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from enginewright_builder.importers import from_onnx
+from enginewright_builder.importers import from_caffe, from_onnx
 from enginewright_builder.network.network import Network
+from enginewright_runtime.errors import UnsupportedError, UsageError
 from enginewright_runtime.plan.recipe import ModelFormat
 
 
@@ -16,8 +17,34 @@ class Importer(Protocol):
     def __call__(self, path: Path, *, outputs: tuple[str, ...] = ()) -> Network: ...
 
 
+class PairImporter(Protocol):
+    """As an Importer, of a format that keeps a model in two files."""
+
+    def __call__(self, path: Path, *, companion: Path | None, outputs: tuple[str, ...] = ()) -> Network: ...
+
+
 IMPORTERS: Mapping[ModelFormat, Importer] = MappingProxyType(
     {
         ModelFormat.ONNX: from_onnx.load,  # ONNX is the vocabulary: its importer checks and tidies, and maps nothing
     }
 )
+
+PAIR_IMPORTERS: Mapping[ModelFormat, PairImporter] = MappingProxyType(
+    {
+        ModelFormat.CAFFE: from_caffe.load,  # the weights lie in the model, the layers in its prototxt
+    }
+)
+
+
+def read(kind: ModelFormat, path: Path, *, companion: Path | None = None, outputs: tuple[str, ...] = ()) -> Network:
+    """The model at `path` as a network. Raises ModelError and its kind, UsageError for a companion that none has."""
+    if kind in PAIR_IMPORTERS:
+        return PAIR_IMPORTERS[kind](path, companion=companion, outputs=outputs)
+    if companion is not None:
+        raise UsageError(f"The model {path} is {kind}, which has no prototxt: leave {companion} out.")
+    if kind not in IMPORTERS:
+        raise UnsupportedError(
+            f"The model format {str(kind)!r} cannot be read by this version, which reads "
+            f"{', '.join([*IMPORTERS, *PAIR_IMPORTERS])}: convert the model to ONNX."
+        )
+    return IMPORTERS[kind](path, outputs=outputs)

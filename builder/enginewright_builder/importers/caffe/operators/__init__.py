@@ -1,0 +1,1 @@
+"""Each of Caffe's layers in ONNX's operators."""
