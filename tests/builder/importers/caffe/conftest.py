@@ -12,7 +12,7 @@ import pytest
 from enginewright_builder.importers.from_caffe import from_caffe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # tests/, where networks/ lies: it has no packages
-from networks.caffe import Arrays, caffemodel
+from caffe_files import Arrays, caffemodel
 
 Feeds = Mapping[str, np.ndarray]
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from networks.caffe import header, layer, random
+from caffe_files import header, layer, random
 
 SHAPE = (2, 4, 5, 6)
 X = random(*SHAPE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pytest
-from networks.caffe import header, layer, random
+from caffe_files import header, layer, random
 
 TOLERANCE = 1e-4  # of the output's range
 

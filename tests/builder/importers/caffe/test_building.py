@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from networks.caffe import header, layer, random
+from caffe_files import header, layer, random
 
 from enginewright_runtime import cli
 from enginewright_runtime.engine.engine import Engine

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from networks.caffe import header, layer, random
+from caffe_files import header, layer, random
 
 from enginewright_builder.importers.from_caffe import from_caffe
 from enginewright_runtime.errors import ModelError

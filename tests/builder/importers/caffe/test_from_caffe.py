@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks.caffe import blob, caffemodel, field, header, layer, random
+from caffe_files import blob, caffemodel, field, header, layer, random
 
 from enginewright_builder.importers import table
 from enginewright_builder.importers.from_caffe import from_caffe

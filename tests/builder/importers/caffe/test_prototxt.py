@@ -1,7 +1,7 @@
 """A prototxt in its old and new forms, with the quirks of the text format, and what is no prototxt."""
 
 import pytest
-from networks.caffe import header, layer
+from caffe_files import header, layer
 
 from enginewright_builder.importers.caffe import prototxt
 from enginewright_runtime.errors import ModelError
