@@ -45,8 +45,8 @@ def test_a_clip_of_an_old_opset_keeps_its_attributes(network_of, applied, layer_
     network = network_of(head(opset=9) + "{ " + CONV + "y = Clip<max = 6.0, min = 0.0>(c) }", **weights())
     applied(FuseEpilogues(), network)
     assert layer_lines(network) == [
-        "Conv:c+Clip:y: y = enginewright.FusedConv(x, w, k, epilogue_activation='Clip', epilogue_parameter_max=6, "
-        "epilogue_parameter_min=0, pads=[1,1,1,1]) : float32[2,4,5,5]"
+        "Conv:c+Clip:y: y = enginewright.FusedConv(x, w, k, epilogue_activation='Clip', epilogue_parameter_max=6.0, "
+        "epilogue_parameter_min=0.0, pads=[1,1,1,1]) : float32[2,4,5,5]"
     ]
 
 
