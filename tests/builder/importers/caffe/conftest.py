@@ -11,7 +11,7 @@ import pytest
 
 from enginewright_builder.importers.from_caffe import from_caffe
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # tests/, where networks/ lies: it has no packages
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # where caffe_files.py lies: tests are no packages
 from caffe_files import Arrays, caffemodel
 
 Feeds = Mapping[str, np.ndarray]
