@@ -23,7 +23,8 @@ BACKENDS = ("wheel", "setuptools<70", "hatchling", "setuptools_scm", "cython", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One row: a file in a package. `companion` is a Caffe model's prototxt; `shapes` as `--shape` takes them."""
+    """One row: a file in a package. `companion` is a Caffe model's prototxt; `shapes` as `--shape` takes
+    them, `outputs` as `--output` does: words, empty for the model's own."""
 
     format: str
     ecosystem: str
@@ -34,6 +35,7 @@ class Model:
     companion: str
     companion_sha256: str
     shapes: str
+    outputs: str
 
     @property
     def name(self) -> str:

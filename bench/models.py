@@ -84,7 +84,7 @@ def measured(model: model_catalog.Model, folder: Path, effort: str, seconds: flo
                 batches="",
                 precisions="",
                 calibration=None,
-                outputs=(),
+                outputs=model.outputs.split(),
                 gate_words=(),
                 effort=effort,
                 **({"prototxt": folder / model.companion_name} if model.companion else {}),

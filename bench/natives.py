@@ -26,11 +26,21 @@ def onnx_runtime(model: Path, names: Sequence[str], *, optimized: bool = True) -
 
 
 def tensorflow(model: Path, names: Sequence[str]) -> Run:
-    """A frozen GraphDef in TensorFlow, pruned to what is asked for. Inputs and outputs by their nodes' names."""
+    """A frozen GraphDef in TensorFlow, pruned to what is asked for. Inputs and outputs by their nodes' names.
+
+    A truth value that is not fed says whether the model trains: it does not.
+    """
     import tensorflow as tf
 
     graph_def = tf.compat.v1.GraphDef()
     graph_def.ParseFromString(model.read_bytes())
+    nodes = sorted({name.partition(":")[0] for name in names})
+    graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, nodes)
+    flags = [
+        n.name
+        for n in graph_def.node
+        if n.op.startswith("Placeholder") and n.attr["dtype"].type == tf.bool.as_datatype_enum
+    ]
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(graph_def, name="")
@@ -39,6 +49,7 @@ def tensorflow(model: Path, names: Sequence[str]) -> Run:
     runs: dict[tuple[str, ...], Any] = {}
 
     def run(feed: Feed) -> Mapping[str, Any]:
+        feed = {**dict.fromkeys(flags, False), **feed}
         given = tuple(feed)
         if given not in runs:
             feeds = [graph.get_tensor_by_name(name if ":" in name else f"{name}:0") for name in given]

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from enginewright_builder.importers import from_caffe, from_onnx
+from enginewright_builder.importers import from_caffe, from_onnx, from_tensorflow
 from enginewright_builder.network.network import Network
 from enginewright_runtime.errors import UnsupportedError, UsageError
 from enginewright_runtime.plan.recipe import ModelFormat
@@ -26,6 +26,7 @@ class PairImporter(Protocol):
 IMPORTERS: Mapping[ModelFormat, Importer] = MappingProxyType(
     {
         ModelFormat.ONNX: from_onnx.load,  # ONNX is the vocabulary: its importer checks and tidies, and maps nothing
+        ModelFormat.TENSORFLOW: from_tensorflow.load,  # frozen graphs, written in ONNX's operators
     }
 )
 

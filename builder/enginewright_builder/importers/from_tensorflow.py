@@ -1,0 +1,96 @@
+"""Frozen TensorFlow graphs (GraphDef, .pb) in, without TensorFlow.
+
+Outputs are named as nodes, `dense_2/Softmax`, or as tensors, `split:1`. What nothing needs is not looked at. The
+network's values keep the names of TensorFlow's tensors where a person names them: inputs and outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from enginewright_builder.importers.tensorflow import conversion, graph
+from enginewright_builder.importers.tensorflow.graph import Node, Ref
+from enginewright_builder.importers.tensorflow.scope import OPSET, Scope, Tensor
+from enginewright_builder.network import rewire, shapes
+from enginewright_builder.network.network import Network
+from enginewright_runtime.errors import UnsupportedError
+
+_LISTED = 12
+_BOOL = 10
+
+
+def load(path: Path, *, outputs: Sequence[str] = ()) -> Network:
+    """Read the frozen graph at `path`; `outputs` names what to compute, empty means the one node that nothing reads.
+
+    Raises ModelError (missing, damaged), UnsupportedError (operations that ONNX cannot say, all of them in one
+    sentence; outputs that are not in it, or are not named where there are several candidates).
+    """
+    where = f"The model {path}"
+    nodes = graph.nodes(graph.read(path).node, where)
+    wanted = _wanted(nodes, outputs, where)
+    order = graph.order(nodes, wanted, conversion.SOURCES, where)
+    scope = Scope(where=where, graph=ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=path.stem))
+    training = _training(order)
+    made = conversion.convert(scope, order, training)
+    for ref in wanted:
+        _give(scope, ref, made[ref.node])
+    if training:
+        scope.notes.append(f"{', '.join(sorted(training))}: taken as false, since an inference does not train")
+    network = Network(ir.Model(scope.graph, ir_version=10), notes=scope.notes)
+    _prune(network)
+    shapes.infer(network)
+    return network
+
+
+def _prune(network: Network) -> None:
+    """Take out what was only read by a default or a side of a switch that is not taken, inputs among it."""
+    RemoveUnusedNodesPass()(network.model)
+    for value in network.inputs:
+        if not value.uses() and not value.is_graph_output():
+            network.graph.inputs.remove(value)
+    rewire.drop_unread_constants(network)
+
+
+def _wanted(nodes: Mapping[str, Node], outputs: Sequence[str], where: str) -> list[Ref]:
+    candidates = graph.ends(nodes)
+    listed = ", ".join(candidates[:_LISTED]) + (", …" if len(candidates) > _LISTED else "")
+    refs = [Ref.parse(name) for name in dict.fromkeys(outputs)]
+    for ref in refs:
+        if ref.node not in nodes:
+            raise UnsupportedError(f"{where} has no operation {ref.node!r}: name an output with --output, as {listed}.")
+    if refs:
+        return refs
+    if len(candidates) != 1:
+        raise UnsupportedError(
+            f"{where} has {len(candidates)} operations that nothing reads, so its outputs have to be named with "
+            f"--output: {listed or 'none'}."
+        )
+    return [Ref(candidates[0])]
+
+
+def _training(order: Sequence[Node]) -> frozenset[str]:
+    """Placeholders of one truth value that only switches ask: whether the model trains."""
+    asked = {ref.node for node in order if node.op == "Switch" for ref in node.inputs[1:]}
+    through = {node.name: node.inputs[0].node for node in order if node.op == "Identity" and node.inputs}
+    asked |= {through[name] for name in asked if name in through}
+    return frozenset(
+        node.name
+        for node in order
+        if node.op in ("Placeholder", "PlaceholderWithDefault")
+        and node.name in asked
+        and node.attributes["dtype"].type == _BOOL
+    )
+
+
+def _give(scope: Scope, ref: Ref, made: Sequence[Tensor]) -> None:
+    """Make a tensor an output of the network under the name that was asked for."""
+    if ref.index >= len(made) or made[ref.index].dead:
+        raise UnsupportedError(f"{scope.where}: the operation {ref.node!r} has no output {ref.index} in an inference.")
+    value = scope.plain(made[ref.index])
+    scope.node = str(ref)
+    if value.is_graph_input() or value.is_initializer() or value.is_graph_output():
+        value = scope.put("Identity", value)
+    value.name = scope.fresh(str(ref))
+    scope.graph.outputs.append(value)

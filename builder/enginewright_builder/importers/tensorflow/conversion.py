@@ -1,0 +1,162 @@
+"""A graph's nodes to a network: constants stay arrays, switches of a known side are taken, all else goes by table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from enginewright_builder.importers.tensorflow import constants, dtypes
+from enginewright_builder.importers.tensorflow.graph import Node, Ref
+from enginewright_builder.importers.tensorflow.operators.table import OPERATORS
+from enginewright_builder.importers.tensorflow.scope import DEAD, Call, Scope, Tensor
+from enginewright_runtime.errors import ModelError, UnsupportedError
+
+_LISTED = 20
+# Where data come from outside: what they deliver are inputs of the network.
+SOURCES = frozenset(
+    {"Placeholder", "IteratorGetNext", "IteratorV2", "QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2"}
+)
+_KNOWN = frozenset({*OPERATORS, *SOURCES, "Const", "Switch", "Merge"})
+
+
+def convert(scope: Scope, order: Sequence[Node], training: frozenset[str]) -> dict[str, Sequence[Tensor]]:
+    """Write the nodes into the scope's graph. `training` names placeholders that say whether the model trains.
+
+    Raises UnsupportedError with all operations that cannot be written in ONNX, in one sentence.
+    """
+    made: dict[str, Sequence[Tensor]] = {}
+    unknown: list[str] = []
+    for node in order:
+        scope.node = node.name
+        given = [] if node.op in SOURCES else [_input(scope, node, ref, made) for ref in node.inputs]
+        dead = any(tensor.dead for tensor in (*given, *(made[ref.node][0] for ref in node.guards)))
+        if node.op == "Merge":
+            made[node.name] = _merged(Call(scope=scope, node=node, inputs=given))
+        elif dead:
+            made[node.name] = _Dead()
+        elif node.op not in _KNOWN:
+            unknown.append(f"{node.name!r} ({node.op})")
+            made[node.name] = _Dead()
+        else:
+            made[node.name] = _outputs(Call(scope=scope, node=node, inputs=given), training)
+    scope.node = ""
+    if unknown:
+        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
+        raise UnsupportedError(
+            f"{scope.where} has {len(unknown)} operations that cannot be imported: {', '.join(unknown[:_LISTED])}"
+            f"{more}; name outputs that do not need them with --output, or export the model to ONNX."
+        )
+    return made
+
+
+def _input(scope: Scope, node: Node, ref: Ref, made: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    given = made[ref.node]
+    if ref.index >= len(given):
+        raise ModelError(
+            f"{scope.where} is damaged: {node.name!r} reads output {ref.index} of {ref.node!r}, which has {len(given)}."
+        )
+    return given[ref.index]
+
+
+def _outputs(call: Call, training: frozenset[str]) -> Sequence[Tensor]:
+    scope, node = call.scope, call.node
+    if node.name in training:
+        return [scope.known(np.array(False))]
+    if node.op == "Const":
+        return [_constant(call)]
+    if node.op in SOURCES:
+        return _Source(scope, node)
+    if node.op == "Switch":
+        return _switched(call)
+    try:
+        return OPERATORS[node.op](call)
+    except (IndexError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ModelError(
+            f"{scope.where} does not hold together: the operation {node.name!r} ({node.op}) cannot be read ({reason}); "
+            "export it again."
+        ) from error
+
+
+class _Dead(Sequence[Tensor]):
+    """The outputs, however many, of an operation on the side that is never taken."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return DEAD
+
+    def __len__(self) -> int:
+        return 1 << 16
+
+
+class _Source(Sequence[Tensor]):
+    """The outputs of a source: each becomes an input of the network when something reads it."""
+
+    def __init__(self, scope: Scope, node: Node) -> None:
+        self._scope, self._node = scope, node
+        self._made: dict[int, Tensor] = {}
+
+    def __getitem__(self, index: Any) -> Any:
+        if index not in self._made:
+            self._made[index] = _placeholder(self._scope, self._node, index)
+        return self._made[index]
+
+    def __len__(self) -> int:
+        return max(1, len(_component_types(self._node)))
+
+
+def _component_types(node: Node) -> Sequence[int]:
+    """Of a queue's or an iterator's element; empty for a placeholder."""
+    found = next((name for name in ("component_types", "output_types") if name in node.attributes), None)
+    return node.attributes[found].list.type if found else ()
+
+
+def _placeholder(scope: Scope, node: Node, index: int) -> Tensor:
+    attributes = node.attributes
+    types = _component_types(node)
+    number = types[index] if types else attributes["dtype"].type if "dtype" in attributes else 1
+    dtype = dtypes.to_onnx(number)
+    if dtype is None:
+        raise UnsupportedError(
+            f"{scope.where}: the input {node.name!r} is of type {dtypes.name(number)}, which ONNX has no tensors of."
+        )
+    name = scope.fresh(str(Ref(node.name, index)))
+    sizes = _sizes(attributes, name)
+    value = ir.Value(name=name, shape=sizes, type=ir.TensorType(dtype))
+    scope.graph.inputs.append(value)
+    return Tensor(value=value, rank=None if sizes is None else len(sizes))
+
+
+def _sizes(attributes: Mapping[str, Any], name: str) -> ir.Shape | None:
+    if "shape" not in attributes or attributes["shape"].shape.unknown_rank:
+        return None
+    given = [each.size for each in attributes["shape"].shape.dim]
+    if not given and "_output_shapes" not in attributes:
+        return None  # old exporters write no dimensions where they know none
+    return ir.Shape(
+        [size if size >= 0 else ("batch" if axis == 0 else f"{name}_{axis}") for axis, size in enumerate(given)]
+    )
+
+
+def _constant(call: Call) -> Tensor:
+    if "value" not in call.node.attributes:
+        raise ModelError(f"{call.scope.where} is damaged: the constant {call.node.name!r} has no value.")
+    what = f"The constant {call.node.name!r} of {call.scope.where}"
+    return call.scope.known(constants.to_array(call.node.attributes["value"].tensor, what))
+
+
+def _switched(call: Call) -> Sequence[Tensor]:
+    """(data, predicate) -> (data if false, data if true)."""
+    data, predicate = call.inputs
+    if predicate.array is None:
+        raise call.refuse("depends on a value that is computed: export the model with tf.cond in functional form")
+    return [DEAD, data] if bool(predicate.array) else [data, DEAD]
+
+
+def _merged(call: Call) -> Sequence[Tensor]:
+    """The one live input, and which it is."""
+    alive = [(index, tensor) for index, tensor in enumerate(call.inputs) if not tensor.dead]
+    if not alive:
+        return _Dead()
+    index, tensor = alive[0]
+    return [tensor, call.scope.known(np.array(index, dtype=np.int32))]

@@ -1,0 +1,1 @@
+"""How each of TensorFlow's operations is written in ONNX: one file a family, one table for all."""

@@ -1,0 +1,219 @@
+"""Operations that move elements: reshape, transpose, concat, split, pad, tile, and shapes as tensors."""
+
+import numpy as np
+import onnx_ir as ir
+
+from enginewright_builder.importers.tensorflow.scope import SMALL, Call, Convert, Table, Tensor, channels_first
+
+
+def _reshape(call: Call) -> list[Tensor]:
+    x, shape = call.inputs
+    if x.array is not None and shape.array is not None:
+        return [call.scope.known(x.array.reshape(shape.array))]
+    sizes = shape.array if shape.array is not None else None
+    length = len(sizes) if sizes is not None else None
+    if length is None:
+        known = call.scope.shape(shape)
+        length = known[0] if known else None
+    empty = int(sizes is not None and 0 in sizes)  # a 0 is a 0, where ONNX would copy the dimension
+    return [
+        Tensor(
+            value=call.scope.put("Reshape", call.scope.plain(x), call.scope.long(shape), allowzero=empty), rank=length
+        )
+    ]
+
+
+def _transpose(call: Call) -> list[Tensor]:
+    x, order = call.inputs[0], call.axes(1)
+    if x.array is not None:
+        return [call.scope.known(x.array.transpose(order))]
+    rank = len(order)
+    if x.first is not None and order == channels_first(rank):
+        return [Tensor(value=x.first, rank=rank)]
+    if x.first is not None:  # one transpose instead of two
+        places = channels_first(rank)
+        return [Tensor(value=call.scope.put("Transpose", x.first, perm=[places.index(a) for a in order]), rank=rank)]
+    value = call.scope.plain(x)
+    if order == (0, *range(2, rank), 1) and rank > 2:
+        return [Tensor(first=value, value=call.scope.put("Transpose", value, perm=list(order)), rank=rank)]
+    return [Tensor(value=call.scope.put("Transpose", value, perm=list(order)), rank=rank)]
+
+
+def _squeeze(call: Call) -> list[Tensor]:
+    x, axes = call.inputs[0], call.list("squeeze_dims")
+    if x.array is not None:
+        return [call.scope.known(x.array.squeeze(axes or None))]
+    value = call.scope.put("Squeeze", call.scope.plain(x), call.scope.ints(*axes) if axes else None)
+    return [Tensor(value=value, rank=x.rank - len(axes) if axes and x.rank is not None else None)]
+
+
+def _expand_dims(call: Call) -> list[Tensor]:
+    x, (axis,) = call.inputs[0], call.axes(1)
+    if x.array is not None:
+        return [call.scope.known(np.expand_dims(x.array, axis))]
+    value = call.scope.put("Unsqueeze", call.scope.plain(x), call.scope.ints(axis))
+    return [Tensor(value=value, rank=None if x.rank is None else x.rank + 1)]
+
+
+def _pack(call: Call) -> list[Tensor]:
+    axis, arrays = call.integer("axis"), [each.array for each in call.inputs]
+    if all(array is not None and array.size <= SMALL for array in arrays):
+        return [call.scope.known(np.stack([array for array in arrays if array is not None], axis))]
+    rows = [call.scope.put("Unsqueeze", call.scope.plain(each), call.scope.ints(axis)) for each in call.inputs]
+    rank = next((each.rank + 1 for each in call.inputs if each.rank is not None), None)
+    return [Tensor(value=call.scope.put("Concat", *rows, axis=axis), rank=rank)]
+
+
+def _unpack(call: Call) -> list[Tensor]:
+    axis, count, x = call.integer("axis"), call.integer("num"), call.inputs[0]
+    rows = call.scope.layer("Split", call.scope.plain(x), outputs=count, axis=axis, num_outputs=count)
+    rank = None if x.rank is None else x.rank - 1
+    return [Tensor(value=call.scope.put("Squeeze", each, call.scope.ints(axis)), rank=rank) for each in rows]
+
+
+def _joined(call: Call, tensors: list[Tensor], axis: int) -> list[Tensor]:
+    arrays = [each.array for each in tensors]
+    if all(array is not None and array.size <= SMALL for array in arrays):
+        return [call.scope.known(np.concatenate([array for array in arrays if array is not None], axis))]
+    rank = next((each.rank for each in tensors if each.first is not None), None)
+    if rank is not None and all(each.first is not None or each.rank in (rank, None) for each in tensors):
+        values = [call.scope.turned(each, rank) for each in tensors]
+        place = channels_first(rank).index(axis % rank)
+        return [Tensor(first=call.scope.put("Concat", *values, axis=place), rank=rank)]
+    rank = next((each.rank for each in tensors if each.rank is not None), None)
+    return [Tensor(value=call.scope.put("Concat", *map(call.scope.plain, tensors), axis=axis), rank=rank)]
+
+
+def _concat_last(call: Call) -> list[Tensor]:
+    (axis,) = call.axes(len(call.inputs) - 1)
+    return _joined(call, list(call.inputs[:-1]), axis)
+
+
+def _concat_first(call: Call) -> list[Tensor]:
+    (axis,) = call.axes(0)
+    return _joined(call, list(call.inputs[1:]), axis)
+
+
+def _split(call: Call) -> list[Tensor]:
+    (axis,), x, count = call.axes(0), call.inputs[1], call.integer("num_split", 1)
+    return _cut(call, x, axis, count, None)
+
+
+def _split_by_sizes(call: Call) -> list[Tensor]:
+    x, sizes, (axis,) = call.inputs[0], call.constant(1, "sizes"), call.axes(2)
+    if -1 in sizes:
+        shape = call.scope.shape(x)
+        whole = shape[axis] if shape is not None else None
+        if whole is None:
+            raise call.refuse("has a part that takes what is left of a dimension that is not known")
+        sizes = np.where(sizes == -1, whole - (sizes.sum() + 1), sizes)
+    return _cut(call, x, axis, len(sizes), call.scope.ints(*(int(each) for each in sizes)))
+
+
+def _cut(call: Call, x: Tensor, axis: int, count: int, sizes: ir.Value | None) -> list[Tensor]:
+    more = {} if sizes is not None else {"num_outputs": count}
+    if x.first is not None and x.rank is not None:
+        place = channels_first(x.rank).index(axis % x.rank)
+        parts = call.scope.layer("Split", x.first, sizes, outputs=count, axis=place, **more)
+        return [Tensor(first=each, rank=x.rank) for each in parts]
+    parts = call.scope.layer("Split", call.scope.plain(x), sizes, outputs=count, axis=axis, **more)
+    return [Tensor(value=each, rank=x.rank) for each in parts]
+
+
+def _pad(mode: str) -> Convert:
+    def convert(call: Call) -> list[Tensor]:
+        x, widths = call.inputs[0], call.inputs[1].array
+        kind = (call.text("mode").lower() or mode) if mode != "constant" else mode
+        if kind == "symmetric":
+            raise call.refuse("pads symmetrically, for which ONNX has no mode")
+        filling = call.scope.plain(call.inputs[2]) if len(call.inputs) > 2 else None
+        if x.first is not None and widths is not None and x.rank == len(widths):
+            turned = widths[list(channels_first(x.rank))]
+            pads = call.scope.ints(*(int(each) for each in (*turned[:, 0], *turned[:, 1])))
+            return [Tensor(first=call.scope.put("Pad", x.first, pads, filling, mode=kind), rank=x.rank)]
+        if widths is not None:
+            pads = call.scope.ints(*(int(each) for each in (*widths[:, 0], *widths[:, 1])))
+        else:
+            swapped = call.scope.put("Transpose", call.scope.long(call.inputs[1]), perm=[1, 0])
+            pads = call.scope.put("Reshape", swapped, call.scope.ints(-1))
+        return [Tensor(value=call.scope.put("Pad", call.scope.plain(x), pads, filling, mode=kind), rank=x.rank)]
+
+    return convert
+
+
+def _tile(call: Call) -> list[Tensor]:
+    x, times = call.inputs
+    return [Tensor(value=call.scope.put("Tile", call.scope.plain(x), call.scope.long(times)), rank=x.rank)]
+
+
+def _shape(call: Call) -> list[Tensor]:
+    x, to = call.inputs[0], call.dtype("out_type") if "out_type" in call.node.attributes else ir.DataType.INT32
+    known = call.scope.shape(x)
+    if known is not None and None not in known:
+        return [call.scope.known(np.array(known, dtype=to.numpy()))]
+    value = call.scope.put("Cast", call.scope.put("Shape", call.scope.plain(x)), to=to)
+    return [Tensor(value=value, rank=1)]
+
+
+def _size(call: Call) -> list[Tensor]:
+    value = call.scope.put("Size", call.scope.plain(call.inputs[0]))
+    return [Tensor(value=call.scope.put("Cast", value, to=ir.DataType.INT32), rank=0)]
+
+
+def _rank(call: Call) -> list[Tensor]:
+    return [call.scope.known(np.array(call.scope.rank(call.inputs[0]), dtype=np.int32))]
+
+
+def _range(call: Call) -> list[Tensor]:
+    arrays = [each.array for each in call.inputs]
+    if all(array is not None for array in arrays):
+        start, limit, step = (array.item() for array in arrays if array is not None)
+        if step and abs((limit - start) / step) <= SMALL:
+            dtype = arrays[0].dtype if arrays[0] is not None else None
+            return [call.scope.known(np.arange(start, limit, step, dtype=dtype))]
+    values = [call.scope.plain(each) for each in call.inputs]
+    return [Tensor(value=call.scope.put("Range", *values), rank=1)]
+
+
+def _fill(call: Call) -> list[Tensor]:
+    sizes, filling = call.inputs
+    value = call.scope.put("Expand", call.scope.plain(filling), call.scope.long(sizes))
+    return [Tensor(value=value, rank=None if sizes.array is None else len(sizes.array))]
+
+
+def _broadcast_to(call: Call) -> list[Tensor]:
+    x, sizes = call.inputs
+    return [Tensor(value=call.scope.put("Expand", call.scope.plain(x), call.scope.long(sizes)))]
+
+
+def _reverse(call: Call) -> list[Tensor]:
+    x, axes = call.inputs[0], call.axes(1)
+    ends, steps = call.scope.ints(*[-(1 << 62)] * len(axes)), call.scope.ints(*[-1] * len(axes))
+    starts = call.scope.ints(*[-1] * len(axes))
+    value = call.scope.put("Slice", call.scope.plain(x), starts, ends, call.scope.ints(*axes), steps)
+    return [Tensor(value=value, rank=x.rank)]
+
+
+TABLE: Table = {
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Squeeze": _squeeze,
+    "ExpandDims": _expand_dims,
+    "Pack": _pack,
+    "Unpack": _unpack,
+    "ConcatV2": _concat_last,
+    "Concat": _concat_first,
+    "Split": _split,
+    "SplitV": _split_by_sizes,
+    "Pad": _pad("constant"),
+    "PadV2": _pad("constant"),
+    "MirrorPad": _pad("reflect"),
+    "Tile": _tile,
+    "Shape": _shape,
+    "Size": _size,
+    "Rank": _rank,
+    "Range": _range,
+    "Fill": _fill,
+    "BroadcastTo": _broadcast_to,
+    "ReverseV2": _reverse,
+}

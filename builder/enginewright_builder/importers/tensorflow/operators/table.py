@@ -1,0 +1,26 @@
+"""OPERATORS: every operation of TensorFlow that is written in ONNX, by its name."""
+
+from types import MappingProxyType
+
+from enginewright_builder.importers.tensorflow.operators import (
+    images,
+    picking,
+    pointwise,
+    products,
+    reductions,
+    shaping,
+    windows,
+)
+from enginewright_builder.importers.tensorflow.scope import Table
+
+OPERATORS: Table = MappingProxyType(
+    {
+        **pointwise.TABLE,  # element by element, in whichever layout
+        **products.TABLE,  # matrix products
+        **windows.TABLE,  # convolutions, pools and norms: channels first
+        **reductions.TABLE,
+        **shaping.TABLE,  # what moves elements
+        **picking.TABLE,  # what picks them
+        **images.TABLE,  # what resizes and rearranges images
+    }
+)

@@ -1,0 +1,216 @@
+"""Convolutions and pools: channels first, with TensorFlow's padding (SAME puts the odd element behind)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from enginewright_builder.importers.tensorflow.scope import Array, Call, Convert, Table, Tensor
+
+
+def given(call: Call, index: int, rank: int) -> ir.Value:
+    """An input channels first, whatever the operation's data format."""
+    tensor = call.inputs[index]
+    if call.last:
+        return call.scope.turned(tensor, rank)
+    return call.scope.plain(tensor)
+
+
+def made(call: Call, value: ir.Value, rank: int) -> Tensor:
+    """A result that is channels first, in the operation's data format."""
+    return Tensor(first=value, rank=rank) if call.last else Tensor(value=value, rank=rank)
+
+
+def spatial(call: Call, numbers: Sequence[int], rank: int) -> list[int]:
+    """Of a list with a number for each dimension those of the spatial ones; ones where it is empty."""
+    if len(numbers) != rank:
+        return [1] * (rank - 2)
+    return list(numbers[1:-1] if call.last else numbers[2:])
+
+
+def padding(call: Call, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> dict[str, Any]:
+    """ONNX's attributes for the operation's padding. SAME needs no image size where the stride is 1."""
+    kind = call.text("padding", "VALID")
+    if kind == "VALID":
+        return {}
+    if kind == "EXPLICIT":
+        pairs = np.array(call.list("explicit_paddings")).reshape(-1, 2)
+        pairs = pairs[1:-1] if call.last else pairs[2:]
+        return {"pads": [int(each) for each in (*pairs[:, 0], *pairs[:, 1])]}
+    if kind != "SAME":
+        raise call.refuse(f"has the padding {kind!r}, which is none of VALID, SAME and EXPLICIT")
+    if all(stride == 1 for stride in strides):
+        total = [(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)]
+        return {"pads": [*(each // 2 for each in total), *(each - each // 2 for each in total)]}
+    return {"auto_pad": "SAME_UPPER"}
+
+
+def _weights(call: Call, index: int, rank: int) -> Array:
+    weights = call.constant(index, "weights")
+    if weights.ndim != rank:
+        raise call.refuse(f"has weights of shape {list(weights.shape)}, and wants {rank} dimensions")
+    return weights
+
+
+def _convolution(rank: int) -> Convert:
+    """Weights [spatial…, in / groups, out]."""
+
+    def convert(call: Call) -> list[Tensor]:
+        weights = _weights(call, 1, rank)
+        strides, dilations = (spatial(call, call.list(name), rank) for name in ("strides", "dilations"))
+        kernel = weights.shape[:-2]
+        attributes = padding(call, kernel, strides, dilations)
+        if groups := _groups(call, weights, rank):
+            attributes["group"] = groups
+        ordered = weights.transpose(rank - 1, rank - 2, *range(rank - 2))
+        value = call.scope.put(
+            "Conv",
+            given(call, 0, rank),
+            call.scope.constant(ordered, f"{call.node.name}/weights"),
+            kernel_shape=list(kernel),
+            strides=strides,
+            dilations=dilations,
+            **attributes,
+        )
+        return [made(call, value, rank)]
+
+    return convert
+
+
+def _groups(call: Call, weights: Array, rank: int) -> int:
+    """Groups follow from channels that are a multiple of what the weights take; 0 where there is one."""
+    shape = call.scope.shape(call.inputs[0]) if call.inputs[0].array is None and call.inputs[0].first is None else None
+    channels = shape[-1 if call.last else 1] if shape is not None and len(shape) == rank else None
+    groups = channels // weights.shape[-2] if channels else 1
+    return groups if groups > 1 else 0
+
+
+def _depthwise(call: Call) -> list[Tensor]:
+    """Weights [height, width, channels, multiplier]: a group for each channel."""
+    weights = _weights(call, 1, 4)
+    height, width, channels, multiplier = weights.shape
+    strides, dilations = (spatial(call, call.list(name), 4) for name in ("strides", "dilations"))
+    ordered = weights.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
+    value = call.scope.put(
+        "Conv",
+        given(call, 0, 4),
+        call.scope.constant(ordered, f"{call.node.name}/weights"),
+        kernel_shape=[height, width],
+        strides=strides,
+        dilations=dilations,
+        group=channels,
+        **padding(call, (height, width), strides, dilations),
+    )
+    return [made(call, value, 4)]
+
+
+def _transposed(rank: int) -> Convert:
+    """The gradient of a convolution: (sizes of the result, weights [spatial…, out, in], input)."""
+
+    def convert(call: Call) -> list[Tensor]:
+        weights = _weights(call, 1, rank)
+        strides, dilations = (spatial(call, call.list(name), rank) for name in ("strides", "dilations"))
+        kernel = weights.shape[:-2]
+        sizes = call.inputs[0].array
+        wanted = spatial(call, [int(each) for each in sizes], rank) if sizes is not None else None
+        ordered = weights.transpose(rank - 1, rank - 2, *range(rank - 2))
+        value = call.scope.put(
+            "ConvTranspose",
+            given(call, 2, rank),
+            call.scope.constant(ordered, f"{call.node.name}/weights"),
+            kernel_shape=list(kernel),
+            strides=strides,
+            dilations=dilations,
+            **_cut(call, kernel, strides, dilations, wanted),
+        )
+        return [made(call, value, rank)]
+
+    return convert
+
+
+def _cut(
+    call: Call, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], wanted: Sequence[int] | None
+) -> dict[str, Any]:
+    """What the full result loses at its edges, and what it gets behind, to be of the wanted size.
+
+    Without a constant size: a whole number of strides with SAME, the smallest there is with VALID.
+    """
+    same = call.text("padding") == "SAME"
+    before, behind, more = [], [], []
+    for axis, (size, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        reach = (size - 1) * dilation + 1
+        over = reach - stride if same else 0  # of the full result over the wanted one
+        if wanted is not None:
+            steps = -(-wanted[axis] // stride) if same else -(-(wanted[axis] - reach + 1) // stride)
+            over = (steps - 1) * stride + reach - wanted[axis]
+        total = max(over, 0) if same else 0
+        before.append(total // 2)
+        behind.append(total - total // 2)
+        more.append(max(-over, 0))
+    return {"pads": [*before, *behind], "output_padding": more}
+
+
+def _pool(op: str, rank: int) -> Convert:
+    def convert(call: Call) -> list[Tensor]:
+        kernel, strides = (spatial(call, call.list(name), rank) for name in ("ksize", "strides"))
+        edges = padding(call, kernel, strides, [1] * (rank - 2))
+        value = call.scope.put(op, given(call, 0, rank), kernel_shape=kernel, strides=strides, **edges)
+        return [made(call, value, rank)]
+
+    return convert
+
+
+def _bias(call: Call) -> list[Tensor]:
+    """Along the channels, wherever they are."""
+    x, bias = call.inputs
+    if call.last and x.first is None:
+        return [Tensor(value=call.scope.put("Add", call.scope.plain(x), call.scope.plain(bias)), rank=x.rank)]
+    rank = call.scope.rank(x)
+    shape = (1, -1, *[1] * (rank - 2))
+    if bias.array is not None:
+        spread = call.scope.constant(bias.array.reshape(shape))
+    else:
+        spread = call.scope.put("Reshape", call.scope.plain(bias), call.scope.ints(*shape))
+    return [made(call, call.scope.put("Add", given(call, 0, rank), spread), rank)]
+
+
+def _batch_norm(call: Call) -> list[Tensor]:
+    if call.flag("is_training", default=True):
+        raise call.refuse("is a batch norm that still trains: freeze the model for inference")
+    parts = [call.scope.plain(each) for each in call.inputs[1:5]]
+    value = call.scope.put("BatchNormalization", given(call, 0, 4), *parts, epsilon=call.number("epsilon", 1e-4))
+    return [made(call, value, 4)]
+
+
+def _local_response_norm(call: Call) -> list[Tensor]:
+    radius = call.integer("depth_radius", 5)
+    size = 2 * radius + 1
+    value = call.scope.put(
+        "LRN",
+        call.scope.turned(call.inputs[0], 4),
+        size=size,
+        alpha=call.number("alpha", 1.0) * size,  # ONNX divides it by the size
+        beta=call.number("beta", 0.5),
+        bias=call.number("bias", 1.0),
+    )
+    return [Tensor(first=value, rank=4)]
+
+
+TABLE: Table = {
+    "Conv2D": _convolution(4),
+    "Conv3D": _convolution(5),
+    "DepthwiseConv2dNative": _depthwise,
+    "Conv2DBackpropInput": _transposed(4),
+    "Conv3DBackpropInputV2": _transposed(5),
+    "MaxPool": _pool("MaxPool", 4),
+    "AvgPool": _pool("AveragePool", 4),
+    "MaxPool3D": _pool("MaxPool", 5),
+    "AvgPool3D": _pool("AveragePool", 5),
+    "BiasAdd": _bias,
+    "BiasAddV1": _bias,
+    "FusedBatchNorm": _batch_norm,
+    "FusedBatchNormV2": _batch_norm,
+    "FusedBatchNormV3": _batch_norm,
+    "LRN": _local_response_norm,
+}

@@ -1,0 +1,234 @@
+"""Where a graph's operations are written as ONNX layers: values in both layouts, constants, and what is known of them.
+
+TensorFlow keeps channels last, ONNX first. A value that a convolution made is kept channels first, and its twin in
+TensorFlow's layout is made only if something asks for it: so a network of convolutions, norms, activations and pools
+has no transposes inside, whatever its exporter did.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from enginewright_builder.importers.tensorflow import dtypes
+from enginewright_builder.importers.tensorflow.graph import Node
+from enginewright_builder.network import shapes
+from enginewright_builder.network.network import Network
+from enginewright_runtime.errors import ModelError, UnsupportedError
+
+OPSET = 21
+SMALL = 1024  # elements of a constant that arithmetic on shapes is done with here and now
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@cache
+def _least_inputs(op: str) -> int:
+    return int(onnx.defs.get_schema(op, OPSET).min_input)
+
+
+@dataclass(slots=True, eq=False)
+class Tensor:
+    """One output of an operation: `value` in TensorFlow's layout, `first` channels first, either made when asked for.
+
+    `array` is the constant that it is, `rank` the number of dimensions where known. A dead one is on the side of a
+    switch that is never taken.
+    """
+
+    value: ir.Value | None = None
+    first: ir.Value | None = None
+    array: Array | None = None
+    rank: int | None = None
+    dead: bool = False
+
+
+DEAD = Tensor(dead=True)
+
+
+def channels_first(rank: int) -> tuple[int, ...]:
+    """The order that brings channels from the end to the second place: (0, 3, 1, 2) for images."""
+    return (0, rank - 1, *range(1, rank - 1))
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """The order back: (0, 2, 3, 1) for images."""
+    return (0, *range(2, rank), 1)
+
+
+@dataclass(slots=True, kw_only=True)
+class Scope:
+    """A graph that is being written. `where` names the model in errors, `node` the operation that is being written."""
+
+    where: str
+    graph: ir.Graph
+    notes: list[str] = field(default_factory=list)
+    node: str = ""
+    _taken: set[str] = field(default_factory=set)
+
+    def fresh(self, like: str) -> str:
+        """A name that no value of this graph has."""
+        name, number = like, 1
+        while name in self._taken:
+            number += 1
+            name = f"{like}_{number}"
+        self._taken.add(name)
+        return name
+
+    def layer(self, op: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: Any) -> tuple[ir.Value, ...]:
+        """Append an ONNX layer; it is named after the operation that it is part of."""
+        if len(inputs) < _least_inputs(op):
+            raise ModelError(
+                f"{self.where} is damaged: the operation {self.node!r} has {len(inputs)} inputs and takes "
+                f"{_least_inputs(op)}; export it again."
+            )
+        name = self.fresh(f"{self.node}/{op}" if self.node else op)
+        made = [ir.Value(name=name if index == 0 else self.fresh(f"{name}:{index}")) for index in range(outputs)]
+        self.graph.append(ir.node(op, list(inputs), attributes, outputs=made, name=name))
+        return tuple(made)
+
+    def put(self, op: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """`layer` of one output."""
+        return self.layer(op, *inputs, **attributes)[0]
+
+    def constant(self, array: Array, like: str = "") -> ir.Value:
+        """A constant of the graph."""
+        name = self.fresh(like or f"{self.node}/constant")
+        data = list(array.reshape(-1)) if array.dtype == object else array
+        tensor = ir.StringTensor(data, shape=ir.Shape(array.shape), name=name) if array.dtype == object else None
+        held = tensor if tensor is not None else ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(held.dtype), const_value=held)
+        self.graph.register_initializer(value)
+        return value
+
+    def ints(self, *numbers: int) -> ir.Value:
+        """A constant vector of int64, as ONNX wants axes and shapes."""
+        return self.constant(np.array(numbers, dtype=np.int64))
+
+    def known(self, array: Array, like: str = "") -> Tensor:
+        """A tensor that is a constant; it becomes one of the graph when something reads it."""
+        return Tensor(array=array, rank=array.ndim)
+
+    def plain(self, tensor: Tensor) -> ir.Value:
+        """The value in TensorFlow's layout."""
+        if tensor.value is None:
+            if tensor.array is not None:
+                tensor.value = self.constant(tensor.array)
+            else:
+                assert tensor.first is not None, "a live tensor has a value in one layout at least"
+                tensor.value = self.put("Transpose", tensor.first, perm=channels_last(self.rank(tensor)))
+        return tensor.value
+
+    def turned(self, tensor: Tensor, rank: int) -> ir.Value:
+        """The value channels first, of a tensor that has `rank` dimensions."""
+        if tensor.first is None:
+            tensor.rank = rank
+            if tensor.array is not None:
+                tensor.first = self.constant(tensor.array.transpose(channels_first(rank)))
+            else:
+                tensor.first = self.put("Transpose", self.plain(tensor), perm=channels_first(rank))
+        return tensor.first
+
+    def long(self, tensor: Tensor) -> ir.Value:
+        """The value as int64: TensorFlow's shapes and indices are int32, ONNX's are not."""
+        if tensor.array is not None:
+            return self.constant(tensor.array.astype(np.int64))
+        return self.put("Cast", self.plain(tensor), to=ir.DataType.INT64)
+
+    def vector(self, tensor: Tensor) -> ir.Value:
+        """`long` of a scalar, as a vector of one."""
+        if tensor.array is not None:
+            return self.constant(tensor.array.astype(np.int64).reshape(1))
+        return self.put("Reshape", self.long(tensor), self.ints(1))
+
+    def rank(self, tensor: Tensor) -> int:
+        """The number of dimensions. Raises UnsupportedError where nothing tells it."""
+        if tensor.rank is None:
+            value = self.plain(tensor)
+            if value.shape is None:
+                shapes.infer(self._network())
+            if value.shape is None:
+                raise UnsupportedError(
+                    f"{self.where}: the operation {self.node!r} needs the rank of its input, which nothing tells: "
+                    "export the model with the shapes of its placeholders."
+                )
+            tensor.rank = len(value.shape)
+        return tensor.rank
+
+    def shape(self, tensor: Tensor) -> tuple[int | None, ...] | None:
+        """The dimensions that are known, in TensorFlow's layout; None where not even the rank is."""
+        if tensor.array is not None:
+            return tuple(tensor.array.shape)
+        value = self.plain(tensor)
+        if value.shape is None:
+            shapes.infer(self._network())
+        return None if value.shape is None else tuple(d if isinstance(d, int) else None for d in value.shape)
+
+    def _network(self) -> Network:
+        return Network(ir.Model(self.graph, ir_version=10))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One operation with its inputs, as a conversion sees it."""
+
+    scope: Scope
+    node: Node
+    inputs: Sequence[Tensor]
+
+    def refuse(self, reason: str) -> UnsupportedError:
+        """The error that this operation cannot be imported, to be raised."""
+        return UnsupportedError(f"{self.scope.where}: the operation {self.node.name!r} ({self.node.op}) {reason}.")
+
+    def constant(self, index: int, what: str) -> Array:
+        """An input that ONNX wants at import. Raises UnsupportedError where it is computed."""
+        if index >= len(self.inputs):
+            raise ModelError(f"{self.scope.where} is damaged: {self.node.name!r} ({self.node.op}) has no {what}.")
+        array = self.inputs[index].array
+        if array is None:
+            raise self.refuse(f"computes its {what}, which has to be a constant")
+        return array
+
+    def axes(self, index: int) -> tuple[int, ...]:
+        """A constant input as a tuple of integers."""
+        return tuple(int(each) for each in self.constant(index, "axes").reshape(-1))
+
+    def text(self, name: str, default: str = "") -> str:
+        """An attribute that is a text."""
+        return self.node.attributes[name].s.decode(errors="replace") if name in self.node.attributes else default
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """An attribute that is true or false."""
+        return bool(self.node.attributes[name].b) if name in self.node.attributes else default
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """An attribute that is a whole number."""
+        return int(self.node.attributes[name].i) if name in self.node.attributes else default
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """An attribute that is a number."""
+        return float(self.node.attributes[name].f) if name in self.node.attributes else default
+
+    def list(self, name: str) -> tuple[int, ...]:
+        """An attribute that is a list of whole numbers."""
+        return tuple(self.node.attributes[name].list.i) if name in self.node.attributes else ()
+
+    def dtype(self, name: str = "T") -> ir.DataType:
+        """An attribute that is a type. Raises UnsupportedError where ONNX has none for it."""
+        number = self.node.attributes[name].type if name in self.node.attributes else 1
+        found = dtypes.to_onnx(number)
+        if found is None:
+            raise self.refuse(f"is of type {dtypes.name(number)}, which ONNX has no tensors of")
+        return found
+
+    @property
+    def last(self) -> bool:
+        """Whether it has its channels last, which is what TensorFlow does if not told otherwise."""
+        return self.text("data_format", "NHWC").endswith("C")
+
+
+Convert = Callable[[Call], Sequence[Tensor]]
+Table = Mapping[str, Convert]

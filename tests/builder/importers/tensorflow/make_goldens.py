@@ -1,0 +1,301 @@
+"""Writes goldens/: small frozen graphs made by TensorFlow, with inputs and what TensorFlow makes of them.
+
+usage: python make_goldens.py [WORD ...]     needs TensorFlow (pip install 'enginewright[oracles]')
+
+Each file holds the GraphDef's bytes (`graph`), inputs (`in:x`) and outputs (`out:y`). Sizes are odd, so that nothing
+passes by symmetry.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+HERE = Path(__file__).parent / "goldens"
+v1, nn = tf.compat.v1, tf.nn
+RANDOM = np.random.default_rng(20261128)
+Case = Callable[..., Any]
+
+
+def weights(*shape: int) -> Any:
+    return tf.constant(RANDOM.standard_normal(shape).astype(np.float32) * 0.3)
+
+
+def positive(*shape: int) -> Any:
+    return tf.constant(RANDOM.random(shape).astype(np.float32) + 0.5)
+
+
+def network(x: Any) -> Any:
+    """A small network as Keras freezes one: no transposes may be left inside."""
+    y = nn.conv2d(x, weights(3, 3, 3, 8), strides=2, padding="SAME")
+    y = nn.bias_add(y, weights(8))
+    y = v1.nn.fused_batch_norm(y, positive(8), weights(8), weights(8), positive(8), is_training=False)[0]
+    y = nn.relu6(y)
+    z = nn.depthwise_conv2d(y, weights(3, 3, 8, 2), strides=[1, 1, 1, 1], padding="SAME")
+    y = tf.concat([z, nn.leaky_relu(y, 0.1)], 3) * weights(24) + 0.5
+    y = nn.max_pool2d(y, 2, 2, "VALID")
+    y = tf.reduce_mean(y, [1, 2])
+    return nn.softmax(tf.matmul(y, weights(24, 5)) + weights(5))
+
+
+def switch(x: Any, training: Any) -> Any:
+    """A conditional as TensorFlow 1 writes it, on a placeholder that says whether the model trains."""
+    v1.disable_control_flow_v2()
+    try:
+        return v1.cond(training, lambda: x * tf.random.uniform(tf.shape(x)), lambda: nn.relu(x)) + 1.0
+    finally:
+        v1.enable_control_flow_v2()
+
+
+def operation(name: str, **attributes: Any) -> Case:
+    return lambda *inputs: getattr(tf.raw_ops, name)(**dict(zip(ARGUMENTS[name], inputs, strict=True)), **attributes)
+
+
+ARGUMENTS = {"LRN": ("input",), "Select": ("condition", "x", "y"), "FloorMod": ("x", "y"), "FloorDiv": ("x", "y")}
+IMAGE, IMAGES = (2, 9, 7, 3), (1, 6, 8, 4)
+# name: (what it computes, shapes of its float32 inputs; an array where values matter)
+CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
+    "network": (network, ((2, 21, 19, 3),)),
+    "switch": (switch, ((3, 4), np.array(False))),
+    "conv2d_same": (lambda x: nn.conv2d(x, weights(3, 2, 3, 5), 1, "SAME"), (IMAGE,)),
+    "conv2d_same_stride": (lambda x: nn.conv2d(x, weights(3, 3, 3, 5), 2, "SAME"), (IMAGE,)),
+    "conv2d_valid_dilated": (lambda x: nn.conv2d(x, weights(3, 3, 3, 5), 1, "VALID", dilations=2), (IMAGE,)),
+    "conv2d_same_dilated": (lambda x: nn.conv2d(x, weights(3, 3, 3, 5), 1, "SAME", dilations=2), (IMAGE,)),
+    "conv2d_explicit": (
+        lambda x: nn.conv2d(x, weights(3, 3, 3, 5), 2, [[0, 0], [2, 1], [0, 3], [0, 0]]),
+        (IMAGE,),
+    ),
+    "conv3d": (lambda x: nn.conv3d(x, weights(2, 3, 3, 2, 4), [1, 1, 2, 2, 1], "SAME"), ((1, 5, 7, 6, 2),)),
+    "depthwise_stride": (lambda x: nn.depthwise_conv2d(x, weights(3, 3, 3, 2), [1, 2, 2, 1], "SAME"), (IMAGE,)),
+    "conv_transpose_same": (
+        lambda x: nn.conv2d_transpose(x, weights(3, 3, 5, 3), [2, 18, 14, 5], 2, "SAME"),
+        (IMAGE,),
+    ),
+    "conv_transpose_odd": (lambda x: nn.conv2d_transpose(x, weights(4, 4, 5, 3), [2, 17, 13, 5], 2, "SAME"), (IMAGE,)),
+    "conv_transpose_valid": (
+        lambda x: nn.conv2d_transpose(x, weights(3, 3, 5, 3), [2, 20, 15, 5], 2, "VALID"),
+        (IMAGE,),
+    ),
+    "conv_transpose_free": (
+        lambda x: nn.conv2d_transpose(
+            x, weights(2, 2, 5, 3), tf.stack([tf.shape(x)[0], tf.shape(x)[1] * 2, tf.shape(x)[2] * 2, 5]), 2, "SAME"
+        ),
+        (IMAGE,),
+    ),
+    "atrous": (
+        lambda x: tf.batch_to_space(
+            nn.conv2d(tf.space_to_batch(x, [2, 2], [[1, 2], [0, 1]]), weights(2, 2, 3, 4), 1, "VALID"),
+            [2, 2],
+            [[0, 1], [1, 0]],
+        ),
+        (IMAGE,),
+    ),
+    "pools": (
+        lambda x: [
+            nn.avg_pool2d(x, 3, 2, "SAME"),
+            nn.max_pool2d(x, [2, 3], 1, "SAME"),
+            nn.max_pool2d(x, 3, 2, "VALID"),
+        ],
+        (IMAGE,),
+    ),
+    "pools3d": (lambda x: [nn.max_pool3d(x, 2, 2, "SAME"), nn.avg_pool3d(x, 2, 1, "SAME")], ((1, 5, 7, 6, 2),)),
+    "lrn": (operation("LRN", depth_radius=2, bias=1.5, alpha=0.3, beta=0.7), ((1, 4, 3, 9),)),
+    "activations": (
+        lambda x: [nn.elu(x), nn.selu(x), nn.softplus(x), nn.softsign(x), nn.relu6(x * 5), tf.tanh(x), tf.sigmoid(x)],
+        ((3, 7),),
+    ),
+    "functions": (
+        lambda x: [tf.math.rsqrt(x), tf.math.log1p(x), tf.math.expm1(x), tf.square(x), tf.math.erf(x), tf.sign(x)],
+        (np.linspace(0.1, 2.5, 14, dtype=np.float32).reshape(2, 7),),
+    ),
+    "rounding": (
+        lambda x: [tf.round(x), tf.floor(x), tf.math.ceil(x), tf.math.rint(x)],
+        (np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.4, 2.6], dtype=np.float32),),
+    ),
+    "arithmetic": (
+        lambda x, y: [x + y, x - y, x * y, x / y, tf.maximum(x, y), tf.minimum(x, y), tf.math.squared_difference(x, y)],
+        ((2, 3, 5), (3, 1)),
+    ),
+    "division": (
+        lambda x, y: [operation("FloorMod")(x, y), operation("FloorDiv")(x, y), tf.math.divide_no_nan(x, y * 0)],
+        (np.array([-7.5, -3, 3, 7.5], np.float32), np.array([2, -2, 2, -2], np.float32)),
+    ),
+    "whole_division": (
+        lambda x, y: [operation("FloorMod")(x, y), operation("FloorDiv")(x, y)],
+        (np.array([-7, -3, 3, 7, 8], np.int32), np.array([2, -2, 2, -2, 3], np.int32)),
+    ),
+    "comparisons": (
+        lambda x, y: [x < y, x <= y, x > y, x >= y, tf.equal(x, y), tf.not_equal(x, y), tf.logical_not(x < y)],
+        (np.array([1, 2, 3], np.float32), np.array([2, 2, 2], np.float32)),
+    ),
+    "select": (
+        lambda x, y: [operation("Select")(x[:, 0] > 0, x, y), tf.where(x > 0, x, y), operation("Select")(x > 0, x, y)],
+        ((4, 3), (4, 3)),
+    ),
+    "casts": (lambda x: [tf.cast(x * 3, tf.int32), tf.cast(x > 0, tf.float32)], ((3, 4),)),
+    "matmul": (lambda x: [tf.matmul(x, weights(5, 4), transpose_a=True), tf.matmul(x, x, transpose_b=True)], ((5, 3),)),
+    "batch_matmul": (
+        lambda x, y: [tf.matmul(x, y, adjoint_b=True), tf.matmul(x, y, adjoint_a=True)],
+        ((2, 3, 4, 4), (2, 3, 4, 4)),
+    ),
+    "reductions": (
+        lambda x: [
+            tf.reduce_sum(x, 1),
+            tf.reduce_mean(x, [0, -1], keepdims=True),
+            tf.reduce_max(x, [1, 2]),
+            tf.reduce_min(x),
+            tf.reduce_prod(x, -1),
+            tf.reduce_all(x > -1, 2),
+            tf.reduce_any(x > 1, 0),
+        ],
+        ((2, 3, 4),),
+    ),
+    "reduced_images": (
+        lambda x: [
+            tf.reduce_mean(nn.conv2d(x, weights(1, 1, 3, 4), 1, "SAME"), axis, keepdims=keep)
+            for axis, keep in (([1, 2], False), ([1, 2], True), ([3], True), ([1], False), ([3], False))
+        ],
+        (IMAGE,),
+    ),
+    "arguments": (lambda x: [tf.argmax(x, 1), tf.argmin(x, -1, output_type=tf.int32)], ((3, 5, 4),)),
+    "top_k": (lambda x: list(tf.math.top_k(x, 3)), ((2, 7),)),
+    "cumsum": (lambda x: [tf.cumsum(x, 1), tf.cumsum(x, 0, exclusive=True, reverse=True)], ((3, 4),)),
+    "softmax": (lambda x: [nn.softmax(x), nn.log_softmax(x)], ((2, 3, 5),)),
+    "softmax_of_images": (lambda x: nn.softmax(nn.conv2d(x, weights(1, 1, 3, 4), 1, "SAME")), (IMAGE,)),
+    "slices": (
+        lambda x: [
+            x[1, 2:, ::2],
+            x[..., 1],
+            x[:, tf.newaxis, 1:3, -1],
+            x[::-1, ..., 2:0:-1],
+            x[-1],
+            x[0, ..., tf.newaxis],
+            x[:, 1, ..., -2:],
+        ],
+        ((3, 4, 5),),
+    ),
+    "free_slices": (lambda x: [x[: tf.shape(x)[1]], x[tf.shape(x)[0] - 2], tf.slice(x, [1, 0], [-1, 2])], ((5, 3),)),
+    "reshapes": (
+        lambda x: [
+            tf.reshape(x, [-1, 6]),
+            tf.reshape(x, tf.stack([tf.shape(x)[0], -1])),
+            tf.squeeze(x, [1]),
+            tf.expand_dims(x, 2),
+            tf.expand_dims(x, -1),
+            tf.transpose(x, [2, 0, 1, 3]),
+        ],
+        ((2, 1, 4, 3),),
+    ),
+    "stacks": (
+        lambda x, y: [tf.stack([x, y], 1), *tf.unstack(x, axis=1), tf.concat([x, y, x], 0), tf.concat([x, y], -1)],
+        ((2, 3), (2, 3)),
+    ),
+    "splits": (lambda x: [*tf.split(x, 2, 1), *tf.split(x, [1, 2, 3], 1), *tf.split(x, [1, -1], 1)], ((3, 6),)),
+    "split_images": (lambda x: tf.split(nn.conv2d(x, weights(1, 1, 3, 4), 1, "SAME"), 2, 3), (IMAGE,)),
+    "pads": (
+        lambda x: [
+            tf.pad(x, [[1, 0], [2, 3]]),
+            tf.pad(x, [[1, 1], [2, 0]], constant_values=7),
+            tf.pad(x, [[1, 2], [3, 0]], "REFLECT"),
+        ],
+        ((3, 4),),
+    ),
+    "padded_images": (
+        lambda x: nn.conv2d(
+            tf.pad(nn.conv2d(x, weights(1, 1, 3, 4), 1, "SAME"), [[0, 0], [1, 2], [3, 0], [0, 0]]),
+            weights(3, 3, 4, 2),
+            2,
+            "VALID",
+        ),
+        (IMAGE,),
+    ),
+    "tiles": (
+        lambda x: [tf.tile(x, [2, 3]), tf.fill([2, 2], x[0, 0]), tf.broadcast_to(x, [4, 2, 3]), tf.reverse(x, [1])],
+        ((2, 3),),
+    ),
+    "shapes": (
+        lambda x: [tf.shape(x), tf.size(x), tf.rank(x), tf.range(tf.shape(x)[0]), tf.zeros_like(x), tf.ones_like(x)],
+        ((3, 2),),
+    ),
+    "gathers": (
+        lambda x, i: [
+            tf.gather(x, i),
+            tf.gather(x, i, axis=1),
+            tf.gather_nd(x, tf.stack([i, i], -1)),
+            tf.gather(x, tf.stack([i, i, i, i]), axis=1, batch_dims=1),
+        ],
+        ((4, 5), np.array([3, 0, 2], np.int32)),
+    ),
+    "one_hot": (
+        lambda i: [tf.one_hot(i, 4), tf.one_hot(i, 4, 5.0, -1.0, axis=0)],
+        (np.array([[1, 3], [-1, 0]], np.int32),),
+    ),
+    "where": (lambda x: [tf.where(x > 0), tf.scatter_nd([[1], [3]], x[:2], [5, 3])], ((3, 3),)),
+    "suppression": (
+        lambda boxes, scores: tf.image.non_max_suppression(boxes, scores, 3, 0.4, 0.1),
+        (
+            np.array([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 2, 1, 2.9], [5, 5, 6, 6]], np.float32),
+            np.array([0.9, 0.8, 0.3, 0.7, 0.05], np.float32),
+        ),
+    ),
+    "reverse_sequence": (
+        lambda x: tf.reverse_sequence(x, [2, 4, 1], seq_axis=1, batch_axis=0),
+        ((3, 4, 2),),
+    ),
+    "resize": (
+        lambda x: [
+            v1.image.resize_bilinear(x, [11, 5]),
+            v1.image.resize_bilinear(x, [13, 9], align_corners=True),
+            v1.image.resize_bilinear(x, [12, 16], half_pixel_centers=True),
+            v1.image.resize_nearest_neighbor(x, [11, 5]),
+            v1.image.resize_nearest_neighbor(x, [13, 9], align_corners=True),
+            v1.image.resize_nearest_neighbor(x, [9, 13], half_pixel_centers=True),
+        ],
+        (IMAGES,),
+    ),
+    "depth_and_space": (lambda x: [nn.depth_to_space(x, 2), nn.space_to_depth(x, 2)], (IMAGES,)),
+    "einsum": (lambda x, y: tf.einsum("bij,bjk->bik", x, y), ((2, 3, 4), (2, 4, 5))),
+    "channels_first": (
+        lambda x: tf.raw_ops.BiasAdd(
+            value=tf.transpose(nn.conv2d(tf.transpose(x, [0, 2, 3, 1]), weights(3, 3, 3, 4), 1, "SAME"), [0, 3, 1, 2]),
+            bias=weights(4),
+            data_format="NCHW",
+        ),
+        ((2, 3, 9, 7),),
+    ),
+}
+
+
+def make(name: str) -> None:
+    """Build one graph, run it, write its file."""
+    compute, given = CASES[name]
+    arrays = [
+        each if isinstance(each, np.ndarray) else RANDOM.standard_normal(each).astype(np.float32) for each in given
+    ]
+    graph = tf.Graph()
+    with graph.as_default():
+        inputs = [
+            v1.placeholder(array.dtype, [None, *array.shape[1:]] if array.ndim > 2 else array.shape, f"x{index}")
+            for index, array in enumerate(arrays)
+        ]
+        made = compute(*inputs)
+        outputs = [
+            tf.identity(each, f"y{index}")
+            for index, each in enumerate(made if isinstance(made, list | tuple) else [made])
+        ]
+        with v1.Session() as session:
+            results = session.run(outputs, dict(zip(inputs, arrays, strict=True)))
+    content: dict[str, Any] = {"graph": np.frombuffer(graph.as_graph_def().SerializeToString(), np.uint8)}
+    content |= {f"in:x{index}": array for index, array in enumerate(arrays)}
+    content |= {f"out:y{index}": array for index, array in enumerate(results)}
+    np.savez_compressed(HERE / f"{name}.npz", **content)
+
+
+if __name__ == "__main__":
+    HERE.mkdir(exist_ok=True)
+    for case in CASES:
+        if len(sys.argv) == 1 or any(word in case for word in sys.argv[1:]):
+            make(case)
