@@ -69,6 +69,18 @@ def opencv(model: Path, prototxt: Path, names: Sequence[str]) -> Run:
     def run(feed: Feed) -> Mapping[str, Any]:
         for name, value in feed.items():
             net.setInput(np.asarray(value, dtype=np.float32), name)
-        return dict(zip(wanted, net.forward(wanted), strict=True))
+        return {name: found(name, output) for name, output in zip(wanted, net.forward(wanted), strict=True)}
+
+    def found(name: str, output: Any) -> Any:
+        return _detections(output) if net.getLayer(name).type == "DetectionOutput" else output
 
     return run
+
+
+def _detections(output: Any) -> Any:
+    """As Caffe gives them: in the order of images, classes and scores, without the zeros that OpenCV fills up with."""
+    rows = output.reshape(-1, 7)
+    rows = rows[rows.any(axis=1)]
+    rows = rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
+    nothing = np.array([[0, -1, -1, -1, -1, -1, -1]], np.float32)
+    return (rows if len(rows) else nothing)[None, None]
