@@ -14,15 +14,17 @@ import typer
 from kubernetes.aio import client, config
 
 from enginewright_operator import handlers, metrics, probes
+from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.cluster import Cluster
-from enginewright_operator.controller import Controller
+from enginewright_operator.controller import Controller, Key
 from enginewright_operator.errors import ClusterError
 from enginewright_operator.gather import Gatherer
-from enginewright_operator.kube import Kube
 from enginewright_operator.leader import ClusterLease, Leader, Terms
 from enginewright_operator.reconcile.scope import Scope
 from enginewright_operator.settings import Settings, read
 from enginewright_operator.stores import Stores
+from enginewright_operator.watched import Watched
+from enginewright_operator.workqueue import WorkQueue
 from enginewright_runtime.errors import EnginewrightError
 
 logger = logging.getLogger(__name__)
@@ -78,7 +80,9 @@ async def run(settings: Settings) -> None:
 
 async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -> None:
     """What the leader does, until `lost` is set or the process is told to end."""
-    kube, stores = Kube(api), Stores(remember=min(30.0, settings.resync_seconds / 2))
+    queue: WorkQueue[Key] = WorkQueue()
+    watched = Watched(lambda kind, namespace, name: queue.put(Key(kind=kind, namespace=namespace, name=name)))
+    kube, stores = CachedKube(api, watched), Stores()
     scope = Scope(
         gatherer=Gatherer(kube, stores, settings),
         cluster=Cluster(kube, now=_now),
@@ -87,12 +91,12 @@ async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -
         now=_now,
     )
     await _kinds(scope.gatherer, lost)
-    controller, ended = Controller(scope), asyncio.Event()
+    controller, ended = Controller(scope, queue=queue), asyncio.Event()
     metrics.LEADING.set(1)
     working = asyncio.create_task(controller.run(ended))
     try:
         await handlers.watch(
-            controller.put,
+            watched,
             namespaces=settings.watch_namespaces,
             cluster_scoped=settings.gpu_classes is None,
             stop=lost,

@@ -6,14 +6,17 @@ patched instead: several engines own one plan, and an apply by one of them would
 
 import contextlib
 import datetime
+import json
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
 from enginewright_operator import api
+from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.conditions import Reason, shortened
 from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
-from enginewright_operator.kube import APPLY_PATCH, MERGE_PATCH, Kube, Manifest, path_of
+from enginewright_operator.kube import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Manifest
+from enginewright_operator.paths import path_of
 from enginewright_operator.render import names
 
 
@@ -28,17 +31,33 @@ def owner_reference(owner: api.InferenceEngine | api.EnginePlan, *, controller: 
     return reference | ({"controller": True, "blockOwnerDeletion": True} if controller else {})
 
 
+def holds(live: Any, wanted: Any) -> bool:
+    """Whether `live` has every field of `wanted` with its value; it may have more fields, never more rows."""
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(
+            name in live and holds(live[name], value) for name, value in wanted.items()
+        )
+    if isinstance(wanted, list | tuple):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(holds, live, wanted))
+    return bool(live == wanted)
+
+
 class Cluster:
     """Writes to the cluster, all of them through one connection."""
 
-    def __init__(self, kube: Kube, *, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, kube: CachedKube, *, now: Callable[[], datetime.datetime]) -> None:
         self._kube = kube
         self._now = now
+        self._applied: dict[str, tuple[str, int | None]] = {}  # uid -> mark and generation after our last apply
 
     async def apply(
         self, manifest: Manifest, owner: api.InferenceEngine | api.EnginePlan, *, annotations: dict[str, str]
     ) -> Manifest:
-        """Make a child be what `manifest` says; the owner's deletion deletes it. Returns it as it then is."""
+        """Make a child be what `manifest` says; the owner's deletion deletes it. Returns it as it then is.
+
+        Nothing is sent where it is known to be so: the annotation says that it was applied from the very same, and no
+        field of it has another value now.
+        """
         metadata = manifest["metadata"]
         body = manifest | {
             "metadata": metadata
@@ -48,14 +67,32 @@ class Cluster:
                 "ownerReferences": [owner_reference(owner, controller=True)],
             }
         }
-        answer = await self._kube.send(
-            "PATCH",
-            path_of(manifest["kind"], owner.metadata.namespace, metadata["name"]),
-            body,
-            content_type=APPLY_PATCH,
-            query={"fieldManager": names.MANAGER, "force": "true"},
+        mark = sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+        body["metadata"]["annotations"][names.APPLIED] = mark
+        live = self._kube.known(manifest["kind"], owner.metadata.namespace, metadata["name"])
+        if live is not None and self._in_force(body, live, mark):
+            return live
+        answer = (
+            await self._kube.send(
+                "PATCH",
+                path_of(manifest["kind"], owner.metadata.namespace, metadata["name"]),
+                body,
+                content_type=APPLY_PATCH,
+                query={"fieldManager": names.MANAGER, "force": "true"},
+            )
+            or body
         )
-        return answer or body
+        self._applied[answer["metadata"].get("uid", "")] = (mark, answer["metadata"].get("generation"))
+        return answer
+
+    def _in_force(self, body: Manifest, live: Manifest, mark: str) -> bool:
+        metadata = live["metadata"]
+        if (metadata.get("annotations") or {}).get(names.APPLIED) != mark or metadata.get("deletionTimestamp"):
+            return False
+        # The API server writes some values in its own way (1000m as 1): what it made of an apply of ours counts too.
+        generation = metadata.get("generation")
+        unchanged = generation is not None and self._applied.get(metadata["uid"]) == (mark, generation)
+        return unchanged or holds(live, body)
 
     async def create_plan(self, plan: api.EnginePlan, owner: api.InferenceEngine) -> api.EnginePlan | None:
         """Create a plan that `owner` keeps alive; None if somebody else created it meanwhile."""
@@ -79,9 +116,20 @@ class Cluster:
         return api.read(api.EnginePlan, answer or body)
 
     async def own(self, plan: api.EnginePlan, engine: api.InferenceEngine) -> None:
-        """Make the engine one of the plan's owners. Raises ConflictError if the plan changed meanwhile."""
-        owners = [_dump(owner) for owner in plan.metadata.owner_references]
-        await self._patch_metadata(plan, {"ownerReferences": [*owners, owner_reference(engine, controller=False)]})
+        """Make the engine one of the plan's owners, beside whoever else does so at this moment.
+
+        Raises ConflictError if it is another plan of that name by now, or has no owner left: then it is going.
+        """
+        path = path_of("EnginePlan", plan.metadata.namespace, plan.metadata.name)
+        steps: list[Manifest] = [
+            {"op": "test", "path": "/metadata/uid", "value": plan.metadata.uid},
+            {
+                "op": "add",
+                "path": "/metadata/ownerReferences/-",
+                "value": owner_reference(engine, controller=False),
+            },
+        ]
+        await self._kube.send("PATCH", path, steps, content_type=JSON_PATCH, query={"fieldManager": names.MANAGER})
 
     async def release(self, plan: api.EnginePlan, engine: api.InferenceEngine) -> bool:
         """Let go of the plan; True if the engine was its last owner and it was therefore deleted."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from enginewright_operator import metrics
+from enginewright_operator import metrics, resync
 from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
 from enginewright_operator.reconcile import engine, plan
 from enginewright_operator.reconcile.scope import Again, Scope
@@ -40,10 +40,17 @@ class Key:
 class Controller:
     """Runs reconciliations, each key by one worker at a time."""
 
-    def __init__(self, scope: Scope, *, reconcilers: Mapping[str, Reconcile] = RECONCILERS) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        *,
+        queue: "WorkQueue[Key] | None" = None,
+        reconcilers: Mapping[str, Reconcile] = RECONCILERS,
+    ) -> None:
         self._scope = scope
         self._reconcilers = reconcilers
-        self.queue: WorkQueue[Key] = WorkQueue()
+        self.queue: WorkQueue[Key] = WorkQueue() if queue is None else queue
+        self._begin = asyncio.Event()
 
     def put(self, kind: str, namespace: str, name: str) -> None:
         """An event named this object."""
@@ -51,8 +58,8 @@ class Controller:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; what is begun is ended."""
-        tasks = [asyncio.create_task(self._work(stop)) for _ in range(WORKERS)]
-        tasks.append(asyncio.create_task(self._resync(stop)))
+        tasks = [asyncio.create_task(resync.run(self._scope, self.put, stop, begin=self._begin))]
+        tasks += [asyncio.create_task(self._work(stop)) for _ in range(WORKERS)]
         try:
             await stop.wait()
         finally:
@@ -60,21 +67,8 @@ class Controller:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def resync(self) -> None:
-        """Put every object into the queue."""
-        for kind in self._reconcilers:
-            for namespace, name in await self._scope.gatherer.keys(kind, self._scope.settings.watch_namespaces):
-                self.put(kind, namespace, name)
-
-    async def _resync(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                await self.resync()
-            except EnginewrightError as error:
-                logger.warning("The resync has to wait: %s", error.message)
-            await asyncio.sleep(self._scope.settings.resync_seconds)
-
     async def _work(self, stop: asyncio.Event) -> None:
+        await self._begin.wait()  # until the cache is filled everything would be asked for one by one
         while not stop.is_set():
             key = await self.queue.get()
             # Shielded: a write that is under way is ended before the process does.

@@ -25,3 +25,7 @@ class QuotaError(ClusterError):
 
 class NamespaceTerminatingError(ClusterError):
     """The namespace is going, and takes nothing new: there is nothing left to do in it."""
+
+
+class NotLeadingError(ClusterError):
+    """A write was not sent, because another process may lead by now."""

@@ -8,18 +8,21 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from enginewright_operator import api, gpu, metrics, recipes
+from enginewright_operator import api, gpu, recipes
+from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.conditions import Reason, State, Verdict
-from enginewright_operator.kube import Kube, Manifest
+from enginewright_operator.inputs import Answer, Inputs, Question, question
+from enginewright_operator.kube import Manifest
 from enginewright_operator.render import names
 from enginewright_operator.settings import Settings
 from enginewright_operator.stores import Access, Stores
+from enginewright_operator.watched import WATCHED, Put
 from enginewright_runtime.errors import ObjectMissingError, StorageDeniedError, StorageError, UsageError
 
-MANAGED_BY = f"{names.MANAGED_BY_LABEL}={names.MANAGER}"
 NODES_FRESH_FOR = 10.0
 
 
@@ -35,7 +38,7 @@ class TargetInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInput:
-    """What is known of an InferenceEngine. `plans` are all of its namespace, by name."""
+    """What is known of an InferenceEngine. `plans` are those that it owns, by name."""
 
     engine: api.InferenceEngine
     storage: api.Storage | None
@@ -54,7 +57,7 @@ class EngineInput:
     @property
     def owned(self) -> tuple[api.EnginePlan, ...]:
         """The plans that this engine keeps alive."""
-        return tuple(plan for plan in self.plans.values() if owns(self.engine, plan))
+        return tuple(self.plans.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +88,21 @@ def owns(engine: api.InferenceEngine, plan: api.EnginePlan) -> bool:
     return any(owner.uid == engine.metadata.uid for owner in plan.metadata.owner_references)
 
 
+# Between an engine's first look and its first apply: a build takes minutes, in which much happens.
+_UNDER_WAY = (Reason.WAITING_FOR_BUILD, Reason.WAITING_FOR_NODE, Reason.BUILDING)
+
+
 class Gatherer:
     """Reads the cluster and the stores."""
 
     def __init__(
-        self, kube: Kube, stores: Stores, settings: Settings, *, clock: Callable[[], float] = time.monotonic
+        self, kube: CachedKube, stores: Stores, settings: Settings, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._kube = kube
         self._stores = stores
         self._settings = settings
         self._clock = clock
+        self._inputs = Inputs()
         self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
 
     async def kinds_are_served(self) -> bool:
@@ -102,30 +110,31 @@ class Gatherer:
         found = await self._kube.discover(api.API_VERSION)
         return {api.InferenceEngine.PLURAL, api.EnginePlan.PLURAL, api.GPUClass.PLURAL} <= found
 
-    async def keys(self, kind: str, namespaces: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Namespace and name of every object of a kind."""
-        found: list[Manifest] = []
-        for namespace in namespaces or ("",):
-            found += await self._kube.list(kind, namespace)
-        return [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in found]
+    async def relist(self) -> int:
+        """Compare the cache with the API server; returns of how many objects the news had not come."""
+        missed = 0
+        for kind, how in WATCHED.items():
+            if how.cluster_scoped and self._settings.gpu_classes is not None:
+                continue  # it may not be read
+            missed += await self._kube.relist(kind, () if how.cluster_scoped else self._settings.watch_namespaces)
+        return missed
 
     async def manifest(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object as it is in the cluster."""
-        found = await self._kube.get(kind, namespace, name)
-        metrics.OBJECTS.seen(kind, namespace, name, found)
-        return found
+        return await self._kube.get(kind, namespace, name)
 
     async def engine(self, engine: api.InferenceEngine) -> EngineInput:
         """Everything around an engine."""
         namespace = engine.metadata.namespace
         storage = engine.spec.storage or self._settings.default_storage
+        owned = ("owner", engine.metadata.uid)
         plans, deployments, classes, nodes = await asyncio.gather(
-            self._kube.list("EnginePlan", namespace),
-            self._kube.list("Deployment", namespace, labels=MANAGED_BY),
+            self._kube.find("EnginePlan", namespace, where=owned),
+            self._kube.find("Deployment", namespace, where=owned),
             self._classes(),
             self.nodes(),
         )
-        mine = {each["metadata"]["name"]: each for each in deployments if _owned_by(engine, each)}
+        mine = {each["metadata"]["name"]: each for each in deployments}
         rows = {row.gpu_class: row for row in (engine.status.targets if engine.status else ())}
         targets = tuple(
             TargetInput(
@@ -141,22 +150,29 @@ class Gatherer:
             for each in targets
             if each.deployment is None
         ]
+        owned_plans = {plan.metadata.name: plan for plan in (api.read(api.EnginePlan, each) for each in plans)}
         gathered = EngineInput(
             engine=engine,
             storage=storage,
             targets=targets,
-            plans={plan.metadata.name: plan for plan in (api.read(api.EnginePlan, each) for each in plans)},
+            plans=owned_plans,
             gpu_classes=tuple(sorted(classes)),
             nodes=nodes,
             stray_deployments=tuple(mine.values()),
-            in_the_way=await self._in_the_way(engine, missing),
+            in_the_way=await self._in_the_way(engine, missing, owned_plans.values()),
             missing_keys=await self._missing_keys(namespace),
             file_uris_allowed=self._settings.allow_file_uris,
         )
         return await self._with_identities(gathered)
 
-    async def _in_the_way(self, engine: api.InferenceEngine, deployments: Sequence[str]) -> tuple[str, ...]:
+    async def _in_the_way(
+        self, engine: api.InferenceEngine, deployments: Sequence[str], plans: Iterable[api.EnginePlan]
+    ) -> tuple[str, ...]:
         """What an apply would take from somebody else: an object is ours only if the engine owns it."""
+        rows = engine.status.targets if engine.status else ()
+        built = any(plan.status and plan.status.phase is api.Phase.BUILT for plan in plans)
+        if rows and not built and all(row.reason in _UNDER_WAY for row in rows):
+            return ()  # it was asked when the engine was new, and is asked again before anything is applied
         namespace = engine.metadata.namespace
         wanted = [
             ("Service", names.service_name(engine.metadata.name)),
@@ -182,6 +198,11 @@ class Gatherer:
         spec, storage, namespace = inp.engine.spec, inp.storage, inp.engine.metadata.namespace
         if storage is None or spec.paused or (_uses_files(inp) and not inp.file_uris_allowed):
             return inp
+        asked = _questions(inp.engine, storage)
+        known = self._inputs.known(asked.values())
+        if known is not None:
+            opened = frozenset(api.CREDENTIAL_KEYS)  # with them the store was asked
+            return replace(inp, credential_keys=opened, identities=_identities(spec, asked, known))
         secret = await self._secret(namespace, storage)
         keys = None if secret is None else frozenset(secret)
         inp = replace(inp, credential_keys=keys)
@@ -189,19 +210,44 @@ class Gatherer:
             return inp
         access = Access(storage=storage, credentials=secret or {}, ca_certificates=await self._ca(namespace, storage))
         try:
-            return replace(inp, identities=await self._identities(spec, access))
+            found = await asyncio.gather(*(self._stores.identity(each.uri, access) for each in asked.values()))
         except (StorageError, UsageError) as error:
             return replace(inp, storage_problem=_problem(error))
+        known = dict(zip(asked.values(), found, strict=True))
+        for each, answer in known.items():
+            self._inputs.remember(each, answer)
+        return replace(inp, identities=_identities(spec, asked, known))
 
-    async def _identities(self, spec: api.InferenceEngineSpec, access: Access) -> recipes.Identities:
-        uris = dict(recipes.input_uris(spec))
-        known = {}
-        if spec.model.sha256:
-            known["model"] = f"sha256:{spec.model.sha256}"
-            del uris["model"]
-        found = await asyncio.gather(*(self._stores.identity(uri, access) for uri in uris.values()))
-        known |= dict(zip(uris, found, strict=True))
-        return recipes.Identities(**known)
+    async def poll_inputs(self, put: Put, *, within: float) -> int:
+        """Ask the stores for the versions of all engines' inputs, spread over so many seconds; put whose is new."""
+        asking: dict[Question, list[tuple[str, str]]] = defaultdict(list)
+        for manifest in await self._kube.find("InferenceEngine"):
+            engine = api.read(api.InferenceEngine, manifest)
+            storage = engine.spec.storage or self._settings.default_storage
+            if storage is not None and not engine.spec.paused:
+                for each in _questions(engine, storage).values():
+                    asking[each].append((engine.metadata.namespace, engine.metadata.name))
+        return await self._inputs.poll(
+            asking, self._ask, lambda namespace, name: put("InferenceEngine", namespace, name), within=within
+        )
+
+    async def _ask(self, asked: Question) -> Answer:
+        storage = api.Storage.model_validate_json(asked.storage)
+        secret = await self._secret(asked.namespace, storage)
+        access = Access(
+            storage=storage, credentials=secret or {}, ca_certificates=await self._ca(asked.namespace, storage)
+        )
+        if secret is None:
+            return StorageError(f"The Secret {storage.credentials_secret} is not in {asked.namespace}.")
+        try:
+            return await self._stores.identity(asked.uri, access)
+        except (StorageError, UsageError) as error:
+            return error
+
+    async def plan_named(self, namespace: str, name: str) -> api.EnginePlan | None:
+        """The EnginePlan of that name, whoever owns it."""
+        found = await self._kube.get("EnginePlan", namespace, name)
+        return api.read(api.EnginePlan, found) if found else None
 
     async def pods(self, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
         """The pods with all of these labels."""
@@ -232,8 +278,8 @@ class Gatherer:
         namespace, name, storage = plan.metadata.namespace, plan.metadata.name, plan.spec.storage
         job, deployments, plans, secret, certificates = await asyncio.gather(
             self._kube.get("Job", namespace, name),
-            self._kube.list("Deployment", namespace, labels=MANAGED_BY),
-            self._kube.list("EnginePlan", namespace),
+            self._kube.find("Deployment", namespace, where=("plan", name)),
+            self._kube.find("EnginePlan", namespace, where=("file", plan.spec.plan_uri)),
             self._secret(namespace, storage),
             self._ca(namespace, storage),
         )
@@ -241,12 +287,8 @@ class Gatherer:
         return FinalizeInput(
             plan=plan,
             job=job,
-            users=tuple(each["metadata"]["name"] for each in deployments if served_by(each) == name),
-            sharers=tuple(
-                each["metadata"]["name"]
-                for each in plans
-                if each["metadata"]["name"] != name and each["spec"].get("planURI") == plan.spec.plan_uri
-            ),
+            users=tuple(each["metadata"]["name"] for each in deployments),
+            sharers=tuple(each["metadata"]["name"] for each in plans if each["metadata"]["name"] != name),
             access=None if storage.credentials_secret and secret is None else access,
         )
 
@@ -261,7 +303,7 @@ class Gatherer:
         """Every GPUClass by name: the cluster's, or those of the settings where the cluster's may not be read."""
         given = self._settings.gpu_classes
         if given is None:
-            listed = await self._kube.list("GPUClass")
+            listed = await self._kube.find("GPUClass")
             return {each["metadata"]["name"]: api.read(api.GPUClass, each) for each in listed}
         return {name: api.GPUClass(metadata=api.ObjectMeta(name=name), spec=spec) for name, spec in given.items()}
 
@@ -299,6 +341,21 @@ class Gatherer:
 def served_by(deployment: Manifest) -> str:
     """The name of the EnginePlan that a Deployment serves."""
     return str((deployment["metadata"].get("annotations") or {}).get(names.PLAN, ""))
+
+
+def _questions(engine: api.InferenceEngine, storage: api.Storage) -> dict[str, Question]:
+    """What a store has to be asked for an engine, by the input's name in Identities."""
+    asked = dict(recipes.input_uris(engine.spec))
+    if engine.spec.model.sha256:
+        del asked["model"]
+    return {name: question(engine.metadata.namespace, storage, uri) for name, uri in asked.items()}
+
+
+def _identities(
+    spec: api.InferenceEngineSpec, asked: Mapping[str, Question], answers: Mapping[Question, str]
+) -> recipes.Identities:
+    given = {"model": f"sha256:{spec.model.sha256}"} if spec.model.sha256 else {}
+    return recipes.Identities(**given | {name: answers[each] for name, each in asked.items()})
 
 
 def _uses_files(inp: EngineInput) -> bool:

@@ -5,52 +5,48 @@ they do not know, and the dynamic client keeps a discovery cache on disk.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
-from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError, QuotaError
+from enginewright_operator import cache, metrics
+from enginewright_operator.errors import (
+    ClusterError,
+    ConflictError,
+    NamespaceTerminatingError,
+    NotLeadingError,
+    QuotaError,
+)
+from enginewright_operator.paths import path_of
 
-Manifest = dict[str, Any]
+Manifest = cache.Manifest
+Body = Manifest | Sequence[Manifest]  # a JSON patch is a sequence
 
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 _TIMEOUT = 30.0
-
-# kind -> (prefix, plural, namespaced)
-RESOURCES: Mapping[str, tuple[str, str, bool]] = {
-    "InferenceEngine": ("/apis/enginewright.dev/v1alpha1", "inferenceengines", True),
-    "EnginePlan": ("/apis/enginewright.dev/v1alpha1", "engineplans", True),
-    "GPUClass": ("/apis/enginewright.dev/v1alpha1", "gpuclasses", False),
-    "Job": ("/apis/batch/v1", "jobs", True),
-    "Deployment": ("/apis/apps/v1", "deployments", True),
-    "Service": ("/api/v1", "services", True),
-    "Pod": ("/api/v1", "pods", True),
-    "Secret": ("/api/v1", "secrets", True),
-    "ConfigMap": ("/api/v1", "configmaps", True),
-    "Event": ("/api/v1", "events", True),
-    "Node": ("/api/v1", "nodes", False),
-}
+_PAGE = 250  # objects a request: what a list takes at its most in memory
 
 
-def path_of(kind: str, namespace: str = "", name: str = "", *, sub: str = "") -> str:
-    """The path of one object, or of a list of them (in every namespace where none is given)."""
-    prefix, plural, namespaced = RESOURCES[kind]
-    parts = [prefix]
-    if namespaced and namespace:
-        parts += ["namespaces", namespace]
-    return "/".join(part for part in (*parts, plural, name, sub) if part)
+def unfenced() -> float:
+    """For whoever need not lead."""
+    return _TIMEOUT
 
 
 class Kube:
-    """One connection to the API server. Raises ClusterError, naming the path, where it does not do what was asked."""
+    """One connection to the API server. Raises ClusterError, naming the path, where it does not do what was asked.
 
-    def __init__(self, api: client.ApiClient) -> None:
+    `may_write_for` gives the seconds for which this process is sure to lead: no write begins without some left, and
+    none waits longer for its answer.
+    """
+
+    def __init__(self, api: client.ApiClient, *, may_write_for: Callable[[], float] = unfenced) -> None:
         self._api = api
+        self._may_write_for = may_write_for
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object; None if there is none."""
@@ -67,6 +63,16 @@ class Kube:
         answer = await self.send("GET", path_of(kind, namespace), query=query)
         return list((answer or {}).get("items") or [])
 
+    async def pages(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Manifest]:
+        """The same as lists of a part of the objects each, all of them as of one version."""
+        query = {"limit": str(_PAGE)} | ({"labelSelector": labels} if labels else {})
+        while True:
+            answer = await self.send("GET", path_of(kind, namespace), query=query) or {}
+            yield answer
+            query["continue"] = str((answer.get("metadata") or {}).get("continue") or "")
+            if not query["continue"]:
+                return
+
     async def discover(self, api_version: str) -> set[str]:
         """The plural names that the API server has of a group's version."""
         answer = await self.send("GET", f"/apis/{api_version}", absent_is_none=True)
@@ -76,7 +82,7 @@ class Kube:
         self,
         method: str,
         path: str,
-        body: Manifest | None = None,
+        body: Body | None = None,
         *,
         content_type: str = "application/json",
         accept: str = "application/json",
@@ -84,21 +90,28 @@ class Kube:
         absent_is_none: bool = False,
     ) -> Manifest | None:
         """One request and its answer, parsed."""
+        patience = _TIMEOUT if method == "GET" else min(_TIMEOUT, self._may_write_for())
+        if patience <= 0:
+            raise NotLeadingError(f"{method} {path} was not sent: this process may not lead any more.")
+        metrics.REQUESTS.labels(method).inc()
         headers = {"Accept": accept, "Content-Type": content_type}
         try:
             request = await self._api.param_serialize(
                 method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
-            response = await self._api.call_api(*request, _request_timeout=_TIMEOUT)
-            text: bytes = await response.read()  # type: ignore[no-untyped-call]
+            response = await self._api.call_api(*request, _request_timeout=patience)
+            text: bytes | str = await response.read()  # type: ignore[no-untyped-call]
+            status = response.status
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ClusterError(
                 f"The API server did not answer {method} {path} ({type(error).__name__}): it is tried again."
             ) from error
         except ApiException as error:  # some versions raise here, others return the status
-            return _answer(method, path, error.status or 0, error.body or "", absent_is_none)
-        return _answer(method, path, response.status, text, absent_is_none)
+            status, text = error.status or 0, error.body or ""
+        if status == 422 and content_type == JSON_PATCH:
+            status = 409  # a test of the patch failed
+        return _answer(method, path, status, text, absent_is_none)
 
 
 def _answer(method: str, path: str, status: int, text: bytes | str, absent_is_none: bool) -> Manifest | None:

@@ -20,6 +20,7 @@ RECONCILES = Counter("enginewright_operator_reconciles", "Reconciliations, by ki
 SECONDS = Histogram("enginewright_operator_reconcile_duration_seconds", "How long one reconciliation takes.", ["kind"])
 DEPTH = Gauge("enginewright_operator_queue_depth", "Keys that wait for a worker.")
 LEADING = Gauge("enginewright_operator_leading", "1 while this process is the leader.")
+REQUESTS = Counter("enginewright_operator_api_requests", "Requests to the API server, without the watches.", ["method"])
 BUILDS = Counter("enginewright_builds", "Builds that ended, by outcome and GPU class.", ["outcome", "gpu_class"])
 BUILD_SECONDS = Histogram(
     "enginewright_build_duration_seconds",

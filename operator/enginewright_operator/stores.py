@@ -1,22 +1,25 @@
 """Object storage as the operator uses it: who has which version of an object, and deleting a plan's folder.
 
-boto3 blocks, so everything runs in threads. Credentials are held for the one call and never logged. What was looked
-up is remembered for a while, since every reconciliation asks and each question is a request to the store.
+boto3 blocks, so everything runs in threads. Credentials are held by the few clients that were used last, and never
+logged.
 """
 
 import asyncio
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from enginewright_operator import recipes
 from enginewright_operator.api import Storage
+from enginewright_runtime.storage import uris
 from enginewright_runtime.storage.open import open_store
+from enginewright_runtime.storage.store import ObjectStore
 
-CACHE_LIMIT = 10_000
+OPEN_LIMIT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,60 +39,45 @@ class Access:
 class Stores:
     """All that the operator asks of object storage."""
 
-    def __init__(self, *, remember: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`remember` is for how many seconds an object's version is taken as still so."""
-        self._remember = remember
-        self._clock = clock
-        self._identities: dict[tuple[str, str], tuple[float, str]] = {}
+    def __init__(self) -> None:
+        self._opened: OrderedDict[str, _Opened] = OrderedDict()
 
     async def identity(self, uri: str, access: Access) -> str:
         """How a recipe names the object as it is now. Raises StorageError and its kin, naming the URI."""
-        key = (access.fingerprint(), uri)
-        known = self._identities.get(key)
-        if known and self._clock() - known[0] < self._remember:
-            return known[1]
-        identity = await asyncio.to_thread(_identity, uri, access)
-        if len(self._identities) >= CACHE_LIMIT:
-            self._identities.clear()
-        self._identities[key] = (self._clock(), identity)
-        return identity
+        opened = self._open(uri, access)
+        return await asyncio.to_thread(lambda: opened.store.head(uri).identity)
 
     async def delete_folder(self, folder: str, access: Access) -> int:
         """Delete every object under the URI `folder`, which ends in "/"; returns how many there were."""
-        return await asyncio.to_thread(_delete_folder, folder, access)
+        opened = self._open(folder, access)
+        return await asyncio.to_thread(_delete_folder, opened.store, folder)
+
+    def _open(self, uri: str, access: Access) -> "_Opened":
+        """A client takes 30 ms and some megabytes to make: the last few are kept."""
+        key = f"{uris.scheme(uri)} {access.fingerprint()}"
+        opened = self._opened.pop(key, None) or _Opened(uri, access)
+        self._opened[key] = opened
+        if len(self._opened) > OPEN_LIMIT:
+            self._opened.popitem(last=False)
+        return opened
 
 
-def _identity(uri: str, access: Access) -> str:
-    with _CaFile(access) as ca_bundle:
-        options = recipes.store_options(access.storage, ca_bundle=ca_bundle)
-        return open_store(uri, options, credentials=access.credentials).head(uri).identity
+def _delete_folder(store: ObjectStore, folder: str) -> int:
+    found = list(store.list(folder))
+    for entry in found:
+        store.delete(entry.uri)
+    return len(found)
 
 
-def _delete_folder(folder: str, access: Access) -> int:
-    with _CaFile(access) as ca_bundle:
-        store = open_store(folder, recipes.store_options(access.storage, ca_bundle=ca_bundle),
-                           credentials=access.credentials)  # fmt: skip
-        found = list(store.list(folder))
-        for entry in found:
-            store.delete(entry.uri)
-        return len(found)
+class _Opened:
+    """A store, and the file with its CA certificates, which is what boto3 takes, for as long as it is used."""
 
-
-class _CaFile:
-    """The CA certificates as a file, since that is what boto3 takes; an empty path where there are none."""
-
-    def __init__(self, access: Access) -> None:
-        self._certificates = access.ca_certificates
-        self._path: Path | None = None
-
-    def __enter__(self) -> str:
-        if not self._certificates:
-            return ""
-        with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-            file.write(self._certificates)
-        self._path = Path(file.name)
-        return file.name
-
-    def __exit__(self, *_: object) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+    def __init__(self, uri: str, access: Access) -> None:
+        path = ""
+        if access.ca_certificates:
+            with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+                file.write(access.ca_certificates)
+            path = file.name
+            weakref.finalize(self, Path(path).unlink, missing_ok=True)
+        options = recipes.store_options(access.storage, ca_bundle=path)
+        self.store = open_store(uri, options, credentials=access.credentials)

@@ -9,7 +9,8 @@ from operator_objects import deployment, engine, plan
 from enginewright_operator import api
 from enginewright_operator.cluster import Cluster
 from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError
-from enginewright_operator.kube import _answer, path_of
+from enginewright_operator.kube import _answer
+from enginewright_operator.paths import path_of
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
@@ -19,7 +20,11 @@ class FakeKube:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.sent: list[tuple[str, str, Any]] = []
+        self.live: Any = None
         self._error = error
+
+    def known(self, kind: str, namespace: str, name: str) -> Any:
+        return self.live
 
     async def send(self, method: str, path: str, body: Any = None, **_: Any) -> Any:
         self.sent.append((method, path, body))
@@ -48,11 +53,11 @@ async def test_a_status_that_says_the_same_is_not_written(kube: FakeKube) -> Non
     ]
 
 
-async def test_taking_up_a_plan_keeps_its_other_owners_and_is_held_to_what_was_read(kube: FakeKube) -> None:
+async def test_taking_up_a_plan_adds_an_owner_beside_all_others_and_only_to_that_very_plan(kube: FakeKube) -> None:
     await cluster(kube).own(plan(owner="twin-uid", resourceVersion="7"), engine())
-    ((_, _, body),) = kube.sent
-    assert [owner["uid"] for owner in body["metadata"]["ownerReferences"]] == ["twin-uid", "engine-uid"]
-    assert body["metadata"]["resourceVersion"] == "7"
+    ((_, _, (test, add)),) = kube.sent
+    assert (test["op"], test["value"]) == ("test", "plan-uid")
+    assert (add["op"], add["path"], add["value"]["uid"]) == ("add", "/metadata/ownerReferences/-", "engine-uid")
 
 
 async def test_letting_go_of_a_shared_plan_leaves_it_to_the_others(kube: FakeKube) -> None:
@@ -78,6 +83,36 @@ async def test_a_child_is_owned_by_its_engine(kube: FakeKube) -> None:
     ((_, _, body),) = kube.sent
     assert body["metadata"]["ownerReferences"][0]["controller"] is True
     assert body["metadata"]["annotations"]["a"] == "b"
+
+
+def as_applied(body: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """What the API server makes of an apply: a uid, a generation, and defaults."""
+    return body | {"metadata": body["metadata"] | {"uid": "d", "generation": 1}, "spec": body["spec"] | spec}
+
+
+async def test_a_child_that_is_what_it_should_be_is_not_applied_again(kube: FakeKube) -> None:
+    writer, child = cluster(kube), deployment() | {"kind": "Deployment"}
+    await writer.apply(child, engine(), annotations={})
+    kube.live = as_applied(kube.sent[0][2], paused=False)
+    await cluster(kube).apply(child, engine(), annotations={})
+    assert len(kube.sent) == 1
+
+
+@pytest.mark.parametrize("change", [{"replicas": 5}, {"template": None}])
+async def test_a_child_that_somebody_changed_is_applied_again(kube: FakeKube, change: dict[str, Any]) -> None:
+    child = deployment() | {"kind": "Deployment", "spec": {"replicas": 1, "template": {"a": [1, 2]}}}
+    await cluster(kube).apply(child, engine(), annotations={})
+    kube.live = as_applied(kube.sent[0][2], **change)
+    await cluster(kube).apply(child, engine(), annotations={})
+    assert len(kube.sent) == 2
+
+
+async def test_a_field_that_is_wanted_no_more_is_taken_away_by_another_apply(kube: FakeKube) -> None:
+    child = deployment() | {"kind": "Deployment", "spec": {"replicas": 1, "minReadySeconds": 3}}
+    await cluster(kube).apply(child, engine(), annotations={})
+    kube.live = as_applied(kube.sent[0][2])
+    await cluster(kube).apply(child | {"spec": {"replicas": 1}}, engine(), annotations={})
+    assert len(kube.sent) == 2
 
 
 async def test_a_plan_that_somebody_else_created_is_told_from_a_refusal() -> None:

@@ -7,16 +7,14 @@ is left alone.
 import logging
 from dataclasses import dataclass
 
-from enginewright_operator import api, policies, recipes, rollout
+from enginewright_operator import api, policies, rollout
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
-from enginewright_operator.errors import ConflictError, QuotaError
-from enginewright_operator.gather import EngineInput, TargetInput, owns, served_by
+from enginewright_operator.errors import QuotaError
+from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.policies import TargetView
-from enginewright_operator.reconcile import history, serving
+from enginewright_operator.reconcile import history, serving, wanting
 from enginewright_operator.reconcile.scope import DONE, Again, Scope
 from enginewright_operator.render import serving as render
-from enginewright_runtime.errors import PlanError
-from enginewright_runtime.plan.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +46,7 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
         held = await _service(inp, outcomes, scope)
         await _collect(inp, outcomes, blocked, scope)
     await _report(inp, outcomes, held, scope)
-    return _again(outcomes, held)
+    return _again(outcomes, held, scope)
 
 
 async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
@@ -66,7 +64,7 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     wanted: api.EnginePlan | None = None
     if blocked is None and target.gpu_class is not None:
         try:
-            wanted = await _ensure_plan(inp, target, target.gpu_class, scope)
+            wanted = await wanting.ensure(inp, target, target.gpu_class, scope)
             served = await serving.serve(inp, target, target.gpu_class, wanted, scope)
         except QuotaError as error:
             blocked = _over_quota(error)
@@ -97,42 +95,6 @@ async def _service(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> V
             await serving.service(inp, scope)
         except QuotaError as error:
             return _over_quota(error)
-    return None
-
-
-async def _ensure_plan(
-    inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, scope: Scope
-) -> api.EnginePlan | None:
-    """The plan that the spec asks for, created or taken up; None while it cannot be."""
-    engine, storage = inp.engine, inp.storage
-    if inp.identities is None or storage is None:
-        return None
-    before = _current_recipe(inp, target)
-    recipe = recipes.recipe_for(engine.spec, gpu_class, inp.identities)
-    upgrades = engine.spec.build.rebuild_on is api.RebuildOn.UPGRADE
-    if before and not upgrades and recipes.differs_only_in_builder(before, recipe):
-        recipe = before
-    plan = recipes.engine_plan(engine, storage, gpu_class, recipe, why=recipes.why_rebuilt(before, recipe))
-    known = inp.plans.get(plan.metadata.name)
-    if known is None:
-        known = await scope.cluster.create_plan(plan, engine)
-        if known is None:
-            raise ConflictError(f"The EnginePlan {plan.metadata.name} was created meanwhile: it is read again.")
-        logger.info("Created the EnginePlan %s for %s.", plan.metadata.name, engine.metadata.name)
-    elif known.metadata.deletion_timestamp is None and not owns(engine, known):
-        await scope.cluster.own(known, engine)
-    return known
-
-
-def _current_recipe(inp: EngineInput, target: TargetInput) -> Recipe | None:
-    """The recipe of what serves, else of what was last wanted."""
-    names = [served_by(target.deployment) if target.deployment else "", target.row.desired_plan if target.row else ""]
-    for name in names:
-        if plan := inp.plans.get(name):
-            try:
-                return plan.spec.parsed_recipe()
-            except PlanError:
-                continue  # of another version of Enginewright: nothing to compare with
     return None
 
 
@@ -218,10 +180,12 @@ async def _tell(engine: api.InferenceEngine, outcomes: list[Outcome], scope: Sco
             await scope.cluster.event(engine, verdict.reason, f"{outcome.row.gpu_class}: {verdict.message}")
 
 
-def _again(outcomes: list[Outcome], held: Verdict | None) -> Again:
+def _again(outcomes: list[Outcome], held: Verdict | None, scope: Scope) -> Again:
     reasons = {outcome.verdict.reason for outcome in outcomes} | ({held.reason} if held else set())
     if reasons & {Reason.STORAGE_UNREACHABLE, Reason.QUOTA_EXCEEDED}:
         return Again(failed=True)
     if Reason.PLAN_TERMINATING in reasons:
         return Again(seconds=RETRY_TERMINATING)
+    if any(outcome.verdict.state is not State.READY for outcome in outcomes):
+        return Again(seconds=scope.settings.resync_seconds)  # a Secret that comes, a node that joins: nobody tells
     return DONE

@@ -12,6 +12,7 @@ GPU_CLASS_LABEL = f"{GROUP}/gpu-class"
 PLAN = f"{GROUP}/plan"  # the EnginePlan: a label of its Job, an annotation of the Deployment that serves it
 DIGEST_LABEL = f"{GROUP}/digest"
 DIGEST_ANNOTATION = f"{GROUP}/plan-digest"
+APPLIED = f"{GROUP}/applied"  # an annotation: digest of what a child was last applied from
 PLAN_URI_ANNOTATION = f"{GROUP}/plan-uri"
 RETRY_ANNOTATION = f"{GROUP}/retry"  # on an engine, by a person: any new value tries a rejected plan again
 

@@ -1,0 +1,121 @@
+"""A kubelet that runs nothing: builds end at once with a result, serving pods are ready at once.
+
+For benchmarks of the operator: what is timed is the control plane and the operator, not builds. A program of its own,
+so that its processor time is not counted as anybody else's.
+
+    PYTHONPATH=tests python bench/stub_kubelet.py KUBECONFIG
+"""
+
+import asyncio
+import contextlib
+import datetime
+import sys
+from pathlib import Path
+
+from controlplane.kube_json import STRATEGIC, Json, KubeJson
+from kubernetes.aio.client import ApiException
+
+from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.request import BuildResult
+
+NODES = ("stub-0", "stub-1")
+CAPACITY = {"cpu": "100000", "memory": "1000Ti", "pods": "20000", "ephemeral-storage": "10000Ti"}
+WORKERS = 16
+RENEW_EVERY = 10.0
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def register(cluster: KubeJson, name: str) -> None:
+    labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+    await cluster.request("POST", "/api/v1/nodes", node)
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Stub",
+        "lastHeartbeatTime": now(),
+        "lastTransitionTime": now(),
+    }
+    status = {"capacity": CAPACITY, "allocatable": CAPACITY, "conditions": [ready]}
+    await cluster.request("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, STRATEGIC)
+
+
+async def renew(cluster: KubeJson, name: str) -> None:
+    """The node's heartbeat: without it the node counts as lost after a while."""
+    body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
+    while True:
+        spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now()}
+        with contextlib.suppress(ApiException):
+            try:
+                await cluster.request("PATCH", f"{LEASES}/{name}", {"spec": spec}, "application/merge-patch+json")
+            except ApiException as refused:
+                if refused.status != 404:
+                    raise
+                await cluster.request("POST", LEASES, body | {"spec": spec})
+        await asyncio.sleep(RENEW_EVERY)
+
+
+def ended(pod: Json) -> Json:
+    """The status of a build's pod that built its plan in no time."""
+    result = BuildResult(outcome=Outcome.DONE.name, message="Built by the stub.", plan_bytes=1, seconds=0.001)
+    state = {"exitCode": 0, "reason": "Completed", "message": result.to_termination_message()}
+    state |= {"startedAt": now()[:19] + "Z", "finishedAt": now()[:19] + "Z"}
+    container = pod["spec"]["containers"][0]
+    row = {"name": container["name"], "image": container["image"], "imageID": "", "ready": False, "restartCount": 0}
+    return {"phase": "Succeeded", "containerStatuses": [row | {"state": {"terminated": state}}]}
+
+
+def serving(pod: Json) -> Json:
+    """The status of a serving pod that is ready."""
+    container = pod["spec"]["containers"][0]
+    row = {"name": container["name"], "image": container["image"], "imageID": "", "ready": True, "restartCount": 0}
+    kinds = ("Initialized", "ContainersReady", "Ready")
+    return {
+        "phase": "Running",
+        "startTime": now()[:19] + "Z",
+        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now()[:19] + "Z"} for kind in kinds],
+        "containerStatuses": [row | {"state": {"running": {"startedAt": now()[:19] + "Z"}}}],
+    }
+
+
+async def attend(cluster: KubeJson, pod: Json) -> None:
+    """What a kubelet would do next for this pod."""
+    metadata = pod["metadata"]
+    path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+    with contextlib.suppress(ApiException):  # gone meanwhile
+        if metadata.get("deletionTimestamp"):
+            options = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}
+            await cluster.request("DELETE", path, options)
+        elif pod["status"].get("phase") == "Pending":
+            job = any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences") or ())
+            status = ended(pod) if job else serving(pod)
+            await cluster.request("PATCH", f"{path}/status", {"status": status}, STRATEGIC)
+
+
+async def main(kubeconfig: Path) -> None:
+    pods: asyncio.Queue[Json] = asyncio.Queue()
+
+    async def work() -> None:
+        while True:
+            await attend(cluster, await pods.get())
+
+    async with await KubeJson.connect(kubeconfig) as cluster, asyncio.TaskGroup() as group:
+        for name in NODES:
+            await register(cluster, name)
+            group.create_task(renew(cluster, name))
+        for _ in range(WORKERS):
+            group.create_task(work())
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        async for kind, item in cluster.list_then_watch("/api/v1/pods", [("fieldSelector", "spec.nodeName!=")]):
+            found = item["items"] if kind == "LISTED" else [item] if kind != "DELETED" else []
+            for pod in found:
+                pods.put_nowait(pod)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

@@ -1,0 +1,48 @@
+"""Which plan a target wants: the recipe of what the spec asks for now, and the EnginePlan of it, made or taken up."""
+
+import logging
+
+from enginewright_operator import api, recipes
+from enginewright_operator.errors import ConflictError
+from enginewright_operator.gather import EngineInput, TargetInput, owns, served_by
+from enginewright_operator.reconcile.scope import Scope
+from enginewright_runtime.errors import PlanError
+from enginewright_runtime.plan.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, scope: Scope) -> api.EnginePlan | None:
+    """The plan that the spec asks for, created or taken up; None while it cannot be."""
+    engine, storage = inp.engine, inp.storage
+    if inp.identities is None or storage is None:
+        return None
+    before = _current_recipe(inp, target)
+    recipe = recipes.recipe_for(engine.spec, gpu_class, inp.identities)
+    upgrades = engine.spec.build.rebuild_on is api.RebuildOn.UPGRADE
+    if before and not upgrades and recipes.differs_only_in_builder(before, recipe):
+        recipe = before
+    plan = recipes.engine_plan(engine, storage, gpu_class, recipe, why=recipes.why_rebuilt(before, recipe))
+    known = inp.plans.get(plan.metadata.name) or await scope.gatherer.plan_named(
+        engine.metadata.namespace, plan.metadata.name
+    )
+    if known is None:
+        known = await scope.cluster.create_plan(plan, engine)
+        if known is None:
+            raise ConflictError(f"The EnginePlan {plan.metadata.name} was created meanwhile: it is read again.")
+        logger.info("Created the EnginePlan %s for %s.", plan.metadata.name, engine.metadata.name)
+    elif known.metadata.deletion_timestamp is None and not owns(engine, known):
+        await scope.cluster.own(known, engine)
+    return known
+
+
+def _current_recipe(inp: EngineInput, target: TargetInput) -> Recipe | None:
+    """The recipe of what serves, else of what was last wanted."""
+    names = [served_by(target.deployment) if target.deployment else "", target.row.desired_plan if target.row else ""]
+    for name in names:
+        if plan := inp.plans.get(name):
+            try:
+                return plan.spec.parsed_recipe()
+            except PlanError:
+                continue  # of another version of Enginewright: nothing to compare with
+    return None

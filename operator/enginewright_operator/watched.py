@@ -1,0 +1,115 @@
+"""Which kinds are watched, how they are found in the cache, and who has to look when one of them changes.
+
+kopf's watches, the answers to our own writes, and the periodic lists all come through `Watched`; whatever is news is
+kept, and the keys of those whom it concerns are put into the queue.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from enginewright_operator import metrics
+from enginewright_operator.api import API_VERSION, GROUP
+from enginewright_operator.cache import Index, Kind, Manifest, Name, name_of, version_of
+from enginewright_operator.render import names
+
+Put = Callable[[str, str, str], None]  # kind, namespace, name
+
+MANAGED = f"{names.MANAGED_BY_LABEL}={names.MANAGER}"
+
+
+def owner_uids(manifest: Manifest) -> Iterator[str]:
+    """Index `owner`: the uids of those that keep the object alive."""
+    return (str(owner["uid"]) for owner in manifest["metadata"].get("ownerReferences") or ())
+
+
+def classes_of(manifest: Manifest) -> Iterator[str]:
+    """Index `class`: the GPU classes that an engine names."""
+    return (str(target.get("gpuClass", "")) for target in manifest["spec"].get("targets") or ())
+
+
+def plan_of(manifest: Manifest) -> Iterator[str]:
+    """Index `plan`: the EnginePlan that a Deployment serves."""
+    yield str((manifest["metadata"].get("annotations") or {}).get(names.PLAN, ""))
+
+
+def file_of(manifest: Manifest) -> Iterator[str]:
+    """Index `file`: where an EnginePlan's file lies."""
+    yield str(manifest["spec"].get("planURI", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedKind:
+    """How a kind is watched: only objects with these labels, found by these indexes."""
+
+    api_version: str
+    plural: str
+    labels: str = ""
+    indexes: Mapping[str, Index] = field(default_factory=dict)
+    cluster_scoped: bool = False
+
+
+WATCHED: Mapping[str, WatchedKind] = {
+    "InferenceEngine": WatchedKind(
+        api_version=API_VERSION, plural="inferenceengines", indexes={"class": classes_of}
+    ),  # what people write
+    "EnginePlan": WatchedKind(
+        api_version=API_VERSION, plural="engineplans", indexes={"owner": owner_uids, "file": file_of}
+    ),  # a build's progress concerns all engines that own it
+    "GPUClass": WatchedKind(
+        api_version=API_VERSION, plural="gpuclasses", cluster_scoped=True
+    ),  # one that changes makes other recipes of its engines
+    "Deployment": WatchedKind(
+        api_version="apps/v1", plural="deployments", labels=MANAGED, indexes={"owner": owner_uids, "plan": plan_of}
+    ),  # a rollout's progress
+    "Service": WatchedKind(api_version="v1", plural="services", labels=MANAGED),  # one that was deleted by hand
+    "Job": WatchedKind(api_version="batch/v1", plural="jobs", labels=MANAGED),  # a build that ended
+}
+
+
+class Watched:
+    """The cache of all watched kinds, and who has to look at what it learns."""
+
+    def __init__(self, put: Put) -> None:
+        self._put = put
+        self._kinds = {kind: Kind(watched.indexes) for kind, watched in WATCHED.items()}
+
+    def __getitem__(self, kind: str) -> Kind:
+        return self._kinds[kind]
+
+    def saw(self, kind: str, manifest: Manifest, *, gone: bool = False, itself: bool = True) -> bool:
+        """An object is so, or is gone: by an event, a list, or the answer to a request of ours. True if it is news.
+
+        Whom it concerns is put into the queue; `itself`: the object too.
+        """
+        held = self._kinds[kind]
+        news = held.drop(name_of(manifest), version_of(manifest)) if gone else held.put(manifest)
+        if news:
+            self._tell(kind, manifest, gone=gone, itself=itself)
+        return news
+
+    def missed(self, kind: str, namespace: str, name: str) -> None:
+        """The API server has no such object (any more)."""
+        known = self._kinds[kind].get(namespace, name)
+        if known is not None:
+            self._kinds[kind].drop((namespace, name))
+            self._tell(kind, known, gone=True)
+
+    def listed(self, kind: str, names_of_all: Collection[Name], version: int) -> int:
+        """A whole list was seen, as of a version; returns how many objects had gone without an event."""
+        gone = self._kinds[kind].settle(names_of_all, version)
+        for manifest in gone:
+            self._tell(kind, manifest, gone=True)
+        return len(gone)
+
+    def _tell(self, kind: str, manifest: Manifest, *, gone: bool = False, itself: bool = True) -> None:
+        namespace, name = name_of(manifest)
+        if kind in ("InferenceEngine", "EnginePlan"):
+            metrics.OBJECTS.seen(kind, namespace, name, None if gone else manifest)
+            if itself:
+                self._put(kind, namespace, name)
+        if kind == "GPUClass":
+            for engine in self._kinds["InferenceEngine"].list(where=("class", name)):
+                self._put("InferenceEngine", *name_of(engine))
+        for owner in manifest["metadata"].get("ownerReferences") or ():
+            if str(owner.get("apiVersion", "")).startswith(f"{GROUP}/"):
+                self._put(owner["kind"], namespace, owner["name"])
