@@ -2,8 +2,8 @@
 
 Engines are applied, and what is measured is the time until all are Ready, the operator's own processor time and memory,
 how soon one change shows in its status, and how long a new process takes to be where the old one was. Builds and pods
-are ended by `stub_kubelet.py`; kube-apiserver, etcd, the controllers and the scheduler are the real programs, and share
-this machine's processors with the operator.
+are ended by tests/controlplane/stub_kubelet.py; kube-apiserver, etcd, the controllers and the scheduler are the real
+programs, and share this machine's processors with the operator.
 
     PYTHONPATH=tests python bench/operator_scale.py 100 500 1000 5000 [--json]
 """
@@ -230,7 +230,7 @@ def settled(operator: Operator, count: int, within: float = WITHIN) -> None:
         looked = operator.metric("enginewright_operator_reconciles_total", 'kind="InferenceEngine"')
         if looked >= count and operator.metric("enginewright_operator_queue_depth") == 0:
             return
-        time.sleep(0.2)
+        time.sleep(1.0)
     raise TimeoutError("the operator did not come to rest")
 
 
@@ -239,7 +239,7 @@ async def measure(count: int, *, idle: float, resync: float) -> Row:
     crds = sorted((REPOSITORY / "crds").glob("*.yaml"))
     load_before = os.getloadavg()[0]
     with ControlPlane(crds=crds) as plane, storage(recipes) as endpoint:
-        kubelet = [sys.executable, str(REPOSITORY / "bench" / "stub_kubelet.py"), str(plane.kubeconfig)]
+        kubelet = [sys.executable, "-m", "controlplane.stub_kubelet", str(plane.kubeconfig)]
         with stub(kubelet, b"ready"):
             async with await KubeJson.connect(plane.kubeconfig) as cluster:
                 await prepare(cluster)

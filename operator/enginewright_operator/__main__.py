@@ -7,6 +7,8 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
@@ -73,30 +75,45 @@ async def run(settings: Settings) -> None:
         lease = ClusterLease(
             api, namespace=settings.operator_namespace, name=settings.lease_name, duration=settings.lease_seconds
         )
-        await Leader(lease, identity=_identity(), terms=_terms(settings.lease_seconds)).lead(
-            lambda lost: work(settings, api, lost)
-        )
+        leader = Leader(lease, identity=_identity(), terms=_terms(settings.lease_seconds))
+        await leader.lead(lambda lost: work(settings, parts(api, may_write_for=leader.may_write_for), lost))
 
 
-async def work(settings: Settings, api: client.ApiClient, lost: asyncio.Event) -> None:
-    """What the leader does, until `lost` is set or the process is told to end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one term of leadership is made of: a new leader begins with nothing in its memory."""
+
+    queue: WorkQueue[Key]
+    watched: Watched
+    kube: CachedKube
+    stores: Stores
+    now: Callable[[], datetime.datetime]
+
+
+def parts(api: client.ApiClient, *, may_write_for: Callable[[], float]) -> Parts:
+    """The usual parts."""
     queue: WorkQueue[Key] = WorkQueue()
     watched = Watched(lambda kind, namespace, name: queue.put(Key(kind=kind, namespace=namespace, name=name)))
-    kube, stores = CachedKube(api, watched), Stores()
+    kube = CachedKube(api, watched, may_write_for=may_write_for)
+    return Parts(queue=queue, watched=watched, kube=kube, stores=Stores(), now=_now)
+
+
+async def work(settings: Settings, made_of: Parts, lost: asyncio.Event) -> None:
+    """What the leader does, until `lost` is set or the process is told to end."""
     scope = Scope(
-        gatherer=Gatherer(kube, stores, settings),
-        cluster=Cluster(kube, now=_now),
-        stores=stores,
+        gatherer=Gatherer(made_of.kube, made_of.stores, settings),
+        cluster=Cluster(made_of.kube, now=made_of.now),
+        stores=made_of.stores,
         settings=settings,
-        now=_now,
+        now=made_of.now,
     )
     await _kinds(scope.gatherer, lost)
-    controller, ended = Controller(scope, queue=queue), asyncio.Event()
+    controller, ended = Controller(scope, queue=made_of.queue), asyncio.Event()
     metrics.LEADING.set(1)
     working = asyncio.create_task(controller.run(ended))
     try:
         await handlers.watch(
-            watched,
+            made_of.watched,
             namespaces=settings.watch_namespaces,
             cluster_scoped=settings.gpu_classes is None,
             stop=lost,

@@ -4,6 +4,9 @@ The protocol is client-go's leaderelection. Nobody compares two machines' clocks
 has seen it unchanged for the lease's whole duration by its own clock; a leader that could not renew for `renew_within`,
 which is shorter, stops before anybody else can start. Every write carries the resourceVersion it was decided on, so of
 two candidates one is refused by the API server.
+
+A process that was stopped for a while (by SIGSTOP, by its hypervisor) goes on where it was and knows of nothing: so
+each write to the cluster asks `may_write_for` first, on a clock that counts the time in which the machine slept.
 """
 
 import asyncio
@@ -49,11 +52,16 @@ class Terms:
     retry_every: float = 2.0
 
 
+def boot_time() -> float:
+    """Seconds since the machine started, those included in which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Leader:
     """This process's part in the election."""
 
     def __init__(
-        self, leases: Leases, *, identity: str, terms: Terms | None = None, clock: Callable[[], float] = time.monotonic
+        self, leases: Leases, *, identity: str, terms: Terms | None = None, clock: Callable[[], float] = boot_time
     ) -> None:
         self._leases = leases
         self._identity = identity
@@ -61,6 +69,11 @@ class Leader:
         self._clock = clock
         self._seen: LeaseState | None = None
         self._seen_at = clock()
+        self._leads_until = clock()
+
+    def may_write_for(self) -> float:
+        """Seconds for which this process is sure to be the only one that writes; none or less: it must not."""
+        return self._leads_until - self._clock()
 
     async def lead(self, work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         """Wait to be the leader, run `work`, renew meanwhile; set the event that `work` gets when leadership is lost.
@@ -87,12 +100,17 @@ class Leader:
         """One attempt to hold the Lease; False where it is somebody else's or no answer comes `within` seconds."""
         try:
             async with asyncio.timeout(within):
+                began = self._clock()
                 state = await self._leases.read()
                 if state != self._seen:
                     self._seen, self._seen_at = state, self._clock()
                 if not self._may_take(state):
                     return False
-                return await self._leases.write(self._identity, before=state)
+                if not await self._leases.write(self._identity, before=state):
+                    return False
+                # From before we asked: for the others the term began no earlier.
+                self._leads_until = began + self._terms.renew_within
+                return True
         except (ApiException, OSError, TimeoutError) as error:
             logger.warning("The Lease cannot be reached: %s", type(error).__name__)
             return False
@@ -103,14 +121,13 @@ class Leader:
         return self._clock() - self._seen_at >= self._terms.duration
 
     async def _renew(self, stop: asyncio.Event) -> None:
-        renewed = self._clock()
         while True:
             await asyncio.sleep(self._terms.retry_every)
-            began = self._clock()
-            left = max(renewed + self._terms.renew_within - began, 0)  # an attempt that hangs must not outlast the term
+            left = max(self.may_write_for(), 0)  # an attempt that hangs must not outlast the term
             if await self._try_once(within=min(left, self._terms.retry_every * 2)):
-                renewed = began  # not the end: the API server's clock for others began when we asked
-            elif self._clock() - renewed >= self._terms.renew_within or self._held_by_another():
+                continue
+            if self.may_write_for() <= 0 or self._held_by_another():
+                self._leads_until = self._clock()
                 logger.error("This process, %s, leads no more: it could not renew its Lease.", self._identity)
                 stop.set()
                 return

@@ -1,11 +1,13 @@
 """A kubelet that runs nothing: builds end at once with a result, serving pods are ready at once.
 
-For benchmarks of the operator: what is timed is the control plane and the operator, not builds. A program of its own,
-so that its processor time is not counted as anybody else's.
+For what is about the operator and not about builds: benchmarks with thousands of engines, and campaigns of hundreds of
+faults. A program of its own, so that its processor time is not counted as anybody else's. With --builds it notes each
+build there and writes its plan, which then is the name of its digest, where that is to go.
 
-    PYTHONPATH=tests python bench/stub_kubelet.py KUBECONFIG
+    python -m controlplane.stub_kubelet KUBECONFIG [--builds FILE]
 """
 
+import argparse
 import asyncio
 import contextlib
 import datetime
@@ -16,7 +18,7 @@ from controlplane.kube_json import STRATEGIC, Json, KubeJson
 from kubernetes.aio.client import ApiException
 
 from enginewright_runtime.plan.outcome import Outcome
-from enginewright_runtime.plan.request import BuildResult
+from enginewright_runtime.plan.request import REQUEST_VARIABLE, BuildRequest, BuildResult
 
 NODES = ("stub-0", "stub-1")
 CAPACITY = {"cpu": "100000", "memory": "1000Ti", "pods": "20000", "ephemeral-storage": "10000Ti"}
@@ -82,7 +84,18 @@ def serving(pod: Json) -> Json:
     }
 
 
-async def attend(cluster: KubeJson, pod: Json) -> None:
+def build(pod: Json, builds: Path) -> None:
+    """Note a build, and leave its plan, if nobody was first, as a builder would."""
+    variables = {row["name"]: row.get("value", "") for row in pod["spec"]["containers"][0]["env"]}
+    request = BuildRequest.from_json(variables[REQUEST_VARIABLE].replace("$$", "$"))
+    with builds.open("a") as log:
+        log.write(f"{pod['metadata']['namespace']} {request.recipe.digest}\n")
+    destination = Path(request.destination.removeprefix("file://"))
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    destination.write_text(request.recipe.digest)
+
+
+async def attend(cluster: KubeJson, pod: Json, builds: Path | None) -> None:
     """What a kubelet would do next for this pod."""
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
@@ -92,16 +105,18 @@ async def attend(cluster: KubeJson, pod: Json) -> None:
             await cluster.request("DELETE", path, options)
         elif pod["status"].get("phase") == "Pending":
             job = any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences") or ())
+            if job and builds:
+                build(pod, builds)
             status = ended(pod) if job else serving(pod)
             await cluster.request("PATCH", f"{path}/status", {"status": status}, STRATEGIC)
 
 
-async def main(kubeconfig: Path) -> None:
+async def main(kubeconfig: Path, builds: Path | None) -> None:
     pods: asyncio.Queue[Json] = asyncio.Queue()
 
     async def work() -> None:
         while True:
-            await attend(cluster, await pods.get())
+            await attend(cluster, await pods.get(), builds)
 
     async with await KubeJson.connect(kubeconfig) as cluster, asyncio.TaskGroup() as group:
         for name in NODES:
@@ -118,4 +133,8 @@ async def main(kubeconfig: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(description="Registers two Nodes and ends or readies their Pods at once.")
+    parser.add_argument("kubeconfig", type=Path)
+    parser.add_argument("--builds", type=Path, help="note each build in this file, and write its plan")
+    options = parser.parse_args()
+    asyncio.run(main(options.kubeconfig, options.builds))
