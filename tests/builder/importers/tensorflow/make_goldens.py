@@ -258,6 +258,23 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     ),
     "depth_and_space": (lambda x: [nn.depth_to_space(x, 2), nn.space_to_depth(x, 2)], (IMAGES,)),
     "einsum": (lambda x, y: tf.einsum("bij,bjk->bik", x, y), ((2, 3, 4), (2, 4, 5))),
+    "fake_quantization": (
+        lambda x: [
+            tf.quantization.fake_quant_with_min_max_args(x, -0.7, 1.9, 8),
+            tf.quantization.fake_quant_with_min_max_vars(x, -1.3, 0.6, 4, narrow_range=True),
+            tf.quantization.fake_quant_with_min_max_vars_per_channel(x, [-1.0, 0.0, -0.3], [1.0, 0.5, 2.0]),
+        ],
+        ((5, 4, 4, 3),),
+    ),
+    "dequantized": (
+        lambda x, y: [
+            tf.quantization.dequantize(tf.bitcast(x, tf.quint8), -1.2, 3.4),
+            tf.quantization.dequantize(tf.bitcast(y, tf.qint8), -2.0, 1.5, "SCALED"),
+            tf.quantization.dequantize(tf.bitcast(y, tf.qint8), -2.0, 1.5, "MIN_COMBINED"),
+            tf.quantization.dequantize(tf.bitcast(x, tf.quint8), -0.7, 3.0, "MIN_FIRST"),
+        ],
+        (np.array([[0, 1, 7], [128, 254, 255]], np.uint8), np.array([[-128, -3, 0], [5, 100, 127]], np.int8)),
+    ),
     "channels_first": (
         lambda x: tf.raw_ops.BiasAdd(
             value=tf.transpose(nn.conv2d(tf.transpose(x, [0, 2, 3, 1]), weights(3, 3, 3, 4), 1, "SAME"), [0, 3, 1, 2]),

@@ -175,6 +175,13 @@ def _identity(call: Call) -> list[Tensor]:
     return [call.inputs[0]]
 
 
+def _bits(call: Call) -> list[Tensor]:
+    """The same bits as another type: of a quantized type and the integer that it is stored as."""
+    if call.dtype() is not call.dtype("type"):
+        raise call.refuse(f"takes the bits of {call.dtype()} for {call.dtype('type')}, for which ONNX has no layer")
+    return [call.inputs[0]]
+
+
 def _identities(call: Call) -> list[Tensor]:
     return list(call.inputs)
 
@@ -238,6 +245,7 @@ TABLE: Table = {
     "PreventGradient": _identity,
     "CheckNumerics": _identity,
     "Snapshot": _identity,
+    "Bitcast": _bits,
     "PlaceholderWithDefault": _identity,
     "IdentityN": _identities,
 }

@@ -7,6 +7,7 @@ from enginewright_builder.importers.tensorflow.operators import (
     picking,
     pointwise,
     products,
+    quantization,
     reductions,
     shaping,
     windows,
@@ -22,5 +23,6 @@ OPERATORS: Table = MappingProxyType(
         **shaping.TABLE,  # what moves elements
         **picking.TABLE,  # what picks them
         **images.TABLE,  # what resizes and rearranges images
+        **quantization.TABLE,  # what training for fewer bits leaves
     }
 )
