@@ -50,10 +50,12 @@ def _dequantize(call: Call) -> list[Tensor]:
     if low.size != 1 or call.list("axis") or call.integer("axis", -1) != -1:
         raise call.refuse("has a range for each channel, wanted one for all")
     kind = np.iinfo(call.dtype("T").numpy())
+    scale: Array
+    offset: Array
     if mode == "SCALED":
         least = kind.min + int(call.flag("narrow_range"))
         scale = high / kind.max if kind.min == 0 else np.maximum(high / kind.max, low / least)
-        offset = np.float32(0)
+        offset = np.zeros_like(low)
     elif mode in ("MIN_COMBINED", "MIN_FIRST"):
         scale = (high - low) / np.float32(kind.max - kind.min)
         low = np.round(low / scale) * scale if mode == "MIN_FIRST" else low
@@ -62,8 +64,8 @@ def _dequantize(call: Call) -> list[Tensor]:
         raise call.refuse(f"has the mode {mode!r}, wanted MIN_COMBINED, MIN_FIRST or SCALED")
     scope = call.scope
     value = scope.put("Cast", scope.plain(x), to=ir.DataType.FLOAT)
-    value = scope.put("Mul", value, scope.constant(np.float32(scale).reshape(())))
-    return [Tensor(value=scope.put("Add", value, scope.constant(np.float32(offset).reshape(()))), rank=x.rank)]
+    value = scope.put("Mul", value, scope.constant(scale.astype(np.float32).reshape(())))
+    return [Tensor(value=scope.put("Add", value, scope.constant(offset.astype(np.float32).reshape(()))), rank=x.rank)]
 
 
 TABLE: Table = {
