@@ -8,13 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from enginewright_operator.api import GPUClassSpec
+from enginewright_operator.api import GPUClassSpec, parse_quantity
 from enginewright_runtime.plan.target import TargetKind
 
 PRODUCT_LABEL = "nvidia.com/gpu.product"
+SHARING_LABEL = "nvidia.com/gpu.sharing-strategy"  # absent or "none" where a pod has its GPU to itself
+MAJOR_LABEL, MINOR_LABEL = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
 ARCHITECTURE_LABEL = "kubernetes.io/arch"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # what the machine says -> what Kubernetes says
 
+_SHARING = ("time-slicing", "mps")
+_SHARED_SUFFIX = "-SHARED"  # of the product, where the plugin does not give shared GPUs another resource
 _VENDORS = ("NVIDIA-", "Tesla-", "")  # drivers of different ages put different words before the same name
 
 # What people call a GPU, where its driver calls it otherwise. A form factor is a product of its own: clocks differ.
@@ -38,6 +42,28 @@ class Node:
     allocatable: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """What a label of a node must be, in the terms of a Kubernetes node affinity: In, NotIn (or absent), Gt."""
+
+    label: str
+    operator: str
+    values: tuple[str, ...]
+
+    def met_by(self, labels: Mapping[str, str]) -> bool:
+        """As the scheduler judges it."""
+        value = labels.get(self.label)
+        if self.operator == "NotIn":
+            return value not in self.values
+        if self.operator == "Gt":
+            return value is not None and value.isdigit() and int(value) > int(self.values[0])
+        return value in self.values
+
+    def __str__(self) -> str:
+        words = {"In": "in", "NotIn": "not in", "Gt": "above"}
+        return f"{self.label} {words[self.operator]} ({', '.join(self.values)})"
+
+
 def product_labels(spec: GPUClassSpec) -> tuple[str, ...]:
     """Every value of the label nvidia.com/gpu.product that is this class; empty for a class that needs no GPU."""
     if spec.kind is TargetKind.CPU or spec.product is None:
@@ -47,23 +73,32 @@ def product_labels(spec: GPUClassSpec) -> tuple[str, ...]:
         products = (*ALIASES.get(spec.product, ()), spec.product)
         names = tuple(vendor + product for product in products for vendor in _VENDORS)
     if spec.mig_profile and spec.resource_name == "nvidia.com/gpu":  # the strategy "single" writes it into the label
-        return tuple(f"{name}-MIG-{spec.mig_profile.replace('+', '.')}" for name in names)
-    return names
+        names = tuple(f"{name}-MIG-{spec.mig_profile.replace('+', '.')}" for name in names)
+    return (*names, *(name + _SHARED_SUFFIX for name in names)) if spec.shared else names
 
 
-def node_labels(spec: GPUClassSpec) -> Mapping[str, tuple[str, ...]]:
-    """Each label that a node of the class must have, with the values that it may have."""
+def requirements(spec: GPUClassSpec) -> tuple[Requirement, ...]:
+    """What the labels of a node of the class must be: of Kubernetes' own and of GPU Feature Discovery's."""
     wanted: dict[str, tuple[str, ...]] = {name: (value,) for name, value in spec.node_selector.items()}
     if spec.architecture:
         wanted[ARCHITECTURE_LABEL] = (ARCHITECTURES[spec.architecture],)
     if products := product_labels(spec):
         wanted[PRODUCT_LABEL] = products
-    return wanted
+    if spec.compute_capability:
+        major, _, minor = spec.compute_capability.partition(".")
+        wanted |= {MAJOR_LABEL: (major,), MINOR_LABEL: (minor,)}
+    found = [Requirement(label=name, operator="In", values=values) for name, values in sorted(wanted.items())]
+    if spec.memory:  # in MiB; a MIG device of the strategy "mixed" has a label of its resource's name
+        least = -(-parse_quantity(spec.memory) // (1 << 20))
+        found.append(Requirement(label=f"{spec.resource_name}.memory", operator="Gt", values=(str(least - 1),)))
+    if spec.kind is TargetKind.CUDA and not spec.shared:
+        found.append(Requirement(label=SHARING_LABEL, operator="NotIn", values=_SHARING))
+    return tuple(found)
 
 
 def matches(spec: GPUClassSpec, node: Node) -> bool:
     """Whether the node is of the class and has its resource."""
-    if any(node.labels.get(name) not in values for name, values in node_labels(spec).items()):
+    if not all(requirement.met_by(node.labels) for requirement in requirements(spec)):
         return False
     resource = spec.resource_name
     return not resource or node.allocatable.get(resource, "0") != "0"
@@ -76,7 +111,7 @@ def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node] | None) -> str
     nodes = tuple(nodes)
     if any(matches(spec, node) for node in nodes):
         return ""
-    wanted = [f"{label} in ({', '.join(values)})" for label, values in node_labels(spec).items()]
+    wanted = [str(requirement) for requirement in requirements(spec)]
     wanted += [f"the resource {spec.resource_name}"] * bool(spec.resource_name)
     return (
         f"No node is of the GPUClass {name} (wanted: {' and '.join(wanted) or 'any node'}); the GPU products of this "
@@ -86,7 +121,12 @@ def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node] | None) -> str
 
 def describe_products(nodes: Iterable[Node]) -> str:
     """The GPU products of these nodes, for a message: "NVIDIA-H200 (2 nodes), NVIDIA-L4 (1 node)"."""
-    counts = Counter(product for node in nodes if (product := node.labels.get(PRODUCT_LABEL)))
+    counts = Counter(described for node in nodes if (described := _described(node)))
     if not counts:
         return "none"
     return ", ".join(f"{name} ({count} node{'s' * (count > 1)})" for name, count in sorted(counts.items()))
+
+
+def _described(node: Node) -> str:
+    product, sharing = node.labels.get(PRODUCT_LABEL, ""), node.labels.get(SHARING_LABEL, "")
+    return f"{product} shared by {sharing}" if product and sharing in _SHARING else product

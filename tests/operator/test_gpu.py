@@ -59,6 +59,57 @@ def test_a_mig_profile_of_the_mixed_strategy_is_in_the_resource() -> None:
     assert not gpu.matches(spec, node("NVIDIA-H200"))
 
 
+def labelled(product: str = "NVIDIA-H200", **labels: str) -> gpu.Node:
+    """A node with more of GPU Feature Discovery's labels; `_` stands for the dots and dashes of their names."""
+    names = {"major": gpu.MAJOR_LABEL, "minor": gpu.MINOR_LABEL, "sharing": gpu.SHARING_LABEL}
+    more = {names.get(name, f"nvidia.com/{name}.memory"): value for name, value in labels.items()}
+    return gpu.Node(name="n", labels={gpu.PRODUCT_LABEL: product, **more}, allocatable={"nvidia.com/gpu": "1"})
+
+
+@pytest.mark.parametrize(
+    ("capability", "major", "minor", "matched"),
+    [("9.0", "9", "0", True), ("9.0", "9", "1", False), ("8.0", "8", "6", False), ("12.0", "12", "0", True)],
+)
+def test_a_compute_capability_is_both_numbers(capability: str, major: str, minor: str, matched: bool) -> None:
+    spec = gpu_class("c", kind="cuda", product="H200", computeCapability=capability).spec
+    assert gpu.matches(spec, labelled(major=major, minor=minor)) is matched
+    assert not gpu.matches(spec, labelled())
+
+
+@pytest.mark.parametrize(
+    ("memory", "mib", "matched"),
+    [("140Gi", "143771", True), ("141Gi", "143771", False), ("143771Mi", "143771", True), ("1Gi", "much", False)],
+)
+def test_memory_is_the_least_there_may_be(memory: str, mib: str, matched: bool) -> None:
+    spec = gpu_class("c", kind="cuda", product="H200", memory=memory).spec
+    assert gpu.matches(spec, labelled(gpu=mib)) is matched
+
+
+def test_the_memory_of_a_mixed_mig_device_has_a_label_of_its_own() -> None:
+    resource = "nvidia.com/mig-1g.18gb"
+    spec = gpu_class("c", kind="cuda", product="H200", migProfile="1g.18gb", resource=resource, memory="16Gi").spec
+    labels = {gpu.PRODUCT_LABEL: "NVIDIA-H200", "nvidia.com/gpu.memory": "143771", f"{resource}.memory": "16384"}
+    assert gpu.matches(spec, gpu.Node(name="n", labels=labels, allocatable={resource: "7"}))
+    del labels[f"{resource}.memory"]
+    assert not gpu.matches(spec, gpu.Node(name="n", labels=labels, allocatable={resource: "7"}))
+
+
+@pytest.mark.parametrize("strategy", ["time-slicing", "mps"])
+@pytest.mark.parametrize("product", ["NVIDIA-H200", "NVIDIA-H200-SHARED"])
+def test_a_shared_gpu_is_of_a_class_only_if_that_asks_for_it(strategy: str, product: str) -> None:
+    node = labelled(product, sharing=strategy)
+    assert not gpu.matches(gpu_class("c", kind="cuda", product="H200").spec, node)
+    assert gpu.matches(gpu_class("c", kind="cuda", product="H200", shared=True).spec, node)
+    assert gpu.matches(gpu_class("c", kind="cuda", product="H200").spec, labelled(sharing="none"))
+
+
+def test_the_sentence_says_which_gpus_are_shared() -> None:
+    spec = gpu_class("h200", kind="cuda", product="H200").spec
+    assert "NVIDIA-H200 shared by time-slicing (1 node)" in gpu.why_none(
+        "h200", spec, [labelled(sharing="time-slicing")]
+    )
+
+
 def test_a_node_whose_device_plugin_offers_none_does_not_match() -> None:
     assert not gpu.matches(gpu_class("c", kind="cuda", product="H200").spec, node("NVIDIA-H200", count="0"))
 

@@ -36,9 +36,10 @@ class GPUClassSpec(Strict):
             ),
             (
                 "self.kind != 'cpu' || !(has(self.product) || has(self.productLabels) || has(self.computeCapability) "
-                "|| has(self.memory) || has(self.migProfile) || has(self.resource))",
+                "|| has(self.memory) || has(self.migProfile) || has(self.resource) "
+                "|| (has(self.shared) && self.shared))",
                 "a GPU class of kind cpu needs no GPU: it has no product, productLabels, computeCapability, memory, "
-                "migProfile or resource",
+                "migProfile, resource or shared",
             ),
         )
     )
@@ -65,6 +66,11 @@ class GPUClassSpec(Strict):
         max_length=32,
         pattern=r"^[0-9]g\.[0-9]{1,3}gb(\+[a-z.]{1,12})?$",
         description="A part of a GPU, as NVIDIA writes it: 1g.18gb.",
+    )
+    shared: bool = Field(
+        default=False,
+        description="Whether a GPU that several pods share, by time-slicing or MPS, is of this class too: what is "
+        "timed there is the neighbours as well.",
     )
     architecture: Annotated[str, Field(json_schema_extra={"enum": ["x86_64", "aarch64"]})] | None = Field(
         default=None, description="The CPU's architecture; by default any."

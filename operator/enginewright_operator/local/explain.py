@@ -49,7 +49,7 @@ def unknown(given: Manifests, target: api.Target) -> Row:
 def nodes_in_words(spec: api.GPUClassSpec, nodes: Sequence[Node] | None) -> str:
     """The nodes of a class: those of the cluster by name, or the rule where there is no cluster (`nodes` is None)."""
     if nodes is None:
-        rules = [f"{name} is {' or '.join(values)}" for name, values in sorted(gpu.node_labels(spec).items())]
+        rules = [str(each) for each in gpu.requirements(spec)]
         if spec.resource_name:
             rules.append(f"there is a {spec.resource_name} to have")
         return "any node" if not rules else f"nodes where {', and '.join(rules)}"

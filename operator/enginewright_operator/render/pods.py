@@ -62,10 +62,9 @@ def pod_spec(
 
 
 def node_affinity(spec: GPUClassSpec) -> Json:
-    """The nodes of a class and no others: every label with every value that it may have, as whole words."""
+    """The nodes of a class and no others: what `gpu.matches` asks, for the scheduler."""
     expressions = [
-        {"key": name, "operator": "In", "values": list(values)}
-        for name, values in sorted(gpu.node_labels(spec).items())
+        {"key": each.label, "operator": each.operator, "values": list(each.values)} for each in gpu.requirements(spec)
     ]
     if not expressions:
         return {}

@@ -15,7 +15,8 @@ def node(name: str, product: str) -> Node:
 
 def test_without_a_cluster_the_rule_is_said() -> None:
     said = explain.nodes_in_words(H200, None)
-    assert said == f"nodes where {LABEL} is NVIDIA-H200, and there is a nvidia.com/gpu to have"
+    shared = "nvidia.com/gpu.sharing-strategy not in (time-slicing, mps)"
+    assert said == f"nodes where {LABEL} in (NVIDIA-H200), and {shared}, and there is a nvidia.com/gpu to have"
 
 
 def test_a_class_that_asks_for_nothing_takes_any_node() -> None:

@@ -78,7 +78,14 @@ def test_a_manifest_cannot_ask_for_no_gpu_on_a_gpu_class(deployment) -> None:
 def test_only_nodes_with_the_whole_label_will_do(deployment) -> None:
     affinity = pod(deployment())["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert affinity["nodeSelectorTerms"] == [
-        {"matchExpressions": [{"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-H200"]}]}
+        {
+            "matchExpressions": [
+                {"key": "nvidia.com/gpu.compute.major", "operator": "In", "values": ["9"]},
+                {"key": "nvidia.com/gpu.compute.minor", "operator": "In", "values": ["0"]},
+                {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-H200"]},
+                {"key": "nvidia.com/gpu.sharing-strategy", "operator": "NotIn", "values": ["time-slicing", "mps"]},
+            ]
+        }
     ]
 
 
