@@ -23,6 +23,7 @@ from enginewright_operator.errors import ClusterError
 from enginewright_operator.gather import Gatherer
 from enginewright_operator.leader import ClusterLease, Leader, Terms
 from enginewright_operator.reconcile.scope import Scope
+from enginewright_operator.scrape import Scraper
 from enginewright_operator.settings import Settings, read
 from enginewright_operator.stores import Stores
 from enginewright_operator.watched import Watched
@@ -103,6 +104,7 @@ async def work(settings: Settings, made_of: Parts, lost: asyncio.Event) -> None:
     scope = Scope(
         gatherer=Gatherer(made_of.kube, made_of.stores, settings),
         cluster=Cluster(made_of.kube, now=made_of.now),
+        scraper=Scraper(port=settings.serving_port, proxy=settings.scrape_proxy),
         stores=made_of.stores,
         settings=settings,
         now=made_of.now,

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     BUILD_FAILED = "BuildFailed"
     RETRYING = "Retrying"
     ROLLING_OUT = "RollingOut"
+    CANARY = "Canary"  # a new plan is tried on a share of the pods
     ROLLOUT_STUCK = "RolloutStuck"
     ROLLED_BACK = "RolledBack"  # a plan did not come up, and the one before it serves again
     SERVING = "Serving"

@@ -34,6 +34,7 @@ class TargetInput:
     gpu_class: api.GPUClass | None
     deployment: Manifest | None
     row: api.TargetStatus | None
+    canary: Manifest | None = None  # the Deployment of the plan that is tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +143,17 @@ class Gatherer:
                 gpu_class=classes.get(target.gpu_class),
                 deployment=mine.pop(names.deployment_name(engine.metadata.name, target.gpu_class), None),
                 row=rows.get(target.gpu_class),
+                canary=mine.pop(
+                    names.deployment_name(engine.metadata.name, target.gpu_class, names.Track.CANARY), None
+                ),
             )
             for target in engine.spec.targets
         )
         missing = [
-            names.deployment_name(engine.metadata.name, each.target.gpu_class)
+            names.deployment_name(engine.metadata.name, each.target.gpu_class, track)
             for each in targets
-            if each.deployment is None
+            for track, there in ((names.Track.STABLE, each.deployment), (names.Track.CANARY, each.canary))
+            if there is None and (track is names.Track.STABLE or engine.spec.rollout.strategy is api.Strategy.CANARY)
         ]
         owned_plans = {plan.metadata.name: plan for plan in (api.read(api.EnginePlan, each) for each in plans)}
         gathered = EngineInput(
@@ -336,11 +341,6 @@ class Gatherer:
             config = await self._kube.get("ConfigMap", namespace, bundle.config_map.name)
             return str(((config or {}).get("data") or {}).get(bundle.config_map.key, ""))
         return ""
-
-
-def served_by(deployment: Manifest) -> str:
-    """The name of the EnginePlan that a Deployment serves."""
-    return str((deployment["metadata"].get("annotations") or {}).get(names.PLAN, ""))
 
 
 def _questions(engine: api.InferenceEngine, storage: api.Storage) -> dict[str, Question]:

@@ -153,6 +153,7 @@ class TargetView:
     serving: str  # the EnginePlan that the Deployment names; empty if there is none
     deployment: Manifest | None
     rejected: api.Rejection | None = None
+    canary: api.CanaryStatus | None = None
 
 
 def gpu_class_missing(view: TargetView) -> Verdict | None:
@@ -235,6 +236,19 @@ def rolled_back(view: TargetView) -> Verdict | None:
     )
 
 
+def canary_under_way(view: TargetView) -> Verdict | None:
+    """No plan is being tried on a share of the pods."""
+    canary = view.canary
+    if canary is None:
+        return None
+    # The share that was asked for: with few pods the real one differs, and the Deployments' numbers tell it.
+    where = f"step {canary.step + 1}, {canary.weight} %"
+    measured = f" Last: {canary.measurement}." if canary.measurement else ""
+    return _working(
+        Reason.CANARY, f"{canary.plan} is tried beside {view.serving} ({where}): {canary.message}.{measured}"
+    )
+
+
 def rolled_out(view: TargetView) -> Verdict | None:
     """How far the Deployment is: always a verdict."""
     return rollout.verdict(view.deployment, replicas=view.target.replicas, plan=view.serving)
@@ -249,6 +263,7 @@ TARGET_CHECKS: tuple[Check[TargetView], ...] = (
     build_hindered,  # what its own reconciliation found that only a person can mend
     building,  # in the builder's hands
     rolled_back,  # tried, and given up with a reason that is kept
+    canary_under_way,  # its own story, whatever the Deployments say meanwhile
     rolled_out,  # the last word: how far the Deployment is
 )
 

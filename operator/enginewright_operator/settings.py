@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     )
     drain_delay: Annotated[float, Field(ge=0)] = 5.0
     drain_timeout: Annotated[float, Field(ge=0)] = 25.0
+    scrape_proxy: str = Field(
+        default="",
+        description="An HTTP proxy through which the pods' metrics are read where the operator cannot reach them.",
+    )
     progress_deadline: Annotated[int, Field(ge=10)] = 600
 
     @field_validator("trusted_keys")

@@ -157,3 +157,10 @@ def test_the_namespaces_to_serve_are_told_to_the_operator():
     told = render({"watchNamespaces": ["team-a", "team-b"]}).environment()["ENGINEWRIGHT_OPERATOR_WATCH_NAMESPACES"]
     assert json.loads(told) == ["team-a", "team-b"]
     assert "ENGINEWRIGHT_OPERATOR_WATCH_NAMESPACES" not in render().environment()
+
+
+def test_pods_metrics_are_read_through_a_proxy_only_where_one_is_named():
+    assert f"{PREFIX}SCRAPE_PROXY" not in render().environment()
+    named = render({"operator": {"scrapeProxy": "http://proxy:3128"}})
+    assert named.environment()[f"{PREFIX}SCRAPE_PROXY"] == "http://proxy:3128"
+    assert "scrapeProxy" in refusal({"operator": {"scrapeProxy": "proxy"}})

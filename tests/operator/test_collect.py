@@ -47,7 +47,8 @@ class World:
         self.done.append(f"{reason}: {message}")
 
     async def step(self, leaving: api.EnginePlan = LEAVING) -> Again:
-        scope = Scope(gatherer=self, cluster=self, stores=self, settings=None, now=lambda: self._now)  # type: ignore[arg-type]
+        parts: dict[str, Any] = dict.fromkeys(("gatherer", "cluster", "scraper", "stores", "settings"), self)
+        scope = Scope(**parts, now=lambda: self._now)
         return await collect.reconcile(leaving, scope)
 
 

@@ -42,7 +42,7 @@ def test_the_order_of_the_engines_checks() -> None:
 def test_the_order_of_a_targets_checks() -> None:
     assert [check.__name__ for check in TARGET_CHECKS] == [
         "gpu_class_missing", "plan_terminating", "no_node", "build_not_begun", "build_failed", "build_hindered",
-        "building", "rolled_back", "rolled_out",
+        "building", "rolled_back", "canary_under_way", "rolled_out",
     ]  # fmt: skip
 
 

@@ -16,6 +16,10 @@
   value: {{ .Values.operator.resyncSeconds | quote }}
 - name: ENGINEWRIGHT_OPERATOR_LEASE_SECONDS
   value: {{ .Values.operator.leaseSeconds | quote }}
+{{- with .Values.operator.scrapeProxy }}
+- name: ENGINEWRIGHT_OPERATOR_SCRAPE_PROXY
+  value: {{ . | quote }}
+{{- end }}
 - name: ENGINEWRIGHT_OPERATOR_HEALTH_PORT
   value: {{ .Values.operator.healthPort | quote }}
 - name: ENGINEWRIGHT_OPERATOR_BUILD_CPU

@@ -27,7 +27,16 @@ from enginewright_operator.api.plan import (
 )
 from enginewright_operator.api.quantities import parse_duration, parse_quantity
 from enginewright_operator.api.reading import first_fault, read
-from enginewright_operator.api.rollout import Rejection, Rollout, Strategy
+from enginewright_operator.api.rollout import (
+    Analysis,
+    Canary,
+    CanaryStatus,
+    Counts,
+    Rejection,
+    Rollout,
+    Strategy,
+    Window,
+)
 from enginewright_operator.api.storage import CA_BUNDLE_PATH, CREDENTIAL_KEYS, SESSION_TOKEN, CaBundle, Storage
 
 __all__ = [
@@ -39,8 +48,12 @@ __all__ = [
     "SESSION_TOKEN",
     "UNSEEN",
     "VERSION",
+    "Analysis",
     "CaBundle",
+    "Canary",
+    "CanaryStatus",
     "Condition",
+    "Counts",
     "EnginePlan",
     "EnginePlanSpec",
     "EnginePlanStatus",
@@ -65,6 +78,7 @@ __all__ = [
     "Target",
     "TargetStatus",
     "Toleration",
+    "Window",
     "first_fault",
     "parse_duration",
     "parse_quantity",

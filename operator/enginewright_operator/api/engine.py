@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Seen, Strict, validations
 from enginewright_operator.api.gates import Gates
 from enginewright_operator.api.quantities import Duration, Quantity
-from enginewright_operator.api.rollout import Rejection, Rollout
+from enginewright_operator.api.rollout import CanaryStatus, Rejection, Rollout
 from enginewright_operator.api.storage import ObjectName, Storage, Uri, uri_rules
 from enginewright_runtime.plan.recipe import Effort, ModelFormat, Precision
 
@@ -141,6 +141,11 @@ class InferenceEngineSpec(Strict):
                 "|| has(self.calibration)",
                 "precision int8 needs calibration.uri, the data from which the ranges are taken",
             ),
+            (
+                "!(has(self.rollout) && self.rollout.strategy == 'Canary' && self.rollout.maxSurge == 0) "
+                "|| self.targets.all(one, one.replicas != 1)",
+                "a canary of one replica is a second pod: set rollout.maxSurge to 1 or more, or replicas to 2 or more",
+            ),
         )
     )
 
@@ -154,7 +159,11 @@ class InferenceEngineSpec(Strict):
             (
                 "self.all(one, self.exists_one(other, other.gpuClass == one.gpuClass))",
                 "each gpuClass may be a target only once: change its replicas instead",
-            )
+            ),
+            (
+                "self.all(one, !one.gpuClass.endsWith('-canary'))",
+                "a target's gpuClass may not end in -canary, as canaries' Deployments do: rename the class",
+            ),
         ),
     )
     shapes: Annotated[
@@ -198,6 +207,7 @@ class TargetStatus(Lenient):
     desired_plan: str = Field(default="", description="The EnginePlan that the spec asks for.")
     plan: str = Field(default="", description="The EnginePlan that serves.")
     previous: tuple[str, ...] = Field(default=(), description="Former plans that are kept, the latest first.")
+    canary: CanaryStatus | None = Field(default=None, description="How far the plan is that is tried, if one is.")
     rejected: Rejection | None = Field(
         default=None, description="The plan that was rolled back, why, and so not tried again for now."
     )

@@ -19,6 +19,7 @@ from enginewright_operator.render import serving as render
 logger = logging.getLogger(__name__)
 
 RETRY_TERMINATING = 2.0
+CANARY_LOOKS = (1.0, 10.0)  # seconds between two looks at a canary: half its interval, within these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Outcome:
     row: api.TargetStatus
     verdict: Verdict
     serving: str  # the plan that its Deployment names
+    others: tuple[str, ...] = ()  # plans that a canary's pods serve
 
 
 async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
@@ -46,7 +48,7 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
         held = await _service(inp, outcomes, scope)
         await _collect(inp, outcomes, blocked, scope)
     await _report(inp, outcomes, held, scope)
-    return _again(outcomes, held, scope)
+    return _again(engine, outcomes, held, scope)
 
 
 async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
@@ -77,11 +79,14 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
         serving=served.plan,
         deployment=served.deployment,
         rejected=served.rejected,
+        canary=served.canary,
     )
     verdict = blocked or policies.first(policies.TARGET_CHECKS, view)
     if verdict is None:
         raise AssertionError("the last check of a target always has a verdict")
-    return Outcome(row=_row(inp, target, view, verdict, scope), verdict=verdict, serving=served.plan)
+    return Outcome(
+        row=_row(inp, target, view, verdict, scope), verdict=verdict, serving=served.plan, others=served.others
+    )
 
 
 def _over_quota(error: QuotaError) -> Verdict:
@@ -113,9 +118,10 @@ def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdi
         desired_plan=view.wanted.metadata.name if view.wanted else (target.row.desired_plan if target.row else ""),
         plan=plan,
         previous=previous,
+        canary=view.canary,
         rejected=view.rejected,
         replicas=target.target.replicas,
-        ready_replicas=rollout.ready_replicas(view.deployment),
+        ready_replicas=rollout.pods(view.deployment).ready,
         conditions=conditions(
             verdict,
             generation=inp.engine.metadata.generation,
@@ -133,7 +139,7 @@ async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict |
     if blocked is not None or inp.stray_deployments:
         return  # their pods may still load what they serve: the next look, when they are gone, lets go of the plans
     rows = [outcome.row for outcome in outcomes]
-    for name in history.released(inp.owned, rows, [outcome.serving for outcome in outcomes]):
+    for name in history.released(inp.owned, rows, [name for each in outcomes for name in (each.serving, *each.others)]):
         plan = inp.plans[name]
         if plan.metadata.deletion_timestamp is None and await scope.cluster.release(plan, inp.engine):
             logger.info("Let go of the EnginePlan %s, which nobody needs any more.", name)
@@ -180,12 +186,15 @@ async def _tell(engine: api.InferenceEngine, outcomes: list[Outcome], scope: Sco
             await scope.cluster.event(engine, verdict.reason, f"{outcome.row.gpu_class}: {verdict.message}")
 
 
-def _again(outcomes: list[Outcome], held: Verdict | None, scope: Scope) -> Again:
+def _again(engine: api.InferenceEngine, outcomes: list[Outcome], held: Verdict | None, scope: Scope) -> Again:
     reasons = {outcome.verdict.reason for outcome in outcomes} | ({held.reason} if held else set())
     if reasons & {Reason.STORAGE_UNREACHABLE, Reason.QUOTA_EXCEEDED}:
         return Again(failed=True)
     if Reason.PLAN_TERMINATING in reasons:
         return Again(seconds=RETRY_TERMINATING)
+    if any(outcome.row.canary for outcome in outcomes):
+        interval = api.parse_duration(engine.spec.rollout.canary_rules.analysis.interval)
+        return Again(seconds=min(max(CANARY_LOOKS[0], interval / 2), CANARY_LOOKS[1]))
     if any(outcome.verdict.state is not State.READY for outcome in outcomes):
         return Again(seconds=scope.settings.resync_seconds)  # a Secret that comes, a node that joins: nobody tells
     return DONE

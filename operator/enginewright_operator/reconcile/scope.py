@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from enginewright_operator.cluster import Cluster
 from enginewright_operator.gather import Gatherer
+from enginewright_operator.scrape import Scraper
 from enginewright_operator.settings import Settings
 from enginewright_operator.stores import Stores
 
@@ -16,6 +17,7 @@ class Scope:
 
     gatherer: Gatherer
     cluster: Cluster
+    scraper: Scraper
     stores: Stores
     settings: Settings
     now: Callable[[], datetime.datetime]

@@ -1,14 +1,15 @@
-"""A target's pods: which plan they serve, and one address for them. What is decided is rollout's; this applies it."""
+"""A target's pods: which plan they serve, how many, and one address for all. rollout decides; this applies it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from enginewright_operator import api, rollout
 from enginewright_operator.conditions import Reason
-from enginewright_operator.gather import EngineInput, TargetInput, served_by
+from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.kube import Manifest
 from enginewright_operator.reconcile.scope import Scope
 from enginewright_operator.render import names
 from enginewright_operator.render import serving as render
+from enginewright_operator.render.names import Track
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,64 +17,137 @@ class Served:
     """A target's pods after this reconciliation."""
 
     deployment: Manifest | None
-    rejected: api.Rejection | None
+    others: tuple[str, ...] = ()  # plans that pods beside the Deployment's serve
+    canary: api.CanaryStatus | None = None
+    rejected: api.Rejection | None = None
 
     @property
     def plan(self) -> str:
         """The plan that the Deployment names; empty where there is none."""
-        return served_by(self.deployment) if self.deployment else ""
+        return rollout.served_by(self.deployment)
 
 
 def untouched(target: TargetInput) -> Served:
     """A target that is left as it is."""
-    return Served(deployment=target.deployment, rejected=target.row.rejected if target.row else None)
+    row, trial = target.row, rollout.served_by(target.canary)
+    return Served(
+        deployment=target.deployment,
+        others=(trial,) if trial else (),
+        canary=row.canary if row else None,
+        rejected=row.rejected if row else None,
+    )
 
 
 async def serve(
     inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, wanted: api.EnginePlan | None, scope: Scope
 ) -> Served:
-    """Apply the Deployment with the plan whose turn it is."""
+    """One step: apply the Deployment of the plan whose turn it is, and the canary's, or take that away."""
     usable = _usable(inp, target, wanted)
-    rendered = {name: _deployment(inp, target, gpu_class, plan, scope) for name, plan in usable.items()}
-    step = rollout.next_step(await _situation(inp, target, wanted, rendered, scope))
+    pods = _Pods(inp=inp, target=target, gpu_class=gpu_class, scope=scope)
+    step = rollout.next_step(await _situation(pods, wanted, usable))
     if not step.plan:
-        return Served(deployment=target.deployment, rejected=step.rejected)
+        return replace(untouched(target), rejected=step.rejected)
     await _tell(inp, target, usable[step.plan], step, scope)
-    annotations = {names.PLAN: step.plan}
+    deployment = await pods.apply(usable[step.plan], Track.STABLE, replicas=step.replicas, surge=step.surge)
+    if step.canary_plan:
+        surge = inp.engine.spec.rollout.max_surge
+        await pods.apply(usable[step.canary_plan], Track.CANARY, replicas=step.canary_replicas, surge=surge)
+    elif target.canary is not None:
+        await scope.cluster.delete("Deployment", inp.engine.metadata.namespace, target.canary["metadata"]["name"])
     return Served(
-        deployment=await scope.cluster.apply(rendered[step.plan], inp.engine, annotations=annotations),
+        deployment=deployment,
+        others=(step.canary_plan,) if step.canary_plan else (),
+        canary=step.canary,
         rejected=step.rejected,
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pods:
+    """The Deployments of one target."""
+
+    inp: EngineInput
+    target: TargetInput
+    gpu_class: api.GPUClass
+    scope: Scope
+
+    def rendered(self, plan: api.EnginePlan, track: Track, *, replicas: int, surge: int) -> Manifest:
+        """One of them, as it is to be."""
+        return render.deployment(
+            self.inp.engine,
+            self.target.target,
+            plan.spec.plan_uri,
+            plan.spec.digest,
+            self.gpu_class,
+            self.scope.settings,
+            storage=plan.spec.storage,
+            track=track,
+            replicas=replicas,
+            surge=surge,
+        )
+
+    async def apply(self, plan: api.EnginePlan, track: Track, *, replicas: int, surge: int) -> Manifest:
+        """Make it so."""
+        manifest = self.rendered(plan, track, replicas=replicas, surge=surge)
+        annotations = {names.PLAN: plan.metadata.name}
+        return await self.scope.cluster.apply(manifest, self.inp.engine, annotations=annotations)
+
+    async def of(self, track: Track) -> list[Manifest]:
+        """Its pods that are to stay."""
+        labels = render.selector(self.inp.engine, self.target.target.gpu_class, track)
+        found = await self.scope.gatherer.pods(self.inp.engine.metadata.namespace, labels)
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+
 async def _situation(
-    inp: EngineInput,
-    target: TargetInput,
-    wanted: api.EnginePlan | None,
-    rendered: dict[str, Manifest],
-    scope: Scope,
+    pods: _Pods, wanted: api.EnginePlan | None, usable: dict[str, api.EnginePlan]
 ) -> rollout.Situation:
-    name = wanted.metadata.name if wanted is not None and wanted.metadata.name in rendered else ""
-    why = ""
-    if rollout.stuck(target.deployment):
-        labels = rendered[name]["spec"]["template"]["metadata"]["labels"] if name else {}
-        why = rollout.why_not_ready(await scope.gatherer.pods(inp.engine.metadata.namespace, labels))
+    engine, target, scope = pods.inp.engine, pods.target, pods.scope
+    plan = wanted if wanted is not None and wanted.metadata.name in usable else None
+    template = pods.rendered(plan, Track.STABLE, replicas=0, surge=0) if plan else {}
     return rollout.Situation(
-        wanted=name,
-        serving=served_by(target.deployment) if target.deployment else "",
-        usable=rendered,
+        rules=engine.spec.rollout,
+        replicas=target.target.replicas,
+        wanted=plan.metadata.name if plan else "",
+        usable=usable,
         row=target.row,
         stable=target.deployment,
-        fingerprint=rollout.fingerprint(rendered[name], inp.engine) if name else "",
-        why=why,
-        now=scope.stamp(),
+        canary=target.canary,
+        fingerprint=rollout.fingerprint(template, engine) if plan else "",
+        deadline=render.deadline(engine, scope.settings),
+        why=await _why(pods, plan),
+        promoted=engine.metadata.annotations.get(names.PROMOTE_ANNOTATION, ""),
+        sample=await _sample(pods),
+        now=scope.now(),
     )
+
+
+async def _why(pods: _Pods, plan: api.EnginePlan | None) -> str:
+    """What keeps the wanted plan's pods from being ready, asked only where that may matter."""
+    target = pods.target
+    if plan is None or not (rollout.stuck(target.deployment) or target.canary is not None):
+        return ""
+    digest = plan.spec.digest[: names.DIGEST_LABEL_LENGTH]
+    found = [*await pods.of(Track.STABLE), *await pods.of(Track.CANARY)]
+    return rollout.why_not_ready([pod for pod in found if pod["metadata"]["labels"].get(names.DIGEST_LABEL) == digest])
+
+
+async def _sample(pods: _Pods) -> rollout.Sample | None:
+    """Both Deployments' metrics, where a canary is under way and it is time."""
+    engine, row, scope = pods.inp.engine, pods.target.row, pods.scope
+    status = row.canary if row else None
+    if status is None or pods.target.canary is None:
+        return None
+    if not rollout.sample_due(status, engine.spec.rollout.canary_rules, scope.now()):
+        return None
+    stable, canary = await pods.of(Track.STABLE), await pods.of(Track.CANARY)
+    return await scope.scraper.sample(stable, canary, model=engine.metadata.name)
 
 
 def _usable(inp: EngineInput, target: TargetInput, wanted: api.EnginePlan | None) -> dict[str, api.EnginePlan]:
     """The plans that the target's pods may be given: the wanted one, what serves, and those before it."""
-    row, serving = target.row, served_by(target.deployment) if target.deployment else ""
-    known = [inp.plans.get(name) for name in (serving, *((row.plan, *row.previous) if row else ()))]
+    row, serving = target.row, (rollout.served_by(target.deployment), rollout.served_by(target.canary))
+    known = [inp.plans.get(name) for name in (*serving, *((row.plan, *row.previous) if row else ()))]
     return {
         plan.metadata.name: plan
         for plan in (wanted, *known)
@@ -84,24 +158,18 @@ def _usable(inp: EngineInput, target: TargetInput, wanted: api.EnginePlan | None
     }
 
 
-def _deployment(
-    inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, plan: api.EnginePlan, scope: Scope
-) -> Manifest:
-    uri, digest, storage = plan.spec.plan_uri, plan.spec.digest, plan.spec.storage
-    return render.deployment(inp.engine, target.target, uri, digest, gpu_class, scope.settings, storage=storage)
-
-
 async def _tell(inp: EngineInput, target: TargetInput, plan: api.EnginePlan, step: rollout.Step, scope: Scope) -> None:
-    """An event where the pods move to another plan."""
-    if target.deployment is not None and served_by(target.deployment) == step.plan:
-        return
-    name = target.target.gpu_class
-    if step.rejected is not None:
-        message = f"The target {name} goes back to {step.plan}: {step.rejected.message}"
+    """An event where the pods move to another plan, and where a plan is given up."""
+    name, before = target.target.gpu_class, target.row.rejected if target.row else None
+    if step.rejected is not None and step.rejected != before:
+        message = f"The target {name} goes back to {step.plan}. {step.rejected.plan}: {step.rejected.message}"
         await scope.cluster.event(inp.engine, Reason.ROLLED_BACK, message, warning=True)
-        return
-    message = f"The target {name} moves to {step.plan}. {plan.spec.why}".strip()
-    await scope.cluster.event(inp.engine, Reason.ROLLING_OUT, message)
+    elif step.canary_plan and rollout.served_by(target.canary) != step.canary_plan:
+        message = f"The target {name} tries {step.canary_plan} beside {step.plan}."
+        await scope.cluster.event(inp.engine, Reason.CANARY, message)
+    elif step.rejected is None and rollout.served_by(target.deployment) != step.plan:
+        message = f"The target {name} moves to {step.plan}. {plan.spec.why}".strip()
+        await scope.cluster.event(inp.engine, Reason.ROLLING_OUT, message)
 
 
 async def service(inp: EngineInput, scope: Scope) -> None:

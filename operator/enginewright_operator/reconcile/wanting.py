@@ -4,8 +4,9 @@ import logging
 
 from enginewright_operator import api, recipes
 from enginewright_operator.errors import ConflictError
-from enginewright_operator.gather import EngineInput, TargetInput, owns, served_by
+from enginewright_operator.gather import EngineInput, TargetInput, owns
 from enginewright_operator.reconcile.scope import Scope
+from enginewright_operator.rollout import served_by
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan.recipe import Recipe
 
@@ -38,7 +39,7 @@ async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass,
 
 def _current_recipe(inp: EngineInput, target: TargetInput) -> Recipe | None:
     """The recipe of what serves, else of what was last wanted."""
-    names = [served_by(target.deployment) if target.deployment else "", target.row.desired_plan if target.row else ""]
+    names = [served_by(target.deployment), target.row.desired_plan if target.row else ""]
     for name in names:
         if plan := inp.plans.get(name):
             try:

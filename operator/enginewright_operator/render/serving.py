@@ -17,6 +17,7 @@ from enginewright_operator.api import (
 )
 from enginewright_operator.errors import ManifestError
 from enginewright_operator.render import names, pods, signing
+from enginewright_operator.render.names import Track
 from enginewright_operator.render.pods import Json
 from enginewright_operator.settings import Settings
 
@@ -35,8 +36,13 @@ def deployment(
     settings: Settings,
     *,
     storage: Storage | None = None,
+    track: Track = Track.STABLE,
+    replicas: int | None = None,
+    surge: int | None = None,
 ) -> Json:
-    """The Deployment of one target. `storage` is the plan's own; by default the engine's, else the operator's.
+    """One Deployment of a target. `storage` is the plan's own; by default the engine's, else the operator's.
+
+    `replicas` and `surge` are the target's and the rollout's own unless a canary needs others.
 
     Raises ManifestError where there is no storage, or where pods cannot have file:// URIs.
     """
@@ -47,27 +53,27 @@ def deployment(
             "spec.storage.uri, or defaultStorage.uri of the chart."
         )
     pods.require_reachable(storage, [plan_uri], settings)
-    selector = _selector(engine) | {names.GPU_CLASS_LABEL: names.label(target.gpu_class)}
-    labels = names.labels(component="runtime", instance=engine.metadata.name) | selector
+    chosen = selector(engine, target.gpu_class, track)
+    labels = names.labels(component="runtime", instance=engine.metadata.name) | chosen
     annotations = {names.DIGEST_ANNOTATION: plan_digest, names.PLAN_URI_ANNOTATION: plan_uri}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": names.deployment_name(engine.metadata.name, target.gpu_class),
+            "name": names.deployment_name(engine.metadata.name, target.gpu_class, track),
             "namespace": engine.metadata.namespace or "default",
             "labels": labels,
             "annotations": annotations,
         },
         "spec": {
-            "replicas": target.replicas,
+            "replicas": target.replicas if replicas is None else replicas,
             "revisionHistoryLimit": 2,
-            "progressDeadlineSeconds": _deadline(engine, settings),
-            "strategy": _strategy(engine),
-            "selector": {"matchLabels": selector},
+            "progressDeadlineSeconds": math.ceil(deadline(engine, settings)),
+            "strategy": _strategy(engine, engine.spec.rollout.max_surge if surge is None else surge),
+            "selector": {"matchLabels": chosen},
             "template": {
                 "metadata": {
-                    "labels": labels | {names.DIGEST_LABEL: plan_digest[:16]},
+                    "labels": labels | {names.DIGEST_LABEL: plan_digest[: names.DIGEST_LABEL_LENGTH]},
                     "annotations": dict(annotations),
                 },
                 "spec": pods.pod_spec(
@@ -96,11 +102,11 @@ def service(engine: InferenceEngine, settings: Settings) -> Json:
         "metadata": {
             "name": names.service_name(engine.metadata.name),
             "namespace": engine.metadata.namespace or "default",
-            "labels": names.labels(component="runtime", instance=engine.metadata.name) | _selector(engine),
+            "labels": names.labels(component="runtime", instance=engine.metadata.name) | selector(engine),
         },
         "spec": {
             "type": "ClusterIP",
-            "selector": _selector(engine),
+            "selector": selector(engine),
             "ports": [
                 {
                     "name": PORT_NAME,
@@ -120,20 +126,24 @@ def service_url(engine: InferenceEngine, settings: Settings) -> str:
     return f"http://{names.service_name(engine.metadata.name)}.{namespace}.svc:{settings.serving_port}"
 
 
-def _selector(engine: InferenceEngine) -> dict[str, str]:
-    return {names.ENGINE_LABEL: names.label(engine.metadata.name)}
+def selector(engine: InferenceEngine, gpu_class: str = "", track: Track | None = None) -> dict[str, str]:
+    """The labels of an engine's pods: of all, of one target's, or of one of its Deployments."""
+    chosen = {names.ENGINE_LABEL: names.label(engine.metadata.name)}
+    if gpu_class:
+        chosen[names.GPU_CLASS_LABEL] = names.label(gpu_class)
+    return chosen | ({names.TRACK_LABEL: str(track)} if track else {})
 
 
-def _strategy(engine: InferenceEngine) -> Json:
+def deadline(engine: InferenceEngine, settings: Settings) -> float:
+    """Seconds without progress after which a rollout is given up."""
+    given = engine.spec.rollout.progress_deadline
+    return max(1.0, parse_duration(given)) if given else float(settings.progress_deadline)
+
+
+def _strategy(engine: InferenceEngine, surge: int) -> Json:
     if engine.spec.rollout.strategy is Strategy.RECREATE:
         return {"type": "Recreate"}
-    surge = engine.spec.rollout.max_surge
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0 if surge else 1, "maxSurge": surge}}
-
-
-def _deadline(engine: InferenceEngine, settings: Settings) -> int:
-    given = engine.spec.rollout.progress_deadline
-    return max(1, math.ceil(parse_duration(given))) if given else settings.progress_deadline
 
 
 def _container(

@@ -4,6 +4,26 @@ from typing import Any
 
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.kube import Manifest
+from enginewright_operator.render import names
+from enginewright_operator.rollout.weights import Pods
+
+
+def served_by(deployment: Manifest | None) -> str:
+    """The name of the EnginePlan that a Deployment serves; empty where there is none."""
+    return str((((deployment or {}).get("metadata") or {}).get("annotations") or {}).get(names.PLAN, ""))
+
+
+def pods(deployment: Manifest | None) -> Pods:
+    """How many pods a Deployment was told to have, has, and has ready."""
+    if deployment is None:
+        return Pods()
+    status = deployment.get("status") or {}
+    return Pods(
+        wanted=int(deployment["spec"].get("replicas", 1)),
+        there=int(status.get("replicas", 0)),
+        ready=int(status.get("readyReplicas", 0)),
+    )
+
 
 _QUOTA = "exceeded quota"
 
@@ -19,11 +39,6 @@ def finished(deployment: Manifest | None) -> bool:
         and status.get("availableReplicas", 0) == wanted
         and status.get("replicas", 0) == wanted
     )
-
-
-def ready_replicas(deployment: Manifest | None) -> int:
-    """How many pods are ready, old or new."""
-    return int(((deployment or {}).get("status") or {}).get("readyReplicas", 0))
 
 
 def stuck(deployment: Manifest | None) -> str:

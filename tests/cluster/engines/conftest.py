@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from controlplane.cluster import ControlPlane
 from controlplane.nodes import NodeAgent
+from controlplane.pod_proxy import PodProxy
 from engines.engine_case import EngineCase
 
 CHART = Path(__file__).resolve().parents[3] / "charts" / "enginewright"
@@ -26,7 +27,14 @@ RESTRICTED = {
 
 
 @pytest.fixture(scope="session")
-def operator(control_plane: ControlPlane, node_agent: NodeAgent) -> Iterator[str]:
+def pod_proxy() -> Iterator[str]:
+    """Where the operator reaches pods at the addresses that they report."""
+    with PodProxy() as proxy:
+        yield proxy.url
+
+
+@pytest.fixture(scope="session")
+def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str) -> Iterator[str]:
     """The operator, installed by the chart with exactly the chart's rights; the value is its namespace."""
     metadata = {"name": SYSTEM, "labels": RESTRICTED}
     control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
@@ -34,6 +42,7 @@ def operator(control_plane: ControlPlane, node_agent: NodeAgent) -> Iterator[str
         "install", "enginewright", str(CHART), "--namespace", SYSTEM,
         "--wait", "--timeout=60s",
         "--set", f"operator.resyncSeconds={RESYNC_SECONDS}", "--set", f"operator.leaseSeconds={LEASE_SECONDS}",
+        "--set", f"operator.scrapeProxy={pod_proxy}",
     )  # fmt: skip
     yield SYSTEM
     refused = re.findall(RBAC_REFUSAL, node_agent.all_logs(SYSTEM, 1_000_000))

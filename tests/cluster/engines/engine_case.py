@@ -135,3 +135,15 @@ def retrained(*, further: int = 1) -> bytes:
             initializer.CopyFrom(onnx.numpy_helper.from_array(bias + bias.dtype.type(further * 1e-3), initializer.name))
             return model.SerializeToString()
     raise AssertionError("the example's model has no head.bias")
+
+
+def renamed() -> bytes:
+    """The example's model with another name for its input: it builds and comes up, and no client can use it."""
+    model = onnx.load(EXAMPLE / "model.onnx")
+    (given,) = model.graph.input
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name == given.name:
+                node.input[position] = "picture"
+    given.name = "picture"
+    return model.SerializeToString()

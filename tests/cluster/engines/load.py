@@ -11,10 +11,13 @@ from tritonclient.utils import InferenceServerException
 
 
 class Load:
-    """Context manager: asks without a pause, one image a request, until it is left; then `failed` tells what failed."""
+    """Context manager: asks without a pause, one image a request, until it is left; then `failed` tells what failed.
 
-    def __init__(self, address: str, model: str = "digits") -> None:
-        self._address, self._model = address, model
+    A connection stays with one pod; with `renew` there is a new one after so many requests.
+    """
+
+    def __init__(self, address: str, model: str = "digits", *, renew: int = 0) -> None:
+        self._address, self._model, self._renew = address, model, renew
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load")
         self.answered = 0
@@ -32,14 +35,21 @@ class Load:
     def _run(self) -> None:
         test = np.load(EXAMPLE / "test.npz", allow_pickle=False)
         images, labels = test["image"], test["labels"]
-        client = tritonclient.http.InferenceServerClient(self._address, network_timeout=20, connection_timeout=20)
+        client = self._client()
         try:
             while not self._stop.is_set():
-                index = (self.answered + len(self.failed)) % len(images)
+                count = self.answered + len(self.failed)
+                if self._renew and count % self._renew == 0:
+                    client.close()
+                    client = self._client()
+                index = count % len(images)
                 self._ask(client, images[index : index + 1], int(labels[index]))
                 time.sleep(0.002)
         finally:
             client.close()
+
+    def _client(self) -> tritonclient.http.InferenceServerClient:
+        return tritonclient.http.InferenceServerClient(self._address, network_timeout=20, connection_timeout=20)
 
     def _ask(self, client: tritonclient.http.InferenceServerClient, image: np.ndarray, label: int) -> None:
         given = tritonclient.http.InferInput("image", list(image.shape), "FP32")

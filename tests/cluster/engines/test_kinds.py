@@ -22,6 +22,11 @@ def engine(**spec: Any) -> dict[str, Any]:
     return {"apiVersion": API, "kind": "InferenceEngine", "metadata": {"name": "e"}, "spec": least | spec}
 
 
+def canary(**rules: Any) -> dict[str, Any]:
+    """An engine with these rules for its canaries."""
+    return engine(rollout={"strategy": "Canary", "canary": rules})
+
+
 def gpu_class(**spec: Any) -> dict[str, Any]:
     """A GPUClass with this spec."""
     return {"apiVersion": API, "kind": "GPUClass", "metadata": {"name": "refused"}, "spec": spec}
@@ -51,6 +56,14 @@ REFUSED = [
     (engine(gates={"latency": {"p99": "fast"}}), "p99"),
     (engine(build={"workspace": "a lot"}), "workspace"),
     (engine(rollout={"strategy": "BlueGreen"}), "BlueGreen"),
+    (engine(rollout={"maxSurge": -1}), "maxSurge"),
+    (engine(rollout={"progressDeadline": "soon"}), "progressDeadline"),
+    (engine(rollout={"canary": {}}), "set rollout.strategy to Canary"),
+    (canary(steps=[{"setWeight": 20, "pause": {}}]), "has either setWeight or pause"),
+    (canary(steps=[{"pause": {}}]), "must begin with a setWeight"),
+    (canary(steps=[{"setWeight": 100}]), "setWeight"),
+    (engine(rollout={"strategy": "Canary", "maxSurge": 0}), "a canary of one replica is a second pod"),
+    (engine(targets=[{"gpuClass": "cpu-canary"}]), "may not end in -canary"),
     (engine(storage={"uri": "plans"}), "storage.uri must be s3://bucket"),
     (engine(storage={"uri": "s3://b", "endpoint": "minio:9000"}), "storage.endpoint must be a URL"),
     (engine(storage={"uri": "s3://b", "caBundle": {}}), "exactly one of the two"),

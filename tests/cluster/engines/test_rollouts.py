@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engines.engine_case import EngineCase, retrained
+from engines.engine_case import EngineCase, renamed, retrained
 from engines.load import Load
-from engines.test_failures import stalled
 
 pytestmark = pytest.mark.cluster
 
@@ -48,7 +47,7 @@ def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_no
 
     with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}") as load:
         engine.put_model(retrained())
-        message = eventually(lambda: stalled(engine), 60)
+        message = eventually(lambda: engine.stalled(), 60)
         assert name in message
         assert f"{good} serves meanwhile" in message
         rejected = engine.target()["rejected"]
@@ -70,6 +69,46 @@ def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_no
     assert load.failed == []
     assert load.answered > 100
     assert proxy.refused == 0
+
+
+def canary(engine: EngineCase) -> dict[str, Any]:
+    """How far the canary is; an empty mapping where there is none."""
+    return engine.target().get("canary") or {}
+
+
+def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_rolled_back_by_itself(
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    # A machine that does many things at once: the latency ratio is tested with tables.
+    analysis = {"interval": "2s", "minRequests": 20, "failureLimit": 0, "maxP99Ratio": 1000}
+    steps = [{"setWeight": 50}, {"pause": {"duration": "3s"}}]
+    rules = {"strategy": "Canary", "canary": {"steps": steps, "analysis": analysis}}
+    ungated = {"targets": TWO, "rollout": rules, "gates": {}}
+    engine.apply(**ungated)
+    good = engine.becomes_ready()
+    with service_proxy(engine.namespace, engine.name) as proxy:
+        with Load(f"127.0.0.1:{proxy.port}", renew=10) as load:
+            engine.put_model(retrained())
+            tried = eventually(lambda: canary(engine), 40)
+            assert engine.target()["plan"] == good
+            better = engine.becomes_ready(other_than=good, within=90)
+            assert better == tried["plan"]
+            eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20)
+        assert load.failed == []
+        assert load.answered > 100
+        assert proxy.refused == 0
+
+        with Load(f"127.0.0.1:{proxy.port}", renew=10) as load:
+            engine.put_model(renamed())
+            message = eventually(lambda: engine.stalled(), 90)
+            answered = load.answered
+            eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20)
+            eventually(lambda: load.answered > answered + 50, 20)
+    assert "of the canary's" in message
+    assert "requests failed" in message
+    assert engine.target()["plan"] == better
+    assert load.failed, "those that the canary had got: that is how it is known"
+    assert engine.events("RolledBack")
 
 
 def replica_sets(engine: EngineCase) -> list[str]:
