@@ -36,7 +36,7 @@ def retry(engine: EngineCase, value: str) -> None:
 def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_not_tried_again_until_something_changes(
     engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    rollout = {"maxSurge": 0, "progressDeadline": "6s"}
+    rollout = {"maxSurge": 0, "progressDeadline": "12s"}
     engine.apply(targets=TWO, rollout=rollout)
     good = engine.becomes_ready()
     bad = build_unserved(engine, retrained(), eventually)
