@@ -19,11 +19,12 @@ from enginewright_builder.importers import table
 from enginewright_builder.network import specialize
 from enginewright_builder.network.network import Network
 from enginewright_builder.planning import Built, Shapes
+from enginewright_builder.plugins import collection
 from enginewright_builder.progress import Progress
 from enginewright_builder.proving import Proven
 from enginewright_builder.tuning.inputs import Reference
 from enginewright_runtime.engine import available
-from enginewright_runtime.errors import StorageError, TargetMismatchError, UnsupportedError, UsageError
+from enginewright_runtime.errors import StorageError, TargetMismatchError, UsageError
 from enginewright_runtime.plan import container
 from enginewright_runtime.plan.manifest import Binding, Manifest
 from enginewright_runtime.plan.outcome import Outcome
@@ -52,7 +53,13 @@ def build(
         fetched = sources.fetch(request, workdir, step)
     with progress.phase("Reading the network") as step, sources.named_as_given(request, fetched):
         step(fetched.model.name)
-        network = table.read(recipe.format, fetched.model, companion=fetched.companion, outputs=recipe.outputs)
+        network = table.read(
+            recipe.format,
+            fetched.model,
+            companion=fetched.companion,
+            outputs=recipe.outputs,
+            plugins=collection.load(fetched.plugins),
+        )
         shapes, decided = schedules.wanted(network, recipe)
         taken = [[emit.binding(value) for value in specialize.with_shapes(network, each).inputs] for each in shapes]
         samples = _samples(recipe, fetched, taken[0])
@@ -142,8 +149,6 @@ def _require_buildable(recipe: Recipe) -> Target:
             f"The recipe is for builder {recipe.builder}, and this is {enginewright_runtime.__version__}: "
             "run the builder image of the operator's version."
         )
-    if recipe.plugins:
-        raise UnsupportedError(f"The plugin {recipe.plugins[0]!r} cannot be built yet: this version builds no plugins.")
     cuda = recipe.target.kind is TargetKind.CUDA
     here = available.describe_cuda() if cuda else available.describe_host()
     if here is None:

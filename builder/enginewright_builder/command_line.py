@@ -57,6 +57,7 @@ def request(
     gate_words: Sequence[str],
     effort: str,
     allow_host: bool = False,
+    plugins: Sequence[Path] = (),
     prototxt: Path | None = None,
 ) -> BuildRequest:
     """The request that these words make. Raises UsageError, ModelError, InputError or StorageDeniedError."""
@@ -75,6 +76,7 @@ def request(
             effort=one_of(Effort, effort, "--effort"),
             gates=gates,
             allow_host=allow_host,
+            plugins=tuple(_identity(plugin, what="plugin") for plugin in plugins),
             target=TargetRequirement(kind=one_of(TargetKind, target, "--target")),
             builder=enginewright_runtime.__version__,
         ),
@@ -83,6 +85,7 @@ def request(
         companion=_uri(prototxt) if prototxt else "",
         calibration=_uri(calibration) if calibration else "",
         accuracy_data=_uri(data) if data else "",
+        plugins=tuple(_uri(plugin) for plugin in plugins),
     )
 
 

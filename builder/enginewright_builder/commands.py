@@ -46,6 +46,7 @@ def build(
     gate: options.GateWords = None,
     effort: options.EffortWord = "balanced",
     allow_host: options.AllowHost = False,
+    plugin: options.Plugins = None,
     sign_key: options.SignKey = None,
     report: options.Report = None,
     as_json: options.Json = False,
@@ -90,6 +91,7 @@ def build(
                 gate_words=gate or [],
                 effort=effort,
                 allow_host=allow_host,
+                plugins=plugin or [],
                 prototxt=prototxt,
             )
         seal = _seal(sign_key)
@@ -124,6 +126,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    plugin: options.Plugins = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was found as one JSON object on standard output.")
     ] = False,
@@ -138,7 +141,9 @@ def compare(
     """
     from enginewright_builder import comparison, summary
 
-    found = comparison.compare(model, plan, samples=samples, given=_inputs(inputs or []), companion=prototxt)
+    found = comparison.compare(
+        model, plan, samples=samples, given=_inputs(inputs or []), plugins=plugin or [], companion=prototxt
+    )
     if as_json and not any(difference.reason for difference in found.differences):
         typer.echo(json.dumps(records.to_json(found), ensure_ascii=False))
     elif not as_json:

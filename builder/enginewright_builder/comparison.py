@@ -11,6 +11,7 @@ from enginewright_builder.emit import Blobs
 from enginewright_builder.importers import table
 from enginewright_builder.measuring import cosine
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins import collection
 from enginewright_builder.tuning import bounds, inputs
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Feed, Reference
@@ -60,17 +61,25 @@ class Comparison:
 
 
 def compare(
-    model: Path, plan: Path, *, samples: int, given: Mapping[str, Array], companion: Path | None = None
+    model: Path,
+    plan: Path,
+    *,
+    samples: int,
+    given: Mapping[str, Array],
+    companion: Path | None = None,
+    plugins: Sequence[Path] = (),
 ) -> Comparison:
     """Run the model, untouched, and the plan on `given` inputs, else on `samples` random feeds a schedule.
 
-    `companion` is the second file of a model that has one, Caffe's prototxt.
+    `companion` is the second file of a model that has one, Caffe's prototxt; `plugins` are the files of its plugins,
+    which may then run.
 
     Raises ModelError, PlanError, InputError, and UnsupportedError where no input can be made up.
     """
-    with Engine(plan) as engine:
+    own = collection.load(plugins)
+    with Engine(plan, allow_plugins=bool(own)) as engine:
         recipe = engine.manifest.recipe
-        network = table.read(recipe.format, model, companion=companion, outputs=recipe.outputs)
+        network = table.read(recipe.format, model, companion=companion, outputs=recipe.outputs, plugins=own)
         _require_same_bindings(network, engine, model)
         kind = bounds.coarsest(network, recipe.arithmetic)
         with planning.reference(network, Blobs()) as right:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enginewright_builder import options
-from enginewright_runtime.errors import UnsupportedError, UsageError
+from enginewright_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from enginewright_builder.network.network import Network
@@ -31,6 +31,8 @@ def export(
         str, typer.Option(metavar="P", help="With --passes cuda: the arithmetic to make it for, as fp16.")
     ] = "fp32",
     outputs: options.Outputs = None,
+    prototxt: options.Prototxt = None,
+    plugin: options.Plugins = None,
     as_json: options.Json = False,
 ) -> None:
     """Write a network as ONNX that ONNX Runtime runs, or as text that a person reviews.
@@ -48,7 +50,7 @@ def export(
 
     if output.suffix not in (".onnx", ".txt"):
         raise UsageError(f"-o must end in .onnx or .txt, got {str(output)!r}.")
-    network = _read(model, tuple(outputs or ()))
+    network = _read(model, prototxt, tuple(outputs or ()), plugin or [])
     before = layers.count(network)
     network = _passed(network, passes, precision, shape or [])
     written = (files.save if output.suffix == ".onnx" else files.save_text)(network, output)
@@ -59,17 +61,16 @@ def export(
         typer.echo(f"{' and '.join(map(str, written))}: {told['layers']} layers, of {before} in the model.")
 
 
-def _read(model: Path, outputs: tuple[str, ...]) -> "Network":
+def _read(model: Path, prototxt: Path | None, outputs: tuple[str, ...], plugins: list[Path]) -> "Network":
     from enginewright_builder import command_line
-    from enginewright_builder.importers.table import IMPORTERS
+    from enginewright_builder.importers import table
     from enginewright_builder.network import export as files
+    from enginewright_builder.plugins import collection
 
     if model.suffix == ".txt":
         return files.load_text(model)
-    importer = IMPORTERS.get(command_line.format_of(model))
-    if importer is None:
-        raise UnsupportedError(f"The model {model} is of a format that this version does not read: convert it to ONNX.")
-    return importer(model, outputs=outputs)
+    kind = command_line.format_of(model)
+    return table.read(kind, model, companion=prototxt, outputs=outputs, plugins=collection.load(plugins))
 
 
 def _passed(network: "Network", kind: str, word: str, shape: list[str]) -> "Network":

@@ -60,6 +60,15 @@ GateWords = Annotated[
     ),
 ]
 EffortWord = Annotated[str, typer.Option(metavar="EFFORT", help="How long to look: fast, balanced or thorough.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="X.py",
+        help="A module of layers of your own, and again for more. Its Python runs here, and travels in the plan.",
+        show_default=False,
+    ),
+]
 AllowHost = Annotated[
     bool, typer.Option("--allow-host", help="Run layers that the GPU has no kernel for on the CPU, instead of failing.")
 ]

@@ -9,6 +9,7 @@ from enginewright_builder.calibration.samples import Samples
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import layers, lowering, specialize
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins import emission
 from enginewright_builder.report import ScheduleFacts
 from enginewright_builder.tactics import machine, table
 from enginewright_builder.tactics.table import Candidate
@@ -109,7 +110,7 @@ def candidates_of(effort: Effort, network: Network) -> int:
 
 
 def _reference(network: Network, blobs: Blobs) -> Segment:
-    return emit.segment(network.copy().model, blobs, "segments/reference.onnx")
+    return emission.segment(network.copy().model, network.plugins, blobs, "segments/reference.onnx")
 
 
 def _segments(fused: Network, untouched: Network, blobs: Blobs, index: int) -> dict[Variant, Segment]:
@@ -121,7 +122,7 @@ def _segments(fused: Network, untouched: Network, blobs: Blobs, index: int) -> d
     }
     made: dict[Variant, Segment] = {}
     for variant, model in models.items():
-        segment = emit.segment(model, blobs, f"segments/{index}.{variant}.onnx")
+        segment = emission.segment(model, untouched.plugins, blobs, f"segments/{index}.{variant}.onnx")
         if variant is Variant.UNTOUCHED or segment.blob not in {other.blob for other in made.values()}:
             made[variant] = segment
     return made

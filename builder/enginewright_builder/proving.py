@@ -37,7 +37,7 @@ def prove(
 ) -> Proven:
     """Load the plan, replay, measure, judge. Raises GoldenMismatchError, and UsageError for a gate that cannot be."""
     verdicts: list[Verdict] = []
-    with Engine(plan) as engine:
+    with Engine(plan, allow_plugins=True) as engine:
         step("golden inputs")
         engine.replay_goldens()
         step("latency")

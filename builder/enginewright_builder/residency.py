@@ -18,7 +18,7 @@ def resident() -> int:
 def main(plan: str) -> None:
     """Load, replay, and tell."""
     before = resident()
-    with Engine(plan) as engine:
+    with Engine(plan, allow_plugins=True) as engine:
         engine.replay_goldens()
         sys.stdout.write(json.dumps({"bytes": max(0, resident() - before)}))
 

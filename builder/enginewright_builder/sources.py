@@ -39,6 +39,7 @@ class Sources:
     companion: Path | None = None
     calibration: Path | None = None
     accuracy: Path | None = None
+    plugins: tuple[Path, ...] = ()
 
 
 def fetch(request: BuildRequest, workdir: Path, step: Callable[[str], None]) -> Sources:
@@ -53,6 +54,11 @@ def fetch(request: BuildRequest, workdir: Path, step: Callable[[str], None]) -> 
         raise UsageError("The recipe has an accuracy gate, and the request names no data for it: give its URI.")
     if recipe.calibration and not request.calibration:
         raise UsageError("The recipe names calibration samples, and the request has no URI for them: give it.")
+    if len(request.plugins) != len(recipe.plugins):
+        raise UsageError(
+            f"The recipe names {len(recipe.plugins)} plugins, and the request {len(request.plugins)} URIs for them: "
+            "give one each."
+        )
     model = _fetch(request.model, recipe.model, workdir / "model", request, step, what="model")
     if recipe.format is ModelFormat.ONNX:
         _fetch_external_data(request, model, step)
@@ -61,6 +67,10 @@ def fetch(request: BuildRequest, workdir: Path, step: Callable[[str], None]) -> 
         companion=_optional(request.companion, recipe.companion, "companion", request, workdir, step),
         calibration=_optional(request.calibration, recipe.calibration, "calibration", request, workdir, step),
         accuracy=_optional(request.accuracy_data, gate.data, "accuracy", request, workdir, step) if gate else None,
+        plugins=tuple(
+            _fetch(uri, wanted, workdir / f"plugin{number}", request, step, what="plugin")
+            for number, (uri, wanted) in enumerate(zip(request.plugins, recipe.plugins, strict=True))
+        ),
     )
 
 
@@ -72,6 +82,7 @@ def named_as_given(request: BuildRequest, fetched: Sources) -> Iterator[None]:
         (fetched.companion, request.companion),
         (fetched.calibration, request.calibration),
         (fetched.accuracy, request.accuracy_data),
+        *zip(fetched.plugins, request.plugins, strict=True),
     )
     names = {str(copy): _shown(uri) for copy, uri in pairs if copy is not None}
     folders = {str(copy.parent): _shown(uri).rpartition("/")[0] for copy, uri in pairs if copy is not None}

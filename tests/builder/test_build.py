@@ -324,7 +324,7 @@ def test_other_targets_machines_builders_and_formats_are_refused_with_a_way_out(
         run(request(model, tmp_path, target=other), tmp_path)
     with pytest.raises(UsageError, match=r"for builder 0.0"):
         run(request(model, tmp_path, builder="0.0"), tmp_path)
-    with pytest.raises(UnsupportedError, match="plugin 'p'"):
+    with pytest.raises(UsageError, match="names 1 plugins, and the request 0 URIs"):
         run(request(model, tmp_path, plugins=("p",)), tmp_path)
 
 

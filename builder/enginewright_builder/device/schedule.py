@@ -23,6 +23,7 @@ from enginewright_builder.network.extract import alone, extract
 from enginewright_builder.network.network import Network
 from enginewright_builder.network.segments import SegmentSpec
 from enginewright_builder.planning import Built, Shapes
+from enginewright_builder.plugins import emission
 from enginewright_builder.report import ScheduleFacts
 from enginewright_builder.tactics import device as tactics
 from enginewright_builder.tactics.variant import Variant
@@ -139,7 +140,7 @@ def _part(final: Network, spec: SegmentSpec, label: str, blobs: Blobs, recipe: R
         name=f"segment {label}",
     )
     if spec.executor == "host":
-        return _Part(segment=emit.segment(lowering.to_onnx(part), blobs, f"segments/{label}.onnx"))
+        return _Part(segment=emission.segment(lowering.to_onnx(part), part.plugins, blobs, f"segments/{label}.onnx"))
     return _device_part(part, label, blobs, recipe, workshop)
 
 

@@ -14,22 +14,25 @@ from enginewright_builder.importers.caffe import assemble, weights
 from enginewright_builder.importers.caffe import prototxt as text
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins.collection import NONE, Plugins
 from enginewright_runtime.errors import ModelError, UsageError
 
 _IR_VERSION = 9  # what ONNX 1.15 and every version since reads
 
 
-def load(path: Path, *, companion: Path | None = None, outputs: tuple[str, ...] = ()) -> Network:
+def load(
+    path: Path, *, companion: Path | None = None, outputs: tuple[str, ...] = (), plugins: Plugins = NONE
+) -> Network:
     """As `from_caffe`; the companion is the prototxt. Raises UsageError where there is none."""
     if companion is None:
         raise UsageError(
             f"The Caffe model {path} needs its prototxt: give --prototxt deploy.prototxt (in a manifest: "
             "spec.model.prototxt)."
         )
-    return from_caffe(companion, path, outputs=outputs)
+    return from_caffe(companion, path, outputs=outputs, plugins=plugins)
 
 
-def from_caffe(prototxt: Path, caffemodel: Path, *, outputs: tuple[str, ...] = ()) -> Network:
+def from_caffe(prototxt: Path, caffemodel: Path, *, outputs: tuple[str, ...] = (), plugins: Plugins = NONE) -> Network:
     """Read a network of Caffe's; `outputs` names the blobs to compute, empty means those that no layer reads.
 
     Raises ModelError (missing, damaged, not fitting together) and UnsupportedError, naming the layer and the reason.
@@ -40,10 +43,10 @@ def from_caffe(prototxt: Path, caffemodel: Path, *, outputs: tuple[str, ...] = (
     if not own and not outputs:
         raise ModelError(f"The prototxt {prototxt} leaves no output: layers read every blob; name some with --output.")
     chosen = naming.choose(assemble.tops(net), outputs, own, prototxt) if outputs else own
-    graph, made = assemble.assemble(assemble.needed(net, chosen), weights.read(caffemodel), prototxt)
+    graph, made = assemble.assemble(assemble.needed(net, chosen), weights.read(caffemodel), prototxt, plugins)
     for name in chosen:
         graph.outputs.append(_titled(graph, name, made[name]))
-    network = Network(ir.Model(graph, ir_version=_IR_VERSION), notes=net.notes)
+    network = Network(ir.Model(graph, ir_version=_IR_VERSION), notes=net.notes, plugins=plugins)
     shapes.infer(network)
     return network
 

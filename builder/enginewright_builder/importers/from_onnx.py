@@ -17,25 +17,26 @@ from enginewright_builder.importers import external, operators, references, spar
 from enginewright_builder.importers import outputs as naming
 from enginewright_builder.network import rewire, shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins.collection import NONE, Plugins
 from enginewright_runtime.errors import ModelError
 
 # What ONNX's checker refuses and ONNX Runtime takes: layers out of order, outputs of which not even the rank is said.
 _TOLERATED = ("topologically sorted", "Field 'shape' of 'type' is required but missing")
 
 
-def load(path: Path, *, outputs: tuple[str, ...] = ()) -> Network:
+def load(path: Path, *, outputs: tuple[str, ...] = (), plugins: Plugins = NONE) -> Network:
     """Read the ONNX model at `path`; `outputs` names what to compute (any layer's output), empty means the model's own.
 
     Raises ModelError (missing, damaged, invalid, external data outside of its folder) and UnsupportedError (operators
     that ONNX Runtime does not know, all of them in one sentence; an output that no layer makes).
     """
-    proto, spotless = _checked(path)
+    proto, spotless = _checked(path, plugins)
     model = _deserialize(proto, path)
     ir.external_data.set_base_dir(model.graph, path.parent)
     if not spotless:
         _sort(model, path)
     notes = tidy.tidy(model)
-    network = Network(model, notes=notes)
+    network = Network(model, notes=notes, plugins=plugins)
     rewire.lift_constants(network)
     if outputs:
         _choose(network, outputs, path)
@@ -43,7 +44,7 @@ def load(path: Path, *, outputs: tuple[str, ...] = ()) -> Network:
     return network
 
 
-def _checked(path: Path) -> tuple[onnx.ModelProto, bool]:
+def _checked(path: Path, plugins: Plugins) -> tuple[onnx.ModelProto, bool]:
     """The model after every check, and whether ONNX's checker has nothing to say.
 
     The checker parses once more, and holding both would take three times the file: so ours is let go meanwhile.
@@ -51,7 +52,7 @@ def _checked(path: Path) -> tuple[onnx.ModelProto, bool]:
     data = _read(path)
     proto = _parse(data, path)
     external.check(proto, path)
-    operators.check(proto, path)
+    operators.check(proto, path, plugins)
     beside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in external.tensors(proto))
     del proto
     spotless = _check(str(path) if beside else data, path)  # external data is found from the path alone

@@ -15,13 +15,14 @@ from enginewright_builder.importers.tensorflow.graph import Node, Ref
 from enginewright_builder.importers.tensorflow.scope import OPSET, Scope, Tensor
 from enginewright_builder.network import rewire, shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins.collection import NONE, Plugins
 from enginewright_runtime.errors import UnsupportedError
 
 _LISTED = 12
 _BOOL = 10
 
 
-def load(path: Path, *, outputs: Sequence[str] = ()) -> Network:
+def load(path: Path, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) -> Network:
     """Read the frozen graph at `path`; `outputs` names what to compute, empty means the one node that nothing reads.
 
     Raises ModelError (missing, damaged), UnsupportedError (operations that ONNX cannot say, all of them in one
@@ -31,14 +32,16 @@ def load(path: Path, *, outputs: Sequence[str] = ()) -> Network:
     nodes = graph.nodes(graph.read(path).node, where)
     wanted = _wanted(nodes, outputs, where)
     order = graph.order(nodes, wanted, conversion.SOURCES, where)
-    scope = Scope(where=where, graph=ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=path.stem))
+    scope = Scope(
+        where=where, graph=ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=path.stem), plugins=plugins
+    )
     training = _training(order)
     made = conversion.convert(scope, order, training)
     for ref in wanted:
         _give(scope, ref, made[ref.node])
     if training:
         scope.notes.append(f"{', '.join(sorted(training))}: taken as false, since an inference does not train")
-    network = Network(ir.Model(scope.graph, ir_version=10), notes=scope.notes)
+    network = Network(ir.Model(scope.graph, ir_version=10), notes=scope.notes, plugins=plugins)
     _prune(network)
     shapes.infer(network)
     return network

@@ -9,15 +9,17 @@ from pathlib import Path
 import onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_state
 
+from enginewright_builder.plugins.collection import Plugins
 from enginewright_runtime.errors import UnsupportedError
 
 _LISTED = 20
 _ONNX_ALIAS = "ai.onnx"
 
 
-def check(proto: onnx.ModelProto, path: Path) -> None:
+def check(proto: onnx.ModelProto, path: Path, plugins: Plugins) -> None:
     """Refuse a model with operators that ONNX Runtime does not know at the model's opsets. Raises UnsupportedError."""
     local = {(_domain(function.domain), function.name) for function in proto.functions}
+    local |= {(plugin.domain, plugin.operator) for plugin in plugins.values()}
     imports = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     unknown = list(_unknown(proto.graph, imports, local))
     for function in proto.functions:
@@ -28,7 +30,7 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
         more = f"; and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         raise UnsupportedError(
             f"The model {path} uses operators that ONNX Runtime does not know: {listed}{more}: "
-            "export it with the standard operators or another opset."
+            "export it with the standard operators or another opset, or build with a --plugin for them."
         )
 
 

@@ -7,20 +7,24 @@ from typing import Protocol
 
 from enginewright_builder.importers import from_caffe, from_onnx, from_tensorflow
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins.collection import NONE, Plugins
 from enginewright_runtime.errors import UnsupportedError, UsageError
 from enginewright_runtime.plan.recipe import ModelFormat
 
 
 class Importer(Protocol):
-    """Reads the model at `path`. `outputs` names what to compute; empty means the model's own. Raises ModelError."""
+    """Reads the model at `path`. `outputs` names what to compute; empty means the model's own. What the format does not
+    know may be one of the `plugins`. Raises ModelError."""
 
-    def __call__(self, path: Path, *, outputs: tuple[str, ...] = ()) -> Network: ...
+    def __call__(self, path: Path, *, outputs: tuple[str, ...] = (), plugins: Plugins = NONE) -> Network: ...
 
 
 class PairImporter(Protocol):
     """As an Importer, of a format that keeps a model in two files."""
 
-    def __call__(self, path: Path, *, companion: Path | None, outputs: tuple[str, ...] = ()) -> Network: ...
+    def __call__(
+        self, path: Path, *, companion: Path | None, outputs: tuple[str, ...] = (), plugins: Plugins = NONE
+    ) -> Network: ...
 
 
 IMPORTERS: Mapping[ModelFormat, Importer] = MappingProxyType(
@@ -37,10 +41,17 @@ PAIR_IMPORTERS: Mapping[ModelFormat, PairImporter] = MappingProxyType(
 )
 
 
-def read(kind: ModelFormat, path: Path, *, companion: Path | None = None, outputs: tuple[str, ...] = ()) -> Network:
+def read(
+    kind: ModelFormat,
+    path: Path,
+    *,
+    companion: Path | None = None,
+    outputs: tuple[str, ...] = (),
+    plugins: Plugins = NONE,
+) -> Network:
     """The model at `path` as a network. Raises ModelError and its kind, UsageError for a companion that none has."""
     if kind in PAIR_IMPORTERS:
-        return PAIR_IMPORTERS[kind](path, companion=companion, outputs=outputs)
+        return PAIR_IMPORTERS[kind](path, companion=companion, outputs=outputs, plugins=plugins)
     if companion is not None:
         raise UsageError(f"The model {path} is {kind}, which has no prototxt: leave {companion} out.")
     if kind not in IMPORTERS:
@@ -48,4 +59,4 @@ def read(kind: ModelFormat, path: Path, *, companion: Path | None = None, output
             f"The model format {str(kind)!r} cannot be read by this version, which reads "
             f"{', '.join([*IMPORTERS, *PAIR_IMPORTERS])}: convert the model to ONNX."
         )
-    return IMPORTERS[kind](path, outputs=outputs)
+    return IMPORTERS[kind](path, outputs=outputs, plugins=plugins)

@@ -46,7 +46,7 @@ def extract(
         given, results, nodes=nodes, initializers=kept, opset_imports=dict(network.graph.opset_imports), name=name
     )
     functions = list(network.model.functions.values())
-    return Network(ir.Model(graph, ir_version=network.model.ir_version, functions=functions))
+    return Network(ir.Model(graph, ir_version=network.model.ir_version, functions=functions), plugins=network.plugins)
 
 
 def alone(network: Network, node: ir.Node) -> Network:

@@ -7,10 +7,12 @@ alone: bodies of If, Loop and Scan stay as they are, and what they capture count
 A name of an input or output of the network is an interface: nothing here may ever change one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
+
+from enginewright_runtime.plugins.definition import Plugin
 
 ONNX_DOMAIN = ""
 FUSED_DOMAIN = "enginewright"
@@ -37,10 +39,14 @@ _COMPUTABLE = frozenset(
 
 
 class Network:
-    """A model as a graph of layers. `notes` are sentences from the importer for the build's report."""
+    """A model as a graph of layers. `notes` are sentences from the importer for the build's report, `plugins` by name
+    what layers of domains of their own are."""
 
-    def __init__(self, model: ir.Model, *, notes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, model: ir.Model, *, notes: Iterable[str] = (), plugins: Mapping[str, Plugin] | None = None
+    ) -> None:
         self.model = model
+        self.plugins: dict[str, Plugin] = dict(plugins or {})
         self.notes: tuple[str, ...] = tuple(notes)
         self._names: set[str] | None = None
 
@@ -75,7 +81,7 @@ class Network:
 
     def copy(self) -> "Network":
         """A network of its own nodes and values that shares the constants' bytes with this one."""
-        return Network(self.model.clone(), notes=self.notes)
+        return Network(self.model.clone(), notes=self.notes, plugins=self.plugins)
 
     def constant(self, value: ir.Value | None) -> Array | None:
         """The constant that a value always has; None if it is computed, or of a type that NumPy cannot compute with."""

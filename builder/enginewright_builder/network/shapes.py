@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins import layers
 
 _SMALL = 1024  # bytes: what the inference may want to look into
 # Each element of the output is made of the element of the input at its place.
@@ -33,7 +34,8 @@ def infer(network: Network) -> None:
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return  # a body or an operator of another domain that the inference cannot follow
     _merge(network.model.graph, inferred.graph)
-    if _like_input(network.model.graph):
+    told = layers.infer(network.plugins, network.graph)
+    if _like_input(network.model.graph) or told:
         infer(network)  # what follows such a layer can be found now
         return
     _from_behind(network.model.graph)

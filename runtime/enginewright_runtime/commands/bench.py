@@ -31,6 +31,9 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    allow_plugins: Annotated[
+        bool, typer.Option("--allow-plugins", help="Let the plan run Python that it carries (its plugins).")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as one JSON object on standard output.")
     ] = False,
@@ -56,7 +59,7 @@ def bench(
     from enginewright_runtime.engine.engine import Engine
     from enginewright_runtime.plan import records
 
-    with Engine(plan, threads=threads, contexts=concurrency) as engine:
+    with Engine(plan, threads=threads, contexts=concurrency, allow_plugins=allow_plugins) as engine:
         engine.replay_goldens()
         given = [arrays.read_inputs(inputs, engine.inputs)] if inputs else []
         feeds = given or [arrays.random_inputs(schedule.inputs) for schedule in engine.manifest.schedules]

@@ -25,6 +25,9 @@ def infer(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write each output there, as NAME.npy.", show_default=False),
     ] = None,
+    allow_plugins: Annotated[
+        bool, typer.Option("--allow-plugins", help="Let the plan run Python that it carries (its plugins).")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all values of the outputs as one JSON object on standard output.")
     ] = False,
@@ -43,7 +46,7 @@ def infer(
     from enginewright_runtime.commands import arrays
     from enginewright_runtime.engine.engine import Engine
 
-    with Engine(plan) as engine:
+    with Engine(plan, allow_plugins=allow_plugins) as engine:
         outputs = engine.infer(arrays.read_inputs(inputs or [], engine.inputs))
     written = arrays.write_outputs(outputs, output_dir) if output_dir else {}
     if as_json:

@@ -54,6 +54,10 @@ def serve(
         str | None,
         typer.Option(metavar="POLICY", help="Plans that no trusted key signed: require, warn or off. Default: off."),
     ] = None,
+    allow_plugins: Annotated[
+        bool | None,
+        typer.Option("--allow-plugins", help="Let plans run Python that they carry (their plugins). Default: refused."),
+    ] = None,
     access_log: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Share of the requests to log: 0 for none, 1 for all. Default: 0."),
@@ -92,6 +96,7 @@ def serve(
         drain_timeout=drain_timeout,
         trusted_keys=trusted_keys,
         signature_policy=signature_policy,
+        allow_plugins=allow_plugins,
         access_log=access_log,
     )
     announce = _announce_as_json if as_json else _announce

@@ -38,6 +38,7 @@ class Engine:
         threads: int | None = None,
         contexts: int = 1,
         check: Check | None = None,
+        allow_plugins: bool = False,
     ) -> None:
         """Load `plan`: target checked, every blob verified.
 
@@ -45,6 +46,7 @@ class Engine:
         instead. `threads` caps what one inference may use (default: all processors that this process may).
         `contexts` is how many inferences may be on a GPU at once, each with an arena of its own. `check` judges the
         plan's signatures before anything in it is used (`signing.trust(…).check`); without it they are not looked at.
+        `allow_plugins` lets Python that the plan carries run in this process: for plans that you trust.
         Raises PlanError, TargetMismatchError, or InputError for a postprocessor of an output that there is not.
         """
         path = plan if plan is not None else PLAN
@@ -57,7 +59,9 @@ class Engine:
         self.path = Path(path)
         most = available.processors()
         self._loaded = loader.Loaded(
-            self.path, Limits(threads=min(threads or most, most), contexts=contexts), check=check
+            self.path,
+            Limits(threads=min(threads or most, most), contexts=contexts, plugins=allow_plugins),
+            check=check,
         )
         self.manifest = self._loaded.manifest
         self._schedules = self.manifest.schedules

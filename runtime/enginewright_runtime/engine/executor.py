@@ -28,10 +28,12 @@ class Limits:
     """What an executor may use of this machine: never more than `threads` at a time.
 
     `contexts` is how many inferences a device segment may have on the device at once, each with memory of its own.
+    `plugins` allows a segment to run Python that the plan carries.
     """
 
     threads: int
     contexts: int = 1
+    plugins: bool = False
 
 
 class Executor(Protocol):

@@ -34,10 +34,17 @@ def _cuda(segment: Segment, blobs: Blobs, limits: Limits) -> Executor:
     return CudaExecutor(segment, blobs, limits)
 
 
+def _plugins(segment: Segment, blobs: Blobs, limits: Limits) -> Executor:
+    from enginewright_runtime.engine.plugins import PluginExecutor
+
+    return PluginExecutor(segment, blobs, limits)
+
+
 EXECUTORS: Mapping[str, Callable[[Segment, Blobs, Limits], Executor]] = MappingProxyType(
     {
         "host": _host,  # ONNX Runtime on the CPU
         "cuda": _cuda,  # one CUDA graph on an NVIDIA GPU
+        "plugins": _plugins,  # ONNX Runtime, and NumPy between its parts; only where the limits allow it
     }
 )
 

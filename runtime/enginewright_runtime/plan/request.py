@@ -42,6 +42,7 @@ class BuildRequest:
     companion: str = ""
     calibration: str = ""
     accuracy_data: str = ""
+    plugins: tuple[str, ...] = ()
     storage: StoreOptions = field(default_factory=StoreOptions)
 
     def to_json(self) -> str:

@@ -42,7 +42,7 @@ Announce = Callable[[Listening], None]
 def load(source: sources.Source, settings: Settings, check: Check | None = None) -> Model:
     """Fetch, load and prove one plan. Raises StorageError, PlanError or GoldenMismatchError."""
     path = sources.fetch(source, settings.cache, settings.storage)
-    engine = Engine(path, threads=settings.threads or None, check=check)
+    engine = Engine(path, threads=settings.threads or None, check=check, allow_plugins=settings.allow_plugins)
     try:
         sources.require_named(source, engine.manifest.digest)
         protocol.require_servable([*engine.inputs, *engine.outputs], plan=str(path))

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     signature_policy: Annotated[str, Field(pattern="^(require|warn|off)$")] = "off"
     trusted_keys: Path | None = Field(None, description="File or folder of public keys in PEM.")
+    allow_plugins: bool = Field(False, description="Whether plans may bring Python of their own.")
     storage_endpoint: str = Field("", description="URL of an S3 store other than Amazon's.")
     storage_region: str = ""
     storage_path_style: bool = False

@@ -95,7 +95,7 @@ def test_operators_that_onnx_runtime_does_not_know_are_named_all_at_once(save):
         f"The model {path} uses operators that ONNX Runtime does not know: "
         "Sharpen (domain acme, opset 3) in layer 'first'; Relux (domain ai.onnx, opset 17) in layer 'b'; "
         "Blur (domain acme, opset 3) in layer 'inner'; Blur (domain acme, opset 3) in layer 'inner': "
-        "export it with the standard operators or another opset."
+        "export it with the standard operators or another opset, or build with a --plugin for them."
     )
 
 

@@ -8,19 +8,22 @@ import onnx_ir as ir
 
 from enginewright_builder.importers.caffe import weights
 from enginewright_builder.importers.caffe.layer import Layer
+from enginewright_builder.importers.caffe.operators import plugins as own_layers
 from enginewright_builder.importers.caffe.operators.table import LAYERS, TRAINING
 from enginewright_builder.importers.caffe.prototxt import Description, Prototxt
 from enginewright_builder.importers.caffe.writing import Blob, BlobShapeError, Writer
+from enginewright_builder.plugins.collection import Plugins
 from enginewright_runtime.errors import ModelError, UnsupportedError
+from enginewright_runtime.plugins.definition import Plugin
 
 _LISTED = 20
 
 
 def assemble(
-    net: Prototxt, stored: Mapping[str, Sequence[weights.Blob]], path: Path
+    net: Prototxt, stored: Mapping[str, Sequence[weights.Blob]], path: Path, plugins: Plugins
 ) -> tuple[ir.Graph, dict[str, ir.Value]]:
     """The graph without outputs, and each blob's last value. Raises ModelError and UnsupportedError."""
-    _require_known(net, path)
+    own = _own(net, path, plugins)
     last = {top: index for index, layer in enumerate(net.layers) for top in layer.tops}
     last |= {name: -1 for name, _ in net.inputs}  # an input that is changed in place keeps its name
     write = Writer(net.name, last)
@@ -36,7 +39,7 @@ def assemble(
             stored=tuple(stored.get(described.name, ())),
             write=write,
         )
-        made = _made(layer)
+        made = _made(layer, own.get(described.name))
         write.entitle(made, [top if last[top] == index else f"{top}/{described.name}" for top in described.tops])
         blobs |= zip(described.tops, made, strict=True)
     return write.graph, {name: blob.value for name, blob in blobs.items()}
@@ -82,9 +85,12 @@ def unread(net: Prototxt) -> tuple[str, ...]:
     return tuple(left)
 
 
-def _require_known(net: Prototxt, path: Path) -> None:
+def _own(net: Prototxt, path: Path, plugins: Plugins) -> dict[str, Plugin]:
+    """The layers that are plugins, by name. Raises UnsupportedError for those that neither Caffe knows nor we do."""
     training = [layer for layer in net.layers if layer.type in TRAINING]
-    unknown = [layer for layer in net.layers if layer.type not in LAYERS and layer.type not in TRAINING]
+    others = [layer for layer in net.layers if layer.type not in LAYERS and layer.type not in TRAINING]
+    found = {layer.name: plugin for layer in others if (plugin := own_layers.find(plugins, layer)) is not None}
+    unknown = [layer for layer in others if layer.name not in found]
     if training:
         raise UnsupportedError(
             f"The prototxt {path} is for training or testing on data: {_listed(training)}; give the deploy prototxt."
@@ -92,8 +98,9 @@ def _require_known(net: Prototxt, path: Path) -> None:
     if unknown:
         raise UnsupportedError(
             f"The prototxt {path} uses layers that are not Caffe's, or that this version does not build: "
-            f"{_listed(unknown)}; convert the model to ONNX, or name outputs before them with --output."
+            f"{_listed(unknown)}; write them as plugins (--plugin), or name outputs before them with --output."
         )
+    return found
 
 
 def _listed(layers: Sequence[Description]) -> str:
@@ -113,7 +120,9 @@ def _inputs(net: Prototxt, write: Writer, path: Path) -> dict[str, Blob]:
     return blobs
 
 
-def _made(layer: Layer) -> Sequence[Blob]:
+def _made(layer: Layer, plugin: Plugin | None) -> Sequence[Blob]:
+    if plugin is not None:
+        return _counted(layer, own_layers.write(layer, plugin))
     operator = LAYERS[layer.type]
     if not operator.least <= len(layer.bottoms) <= operator.most:
         layer.wrong(f"it reads {len(layer.bottoms)} blobs, wanted {operator.least} to {operator.most}")
@@ -121,6 +130,10 @@ def _made(layer: Layer) -> Sequence[Blob]:
         made = operator.write(layer)
     except BlobShapeError as error:
         layer.wrong(f"it would make {error}")
+    return _counted(layer, made)
+
+
+def _counted(layer: Layer, made: Sequence[Blob]) -> Sequence[Blob]:
     if len(made) != layer.tops:
         layer.wrong(f"it makes {len(made)} blobs, and names {layer.tops}")
     return made

@@ -1,7 +1,7 @@
 """Writing ONNX while the shapes of Caffe's blobs are kept beside it: Caffe's layers are defined on known shapes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from enginewright_builder.network.network import Array
+from enginewright_builder.plugins import layers
+from enginewright_runtime.plugins.definition import Plugin
 
 OPSET = 18  # the first with axes as inputs throughout and Resize, Split and Pad as they are used here
 _LARGEST = 1 << 31  # numbers in a blob, as in Caffe, whose counts are int
@@ -90,6 +92,18 @@ class Writer:
         self.graph.append(node)
         self._written.append(node)
         return node.outputs
+
+    def plugin(
+        self, plugin: Plugin, inputs: Sequence[ir.Value], attributes: Mapping[str, Any], outputs: int
+    ) -> Sequence[ir.Value]:
+        """One more node, of a plugin, and what it makes."""
+        stem = f"{self._scope}/{plugin.operator}"
+        made = [ir.Value(name=_fresh(f"{stem}:out", self._values)) for _ in range(outputs)]
+        node = layers.make(plugin, inputs, attributes, made, _fresh(stem, self._nodes))
+        self.graph.opset_imports.setdefault(plugin.domain, 1)
+        self.graph.append(node)
+        self._written.append(node)
+        return made
 
     def blob(self, operator: str, inputs: Sequence[ir.Value | None], shape: Sequence[int], **attributes: Any) -> Blob:
         """One more node that makes one blob of float32 of `shape`. Raises BlobShapeError."""

@@ -8,8 +8,10 @@ import onnx_ir as ir
 
 from enginewright_builder.importers.tensorflow import constants, dtypes
 from enginewright_builder.importers.tensorflow.graph import Node, Ref
+from enginewright_builder.importers.tensorflow.operators import plugins
 from enginewright_builder.importers.tensorflow.operators.table import OPERATORS
 from enginewright_builder.importers.tensorflow.scope import DEAD, Call, Scope, Tensor
+from enginewright_builder.plugins.collection import called
 from enginewright_runtime.errors import ModelError, UnsupportedError
 
 _LISTED = 20
@@ -35,6 +37,8 @@ def convert(scope: Scope, order: Sequence[Node], training: frozenset[str]) -> di
             made[node.name] = _merged(Call(scope=scope, node=node, inputs=given))
         elif dead:
             made[node.name] = _Dead()
+        elif node.op not in _KNOWN and (plugin := called(scope.plugins, node.op)) is not None:
+            made[node.name] = plugins.write(Call(scope=scope, node=node, inputs=given), plugin)
         elif node.op not in _KNOWN:
             unknown.append(f"{node.name!r} ({node.op})")
             made[node.name] = _Dead()
@@ -45,7 +49,8 @@ def convert(scope: Scope, order: Sequence[Node], training: frozenset[str]) -> di
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         raise UnsupportedError(
             f"{scope.where} has {len(unknown)} operations that cannot be imported: {', '.join(unknown[:_LISTED])}"
-            f"{more}; name outputs that do not need them with --output, or export the model to ONNX."
+            f"{more}; name outputs before them with --output, write them as plugins (--plugin), or export the "
+            "model to ONNX."
         )
     return made
 

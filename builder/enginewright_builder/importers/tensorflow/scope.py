@@ -18,6 +18,7 @@ from enginewright_builder.importers.tensorflow import dtypes
 from enginewright_builder.importers.tensorflow.graph import Node
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.plugins.collection import NONE, Plugins
 from enginewright_runtime.errors import ModelError, UnsupportedError
 
 OPSET = 21
@@ -65,6 +66,7 @@ class Scope:
 
     where: str
     graph: ir.Graph
+    plugins: Plugins = field(default_factory=lambda: NONE)
     notes: list[str] = field(default_factory=list)
     node: str = ""
     _taken: set[str] = field(default_factory=set)
@@ -168,7 +170,7 @@ class Scope:
         return None if value.shape is None else tuple(d if isinstance(d, int) else None for d in value.shape)
 
     def _network(self) -> Network:
-        return Network(ir.Model(self.graph, ir_version=10))
+        return Network(ir.Model(self.graph, ir_version=10), plugins=self.plugins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

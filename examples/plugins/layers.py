@@ -1,0 +1,53 @@
+"""Two layers of one's own: Swish, whose kernel is one line, and YOLO's Reorg, whose output has another shape.
+
+    enginewright build model.onnx -o model.plan --plugin examples/plugins/layers.py
+    enginewright serve model.plan --allow-plugins
+
+The NumPy functions are the layers on the target cpu, and on a GPU the proof that the kernels are held against.
+"""
+
+import numpy as np
+
+from enginewright_runtime.plugins import Cuda, TensorSpec, plugin
+
+SWISH = r"""
+extern "C" __global__ void swish(const T* x, T* y, long long n) {
+  long long at = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  if (at < n) y[at] = T(float(x[at]) / (1.0f + expf(-BETA * float(x[at]))));
+}
+"""
+
+REORG = r"""
+extern "C" __global__ void reorg(const T* x, T* y, long long n) {
+  long long at = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+  if (at >= n) return;
+  long long rest = at;
+  int column = rest % OUTPUT0_3, row = (rest /= OUTPUT0_3) % OUTPUT0_2, channel = (rest /= OUTPUT0_2) % OUTPUT0_1;
+  long long image = rest / OUTPUT0_1;
+  int part = channel / INPUT0_1, from = channel % INPUT0_1;
+  int high = row * STRIDE + part / STRIDE, wide = column * STRIDE + part % STRIDE;
+  y[at] = x[((image * INPUT0_1 + from) * INPUT0_2 + high) * INPUT0_3 + wide];
+}
+"""
+
+
+@plugin("com.example.Swish", attributes={"beta": 1.0}, cuda=Cuda(source=SWISH, entry="swish"))
+def swish(x, beta):
+    """x sigmoid(beta x). Ramachandran et al. 2017."""
+    return (x / (1 + np.exp(-np.float32(beta) * x))).astype(x.dtype)
+
+
+def smaller(x: TensorSpec, stride: int) -> TensorSpec:
+    """(n, c, h, w) to (n, c stride^2, h / stride, w / stride)."""
+    batch, channels, height, width = x.shape
+    if height % stride or width % stride:
+        raise ValueError(f"{height}x{width} does not divide by the stride {stride}")
+    return TensorSpec(x.dtype, (batch, channels * stride * stride, height // stride, width // stride))
+
+
+@plugin("com.example.Reorg", rule=smaller, attributes={"stride": 2}, cuda=Cuda(source=REORG, entry="reorg"))
+def reorg(x, stride):
+    """Each square of pixels to channels, place by place. Redmon and Farhadi 2016."""
+    batch, channels, height, width = x.shape
+    squares = x.reshape(batch, channels, height // stride, stride, width // stride, stride)
+    return squares.transpose(0, 3, 5, 1, 2, 4).reshape(batch, -1, height // stride, width // stride)
