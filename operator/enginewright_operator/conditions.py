@@ -32,6 +32,7 @@ class Reason(StrEnum):
     STORAGE_UNKNOWN = "StorageUnknown"
     CREDENTIALS_MISSING = "CredentialsMissing"
     SIGNING_KEYS_MISSING = "SigningKeysMissing"
+    PLUGINS_REFUSED = "PluginsRefused"
     FORMAT_UNKNOWN = "FormatUnknown"
     FILE_STORAGE_REFUSED = "FileStorageRefused"
     OBJECT_MISSING = "ObjectMissing"

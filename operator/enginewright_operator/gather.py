@@ -54,6 +54,7 @@ class EngineInput:
     identities: recipes.Identities | None = None
     storage_problem: Verdict | None = None
     file_uris_allowed: bool = False
+    plugins_allowed: bool = False
 
     @property
     def owned(self) -> tuple[api.EnginePlan, ...]:
@@ -167,6 +168,7 @@ class Gatherer:
             in_the_way=await self._in_the_way(engine, missing, owned_plans.values()),
             missing_keys=await self._missing_keys(namespace),
             file_uris_allowed=self._settings.allow_file_uris,
+            plugins_allowed=self._settings.allow_plugins,
         )
         return await self._with_identities(gathered)
 
@@ -355,7 +357,7 @@ def _identities(
     spec: api.InferenceEngineSpec, asked: Mapping[str, Question], answers: Mapping[Question, str]
 ) -> recipes.Identities:
     given = {"model": f"sha256:{spec.model.sha256}"} if spec.model.sha256 else {}
-    return recipes.Identities(**given | {name: answers[each] for name, each in asked.items()})
+    return recipes.Identities.of(given | {name: answers[each] for name, each in asked.items()})
 
 
 def _uses_files(inp: EngineInput) -> bool:

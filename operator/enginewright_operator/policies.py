@@ -79,6 +79,18 @@ def file_uris_refused(inp: EngineInput) -> Verdict | None:
     )
 
 
+def plugins_refused(inp: EngineInput) -> Verdict | None:
+    """Foreign code runs only where whoever installed the operator said so."""
+    plugins = inp.engine.spec.build.plugins
+    if inp.plugins_allowed or not plugins:
+        return None
+    return _stalled(
+        Reason.PLUGINS_REFUSED,
+        f"The engine brings code of its own ({', '.join(plugins)}), and this operator runs none: leave "
+        "spec.build.plugins out, or have the operator installed with plugins.allow.",
+    )
+
+
 def format_unknown(inp: EngineInput) -> Verdict | None:
     """An importer can be chosen."""
     if recipes.format_of(inp.engine.spec) is not None:
@@ -131,6 +143,7 @@ ENGINE_CHECKS: tuple[Check[EngineInput], ...] = (
     name_taken,  # before anything is applied, since an apply would take it over
     storage_unknown,  # without it there is nowhere to look
     file_uris_refused,  # before anything is asked of a file on the operator's own machine
+    plugins_refused,  # before the code is looked for
     format_unknown,  # needs no request
     credentials_missing,  # one request to the API server, before any to the store
     signing_keys_missing,  # a pod would wait for them, and say so nowhere but in its events

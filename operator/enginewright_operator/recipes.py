@@ -30,6 +30,7 @@ from enginewright_runtime.plan.request import BuildRequest, StoreOptions
 from enginewright_runtime.plan.target import TargetRequirement
 
 PLAN_FILE = "engine.plan"
+_PLUGIN = "plugin "  # and its number, in the names of inputs
 
 FORMATS: Mapping[str, ModelFormat] = {
     ".onnx": ModelFormat.ONNX,
@@ -46,6 +47,13 @@ class Identities:
     companion: str = ""
     calibration: str = ""
     accuracy_data: str = ""
+    plugins: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, known: Mapping[str, str]) -> "Identities":
+        """From the identities by the names that `input_uris` gives."""
+        others = {name: identity for name, identity in known.items() if not name.startswith(_PLUGIN)}
+        return cls(**others, plugins=tuple(each for name, each in known.items() if name.startswith(_PLUGIN)))
 
 
 def input_uris(spec: InferenceEngineSpec) -> Mapping[str, str]:
@@ -57,7 +65,8 @@ def input_uris(spec: InferenceEngineSpec) -> Mapping[str, str]:
         "calibration": spec.calibration.uri if spec.calibration else None,
         "accuracy_data": accuracy.data if accuracy else None,
     }
-    return {name: uri for name, uri in uris.items() if uri}
+    plugins = {f"{_PLUGIN}{number}": uri for number, uri in enumerate(spec.build.plugins)}
+    return {name: uri for name, uri in uris.items() if uri} | plugins
 
 
 def format_of(spec: InferenceEngineSpec) -> ModelFormat | None:
@@ -98,6 +107,7 @@ def recipe_for(
         calibration_algorithm=calibration.algorithm if calibration else "auto",
         workspace=parse_quantity(spec.build.workspace),
         effort=spec.build.effort,
+        plugins=identities.plugins,
         gates=_gates(spec, identities),
         target=requirement(gpu_class),
         builder=builder,
@@ -166,6 +176,7 @@ def engine_plan(
             companion=uris.get("companion"),
             calibration=uris.get("calibration"),
             accuracy_data=uris.get("accuracy_data"),
+            plugins=engine.spec.build.plugins,
             plan_uri=plan_folder(storage, namespace, digest) + PLAN_FILE,
             storage=storage,
             deadline=engine.spec.build.deadline,
@@ -184,6 +195,7 @@ def build_request(plan: EnginePlan) -> BuildRequest:
         companion=spec.companion or "",
         calibration=spec.calibration or "",
         accuracy_data=spec.accuracy_data or "",
+        plugins=spec.plugins,
         storage=store_options(spec.storage, ca_bundle=CA_BUNDLE_PATH if spec.storage.ca_bundle else ""),
     )
 

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
         description="Let pods use file:// URIs: right where they are processes of one machine, wrong elsewhere.",
     )
 
+    allow_plugins: bool = Field(
+        default=False, description="Let engines bring Python of their own, which runs in their build and serving pods."
+    )
+
     signature_policy: Literal["require", "warn", "off"] = Field(
         default="off", description="What serving pods do with a plan that no trusted key signed."
     )

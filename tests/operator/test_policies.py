@@ -34,8 +34,8 @@ def of_target(**changes: Any) -> Verdict:
 
 def test_the_order_of_the_engines_checks() -> None:
     assert [check.__name__ for check in ENGINE_CHECKS] == [
-        "paused", "name_taken", "storage_unknown", "file_uris_refused", "format_unknown", "credentials_missing",
-        "signing_keys_missing", "inputs_unreadable",
+        "paused", "name_taken", "storage_unknown", "file_uris_refused", "plugins_refused", "format_unknown",
+        "credentials_missing", "signing_keys_missing", "inputs_unreadable",
     ]  # fmt: skip
 
 
@@ -61,6 +61,7 @@ SECRET = engine(storage={"uri": "s3://p", "credentialsSecret": "keys"})
         ({"storage": None}, Reason.STORAGE_UNKNOWN, "spec.storage.uri"),
         ({"engine": engine(model={"uri": "file:///etc/m.onnx"})}, Reason.FILE_STORAGE_REFUSED, "file:///etc/m.onnx"),
         ({"engine": engine(model={"uri": "s3://m/m"})}, Reason.FORMAT_UNKNOWN, "spec.model.format"),
+        ({"engine": engine(build={"plugins": ["s3://m/own.py"]})}, Reason.PLUGINS_REFUSED, "plugins.allow"),
         ({"engine": SECRET, "credential_keys": None}, Reason.CREDENTIALS_MISSING, "The Secret keys"),
         ({"engine": SECRET, "credential_keys": frozenset()}, Reason.CREDENTIALS_MISSING, "AWS_ACCESS_KEY_ID"),
         ({"missing_keys": ("Secret plan-signing",)}, Reason.SIGNING_KEYS_MISSING, "The Secret plan-signing"),
@@ -72,6 +73,10 @@ def test_what_holds_an_engine_up_is_named(changes: dict[str, Any], reason: Reaso
     assert verdict is not None
     assert verdict.reason is reason
     assert words in verdict.message
+
+
+def test_plugins_are_taken_where_the_operator_allows_them() -> None:
+    assert of_engine(engine=engine(build={"plugins": ["s3://m/own.py"]}), plugins_allowed=True) is None
 
 
 def test_files_of_one_machine_are_taken_where_pods_are_its_processes() -> None:

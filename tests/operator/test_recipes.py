@@ -86,6 +86,16 @@ def test_a_build_request_holds_the_recipe_of_the_digest() -> None:
     assert (request.model, request.destination) == ("s3://m/m.onnx", plan().spec.plan_uri)
 
 
+def test_plugins_are_in_the_recipe_by_their_content_and_in_the_request_by_their_place() -> None:
+    own = engine(build={"plugins": ["s3://m/a.py", "s3://m/b.py"]})
+    uris = recipes.input_uris(own.spec)
+    identities = recipes.Identities.of({name: f"version:{uri[-4]}" for name, uri in uris.items()})
+    made = recipes.recipe_for(own.spec, gpu_class(), identities)
+    assert made.plugins == ("version:a", "version:b")
+    request = recipes.build_request(recipes.engine_plan(own, STORAGE, gpu_class(), made))
+    assert request.plugins == ("s3://m/a.py", "s3://m/b.py")
+
+
 def test_a_ca_bundle_is_where_the_pods_mount_it() -> None:
     storage = api.Storage.model_validate({"uri": "s3://p", "caBundle": {"secret": {"name": "ca"}}})
     request = recipes.build_request(recipes.engine_plan(engine(), storage, gpu_class(), recipe()))

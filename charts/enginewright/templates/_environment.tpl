@@ -48,6 +48,10 @@
 {{- else if $storage }}
 {{- fail "defaultStorage has settings but no uri: set defaultStorage.uri to s3://bucket/prefix, or leave all of defaultStorage empty" }}
 {{- end }}
+{{- if .Values.plugins.allow }}
+- name: ENGINEWRIGHT_OPERATOR_ALLOW_PLUGINS
+  value: "true"
+{{- end }}
 {{- if ne .Values.signing.policy "off" }}
 {{- if not .Values.signing.trustedKeys }}
 {{- fail (printf "signing.policy is %s, and signing.trustedKeys names no ConfigMap of public keys: name it, or set signing.policy to \"off\"" .Values.signing.policy) }}

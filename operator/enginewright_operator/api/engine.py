@@ -109,6 +109,12 @@ class Build(Strict):
         description="Change: build again when the model, its data or this spec changes. Upgrade: also when the "
         "operator is of a new version.",
     )
+    plugins: tuple[Uri, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Python modules with layers of your own. Their code runs in build and serving pods, where the "
+        "operator allows it.",
+    )
 
 
 Amounts = Annotated[dict[str, int | str], Field(max_length=16)]

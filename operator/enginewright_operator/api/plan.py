@@ -50,6 +50,7 @@ class EnginePlanSpec(Strict):
     companion: Uri | None = Field(default=None, description="Where a Caffe model's prototxt lies.")
     calibration: Uri | None = Field(default=None, description="Where the calibration data lie.")
     accuracy_data: Uri | None = Field(default=None, description="Where the accuracy gate's data lie.")
+    plugins: tuple[Uri, ...] = Field(default=(), max_length=16, description="Where the modules of its plugins lie.")
     plan_uri: Uri = Field(description="Where the plan goes: <storage>/plans/<namespace>/<digest>/engine.plan.")
     storage: Storage = Field(description="How to reach the storage.")
     deadline: Duration = Field(default="30m", description="After this long the build Job is stopped and has failed.")

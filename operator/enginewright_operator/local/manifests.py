@@ -163,6 +163,9 @@ def _with_absolute_uris(engine: api.InferenceEngine, folder: Path) -> api.Infere
     changes: dict[str, Any] = {
         "model": spec.model.model_copy(update={"uri": absolute(spec.model.uri), "prototxt": prototxt})
     }
+    if spec.build.plugins:
+        plugins = tuple(absolute(uri) for uri in spec.build.plugins)
+        changes["build"] = spec.build.model_copy(update={"plugins": plugins})
     if spec.calibration:
         changes["calibration"] = spec.calibration.model_copy(update={"uri": absolute(spec.calibration.uri)})
     if spec.gates and spec.gates.accuracy:

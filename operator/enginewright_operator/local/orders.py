@@ -97,7 +97,7 @@ def _identities(given: Manifests, storage: api.Storage) -> recipes.Identities:
     }
     if spec.model.sha256:
         known["model"] = f"sha256:{spec.model.sha256}"
-    return recipes.Identities(**known)
+    return recipes.Identities.of(known)
 
 
 def _exists(uri: str, given: Manifests, storage: api.Storage) -> bool:

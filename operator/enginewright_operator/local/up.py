@@ -157,7 +157,7 @@ class Up:
 
     def _serve(self, target: api.Target, storage: api.Storage, folder: Path, port: int) -> None:
         ordered = orders.order(self.manifests, target, storage, notes=self._wishes.storage.expanduser())
-        settings = Settings(allow_file_uris=True, serving_port=port, drain_delay=0)
+        settings = Settings(allow_file_uris=True, allow_plugins=True, serving_port=port, drain_delay=0)
         result = None if ordered.exists and not self._wishes.fresh else self._build(ordered, settings, folder / "build")
         if result is None:
             self._line("green", "found", f"the plan {ordered.digest[:16]} for {target.gpu_class}: nothing to build")

@@ -21,7 +21,8 @@ TERMINATION_LOG = "/dev/termination-log"
 def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, settings: Settings) -> Json:
     """The Job, of the plan's own name. Raises ManifestError for file:// URIs where pods cannot have them."""
     storage = plan.spec.storage
-    inputs = [uri for uri in (request.model, request.companion, request.calibration, request.accuracy_data) if uri]
+    one_each = (request.model, request.companion, request.calibration, request.accuracy_data)
+    inputs = [uri for uri in (*one_each, *request.plugins) if uri]
     pods.require_reachable(storage, inputs, settings)
     labels = names.labels(component="build", instance=plan.metadata.name) | {
         names.PLAN: names.label(plan.metadata.name),

@@ -170,6 +170,7 @@ def _container(
             {"name": "ENGINEWRIGHT_DRAIN_TIMEOUT", "value": f"{settings.drain_timeout:g}"},
             {"name": "TMPDIR", "value": CACHE},
             {"name": "HOME", "value": CACHE},
+            *([{"name": "ENGINEWRIGHT_ALLOW_PLUGINS", "value": "true"}] if settings.allow_plugins else []),
             *signing.trust_environment(settings),
             *_storage_environment(storage),
             *pods.credentials(storage),

@@ -126,3 +126,9 @@ def test_long_names_give_different_labels() -> None:
     one, other = names.label("x" * 70 + "1"), names.label("x" * 70 + "2")
     assert one != other
     assert len(one) <= 63
+
+
+def test_pods_run_a_plans_python_only_where_the_operator_allows_it(deployment) -> None:
+    allowed = {"name": "ENGINEWRIGHT_ALLOW_PLUGINS", "value": "true"}
+    assert allowed not in pod(deployment())["containers"][0]["env"]
+    assert allowed in pod(deployment(engine_settings=Settings(allow_plugins=True)))["containers"][0]["env"]
