@@ -4,13 +4,13 @@ Outputs are named as nodes, `dense_2/Softmax`, or as tensors, `split:1`. What no
 network's values keep the names of TensorFlow's tensors where a person names them: inputs and outputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from enginewright_builder.importers.tensorflow import conversion, graph
+from enginewright_builder.importers.tensorflow import conditionals, conversion, frames, graph
 from enginewright_builder.importers.tensorflow.graph import Node, Ref
 from enginewright_builder.importers.tensorflow.scope import OPSET, Scope, Tensor
 from enginewright_builder.network import rewire, shapes
@@ -29,14 +29,23 @@ def load(path: Path, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) ->
     sentence; outputs that are not in it, or are not named where there are several candidates).
     """
     where = f"The model {path}"
-    nodes = graph.nodes(graph.read(path).node, where)
+    content = graph.read(path)
+    nodes = graph.nodes(content.node, where)
     wanted = _wanted(nodes, outputs, where)
+    flags = _training(nodes.values())
+    frames.fold(nodes, where)
+    conditionals.fold(nodes, conversion.SOURCES, flags, where)
     order = graph.order(nodes, wanted, conversion.SOURCES, where)
+    training = flags & {node.name for node in order}
     scope = Scope(
-        where=where, graph=ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=path.stem), plugins=plugins
+        where=where,
+        graph=ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=path.stem),
+        plugins=plugins,
+        run=conversion.run,
+        training=flags,
+        library={function.signature.name: function for function in content.library.function},
     )
-    training = _training(order)
-    made = conversion.convert(scope, order, training)
+    made = conversion.convert(scope, order)
     for ref in wanted:
         _give(scope, ref, made[ref.node])
     if training:
@@ -73,14 +82,14 @@ def _wanted(nodes: Mapping[str, Node], outputs: Sequence[str], where: str) -> li
     return [Ref(candidates[0])]
 
 
-def _training(order: Sequence[Node]) -> frozenset[str]:
+def _training(nodes: Collection[Node]) -> frozenset[str]:
     """Placeholders of one truth value that only switches ask: whether the model trains."""
-    asked = {ref.node for node in order if node.op == "Switch" for ref in node.inputs[1:]}
-    through = {node.name: node.inputs[0].node for node in order if node.op == "Identity" and node.inputs}
+    asked = {ref.node for node in nodes if node.op == "Switch" for ref in node.inputs[1:]}
+    through = {node.name: node.inputs[0].node for node in nodes if node.op == "Identity" and node.inputs}
     asked |= {through[name] for name in asked if name in through}
     return frozenset(
         node.name
-        for node in order
+        for node in nodes
         if node.op in ("Placeholder", "PlaceholderWithDefault")
         and node.name in asked
         and node.attributes["dtype"].type == _BOOL

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow import constants, dtypes
-from enginewright_builder.importers.tensorflow.graph import Node, Ref
+from enginewright_builder.importers.tensorflow import constants, dtypes, graph
+from enginewright_builder.importers.tensorflow.graph import Node, Ref, Subgraph
 from enginewright_builder.importers.tensorflow.operators import plugins
 from enginewright_builder.importers.tensorflow.operators.table import OPERATORS
 from enginewright_builder.importers.tensorflow.scope import DEAD, Call, Scope, Tensor
@@ -22,14 +22,30 @@ SOURCES = frozenset(
 _KNOWN = frozenset({*OPERATORS, *SOURCES, "Const", "Switch", "Merge"})
 
 
-def convert(scope: Scope, order: Sequence[Node], training: frozenset[str]) -> dict[str, Sequence[Tensor]]:
-    """Write the nodes into the scope's graph. `training` names placeholders that say whether the model trains.
+def run(scope: Scope, sub: Subgraph, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Write a subgraph into the scope's graph; `inputs` are its arguments. Returns its results."""
+    made: dict[str, Sequence[Tensor]] = {}
+    for names, tensor in zip(sub.given, inputs, strict=True):
+        for name in names:
+            made[name] = [DEAD, tensor] if name in sub.dead else [tensor, tensor]
+    order = graph.order(sub.nodes, sub.results, SOURCES | {graph.GIVEN}, scope.where)
+    convert(scope, order, made)
+    ends = graph.Node(name="the end of " + scope.node, op="", inputs=sub.results, attributes={})
+    return [_input(scope, ends, ref, made) for ref in sub.results]
+
+
+def convert(
+    scope: Scope, order: Sequence[Node], made: dict[str, Sequence[Tensor]] | None = None
+) -> dict[str, Sequence[Tensor]]:
+    """Write the nodes into the scope's graph; what is `made` already stays as it is.
 
     Raises UnsupportedError with all operations that cannot be written in ONNX, in one sentence.
     """
-    made: dict[str, Sequence[Tensor]] = {}
+    made = {} if made is None else made
     unknown: list[str] = []
     for node in order:
+        if node.name in made:
+            continue
         scope.node = node.name
         given = [] if node.op in SOURCES else [_input(scope, node, ref, made) for ref in node.inputs]
         dead = any(tensor.dead for tensor in (*given, *(made[ref.node][0] for ref in node.guards)))
@@ -43,7 +59,7 @@ def convert(scope: Scope, order: Sequence[Node], training: frozenset[str]) -> di
             unknown.append(f"{node.name!r} ({node.op})")
             made[node.name] = _Dead()
         else:
-            made[node.name] = _outputs(Call(scope=scope, node=node, inputs=given), training)
+            made[node.name] = _outputs(Call(scope=scope, node=node, inputs=given))
     scope.node = ""
     if unknown:
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
@@ -64,9 +80,9 @@ def _input(scope: Scope, node: Node, ref: Ref, made: Mapping[str, Sequence[Tenso
     return given[ref.index]
 
 
-def _outputs(call: Call, training: frozenset[str]) -> Sequence[Tensor]:
+def _outputs(call: Call) -> Sequence[Tensor]:
     scope, node = call.scope, call.node
-    if node.name in training:
+    if node.name in scope.training:
         return [scope.known(np.array(False))]
     if node.op == "Const":
         return [_constant(call)]
@@ -125,6 +141,8 @@ def _placeholder(scope: Scope, node: Node, index: int) -> Tensor:
         raise UnsupportedError(
             f"{scope.where}: the input {node.name!r} is of type {dtypes.name(number)}, which ONNX has no tensors of."
         )
+    if scope.outer is not None:
+        raise UnsupportedError(f"{scope.where}: the input {node.name!r} is read inside of a loop or a branch only.")
     name = scope.fresh(str(Ref(node.name, index)))
     sizes = _sizes(attributes, name)
     value = ir.Value(name=name, shape=sizes, type=ir.TensorType(dtype))

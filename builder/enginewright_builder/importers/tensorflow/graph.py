@@ -3,7 +3,7 @@
 Nothing recurses with the depth of a graph: a chain of a million nodes is as good as one of ten.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,44 @@ class Node:
     inputs: tuple[Ref, ...]
     guards: tuple[Ref, ...] = ()
     attributes: Mapping[str, Any]
+    bodies: "tuple[Subgraph, ...]" = ()
+
+
+GIVEN = "_Given"  # the operation of a node whose outputs whoever runs a subgraph gives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subgraph:
+    """What a function, a branch or a loop's body computes: `results`, from `given` nodes, one for each argument.
+
+    A given node stands for several where TensorFlow 1 has a loop's switch (`dead` at its output 0).
+    """
+
+    nodes: Mapping[str, Node]
+    given: tuple[tuple[str, ...], ...]
+    results: tuple[Ref, ...]
+    dead: frozenset[str] = frozenset()
+
+
+def given(name: str) -> Node:
+    """A node in the place of what is given."""
+    return Node(name=name, op=GIVEN, inputs=(), attributes={})
+
+
+class Overlay(Mapping[str, Node]):
+    """A graph, with given nodes in the place of some. It sees what is put into the graph later."""
+
+    def __init__(self, nodes: Mapping[str, Node], names: Set[str]) -> None:
+        self._nodes, self._given = nodes, {name: given(name) for name in names}
+
+    def __getitem__(self, name: str) -> Node:
+        return self._given.get(name) or self._nodes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
 
 def read(path: Path) -> Any:

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow import dtypes
-from enginewright_builder.importers.tensorflow.graph import Node
+from enginewright_builder.importers.tensorflow import dtypes, inference
+from enginewright_builder.importers.tensorflow.graph import Node, Subgraph
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
 from enginewright_builder.plugins.collection import NONE, Plugins
@@ -23,6 +23,8 @@ from enginewright_runtime.errors import ModelError, UnsupportedError
 
 OPSET = 21
 SMALL = 1024  # elements of a constant that arithmetic on shapes is done with here and now
+
+_DEEPEST = 24  # functions in functions, loops in loops
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -45,6 +47,18 @@ class Tensor:
     array: Array | None = None
     rank: int | None = None
     dead: bool = False
+    rows: "Rows | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """A TensorArray or TensorList: `stacked` along a first dimension, or not written yet. In a loop, `row` is what this
+    iteration puts `at` a place."""
+
+    size: Tensor | None = None
+    stacked: Tensor | None = None
+    row: Tensor | None = None
+    at: Tensor | None = None
 
 
 DEAD = Tensor(dead=True)
@@ -69,7 +83,56 @@ class Scope:
     plugins: Plugins = field(default_factory=lambda: NONE)
     notes: list[str] = field(default_factory=list)
     node: str = ""
+    run: "Run | None" = None
+    training: frozenset[str] = frozenset()
+    library: Mapping[str, Any] = field(default_factory=dict)
+    outer: "Scope | None" = None
+    depth: int = 0
     _taken: set[str] = field(default_factory=set)
+
+    def body(self, name: str) -> "Scope":
+        """A graph inside of this one: of a loop or a branch. Constants go to the outermost graph."""
+        return Scope(
+            where=self.where,
+            graph=ir.Graph([], [], nodes=[], name=self.fresh(name)),
+            plugins=self.plugins,
+            notes=self.notes,
+            node=self.node,
+            run=self.run,
+            training=self.training,
+            library=self.library,
+            outer=self,
+            depth=self.depth,
+            _taken=self._taken,
+        )
+
+    @property
+    def outermost(self) -> "Scope":
+        """That of the network's own graph."""
+        return self if self.outer is None else self.outer.outermost
+
+    def convert(self, sub: Subgraph, inputs: "Sequence[Tensor]") -> "list[Tensor]":
+        """Write a subgraph into this very graph. Raises UnsupportedError where they nest without end."""
+        assert self.run is not None, "an importer gives it"
+        if self.depth >= _DEEPEST:
+            raise UnsupportedError(f"{self.where} nests functions more than {_DEEPEST} deep at {self.node!r}.")
+        node, self.depth = self.node, self.depth + 1
+        try:
+            return self.run(self, sub, inputs)
+        finally:
+            self.node, self.depth = node, self.depth - 1
+
+    def lend(self, tensor: Tensor) -> Tensor:
+        """A tensor as a graph inside of this one sees it: whatever is made of it there stays there."""
+        if tensor.dead:
+            return tensor
+        if tensor.rows is not None:
+            size, stacked = tensor.rows.size, tensor.rows.stacked
+            lent = Rows(size=size and self.lend(size), stacked=stacked and self.lend(stacked))
+            return Tensor(rows=lent)
+        if tensor.array is not None:
+            return Tensor(array=tensor.array, rank=tensor.rank)
+        return Tensor(value=self.plain(tensor), first=tensor.first, rank=tensor.rank)
 
     def fresh(self, like: str) -> str:
         """A name that no value of this graph has."""
@@ -89,7 +152,10 @@ class Scope:
             )
         name = self.fresh(f"{self.node}/{op}" if self.node else op)
         made = [ir.Value(name=name if index == 0 else self.fresh(f"{name}:{index}")) for index in range(outputs)]
-        self.graph.append(ir.node(op, list(inputs), attributes, outputs=made, name=name))
+        node = ir.node(op, list(inputs), attributes, outputs=made, name=name)
+        self.graph.append(node)
+        if self.outer is not None:  # inference sees only whole networks
+            inference.describe(node, OPSET)
         return tuple(made)
 
     def put(self, op: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
@@ -103,7 +169,7 @@ class Scope:
         tensor = ir.StringTensor(data, shape=ir.Shape(array.shape), name=name) if array.dtype == object else None
         held = tensor if tensor is not None else ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
         value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(held.dtype), const_value=held)
-        self.graph.register_initializer(value)
+        self.outermost.graph.register_initializer(value)
         return value
 
     def ints(self, *numbers: int) -> ir.Value:
@@ -150,8 +216,7 @@ class Scope:
         """The number of dimensions. Raises UnsupportedError where nothing tells it."""
         if tensor.rank is None:
             value = self.plain(tensor)
-            if value.shape is None:
-                shapes.infer(self._network())
+            self._infer(value)
             if value.shape is None:
                 raise UnsupportedError(
                     f"{self.where}: the operation {self.node!r} needs the rank of its input, which nothing tells: "
@@ -165,12 +230,17 @@ class Scope:
         if tensor.array is not None:
             return tuple(tensor.array.shape)
         value = self.plain(tensor)
-        if value.shape is None:
-            shapes.infer(self._network())
+        self._infer(value)
         return None if value.shape is None else tuple(d if isinstance(d, int) else None for d in value.shape)
 
-    def _network(self) -> Network:
-        return Network(ir.Model(self.graph, ir_version=10), plugins=self.plugins)
+    def describe(self) -> None:
+        """Types and shapes of what was written so far."""
+        if self.outer is None:
+            shapes.infer(Network(ir.Model(self.graph, ir_version=10), plugins=self.plugins))
+
+    def _infer(self, value: ir.Value) -> None:
+        if value.shape is None:
+            self.describe()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,5 +302,6 @@ class Call:
         return self.text("data_format", "NHWC").endswith("C")
 
 
+Run = Callable[[Scope, Subgraph, Sequence[Tensor]], list[Tensor]]
 Convert = Callable[[Call], Sequence[Tensor]]
 Table = Mapping[str, Convert]

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 HERE = Path(__file__).parent / "goldens"
 v1, nn = tf.compat.v1, tf.nn
@@ -48,6 +50,74 @@ def switch(x: Any, training: Any) -> Any:
         return v1.cond(training, lambda: x * tf.random.uniform(tf.shape(x)), lambda: nn.relu(x)) + 1.0
     finally:
         v1.enable_control_flow_v2()
+
+
+def in_frames(compute: Case) -> Case:
+    """With loops and conditionals as TensorFlow 1 writes them: frames, switches and merges."""
+
+    def case(*inputs: Any) -> Any:
+        v1.disable_control_flow_v2()
+        try:
+            return compute(*inputs)
+        finally:
+            v1.enable_control_flow_v2()
+
+    return case
+
+
+def loop(x: Any) -> Any:
+    """Two states, one of which decides when it ends, and a loop within."""
+
+    def inner(i: Any, y: Any) -> Any:
+        return i + 1, y * 1.1 + tf.cast(i, tf.float32)
+
+    def body(n: Any, y: Any) -> Any:
+        return n * 2.0, tf.while_loop(lambda i, _: i < 3, inner, [0, y])[1] - n
+
+    return tf.while_loop(lambda n, _: n < 20.0, body, [tf.reduce_sum(x[0]), x])
+
+
+def rows(x: Any) -> Any:
+    """map_fn reads one array of tensors, row by row, and writes two."""
+    return tf.map_fn(lambda row: (row * 2.0, tf.reduce_sum(row)), x, fn_output_signature=(tf.float32, tf.float32))
+
+
+def conditional(x: Any) -> Any:
+    """Branches of other shapes, one within the other, and a constant that is a branch by itself."""
+    total = tf.reduce_sum(x)
+
+    def negative() -> Any:
+        return tf.cond(total < -100.0, lambda: tf.constant([[7.0, 7.0, 7.0]]), lambda: x[:1] * 3.0)
+
+    y = tf.cond(total > 0.0, lambda: nn.relu(x), negative)
+    return y + 1.0, tf.cond(total > 0.0, lambda: 1.0, lambda: total)
+
+
+def recurrent(layer: Callable[..., Any], *, lowered: bool = True, **options: Any) -> Callable[[], Any]:
+    """A Keras layer of 5 units, frozen; `lowered` writes its loop as frames, otherwise it is a While of functions."""
+
+    def freeze() -> Any:
+        model = layer(5, **options)
+        model.build((None, 4, 3))
+        model.set_weights([RANDOM.standard_normal(each.shape).astype(np.float32) * 0.4 for each in model.get_weights()])
+        signature = [tf.TensorSpec([None, 4, 3], tf.float32, name="x0")]
+        function = tf.function(lambda x0: tf.identity(model(x0), "y0"), input_signature=signature)
+        return convert_variables_to_constants_v2(function.get_concrete_function(), lower_control_flow=lowered)
+
+    return freeze
+
+
+# Keras layers: name and how to freeze it; the input is x0 [2, 4, 3].
+FROZEN: Mapping[str, Callable[[], Any]] = {
+    "lstm": recurrent(tf_keras.layers.LSTM, return_sequences=True),
+    "lstm_functional": recurrent(tf_keras.layers.LSTM, lowered=False),
+    "lstm_unrolled": recurrent(tf_keras.layers.LSTM, unroll=True),
+    "lstm_backwards": recurrent(tf_keras.layers.LSTM, return_sequences=True, go_backwards=True, activation="relu"),
+    "gru": recurrent(tf_keras.layers.GRU, return_sequences=True),
+    "gru_functional": recurrent(tf_keras.layers.GRU, lowered=False, reset_after=False),
+    "gru_unrolled": recurrent(tf_keras.layers.GRU, unroll=True),
+    "simple_rnn": recurrent(tf_keras.layers.SimpleRNN),
+}
 
 
 def operation(name: str, **attributes: Any) -> Case:
@@ -258,6 +328,16 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     ),
     "depth_and_space": (lambda x: [nn.depth_to_space(x, 2), nn.space_to_depth(x, 2)], (IMAGES,)),
     "einsum": (lambda x, y: tf.einsum("bij,bjk->bik", x, y), ((2, 3, 4), (2, 4, 5))),
+    "loop": (loop, (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
+    "loop_in_frames": (in_frames(loop), (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
+    "loop_not_entered": (in_frames(loop), (np.array([[50.0, 0.25], [1.5, -2.0]], np.float32),)),
+    "rows": (rows, ((4, 3),)),
+    "rows_in_frames": (in_frames(rows), ((4, 3),)),
+    "conditional_true": (conditional, (np.array([[3, -1, 0], [1, 1, -2]], np.float32),)),
+    "conditional_false": (conditional, (np.array([[-3, -1, 0], [1, 1, -2]], np.float32),)),
+    "conditional_in_frames_true": (in_frames(conditional), (np.array([[3, -1, 0], [1, 1, -2]], np.float32),)),
+    "conditional_in_frames_false": (in_frames(conditional), (np.array([[-3, -1, 0], [1, 1, -2]], np.float32),)),
+    "conditional_in_frames_deep": (in_frames(conditional), (np.array([[-300, -1, 0], [1, 1, -2]], np.float32),)),
     "fake_quantization": (
         lambda x: [
             tf.quantization.fake_quant_with_min_max_args(x, -0.7, 1.9, 8),
@@ -305,7 +385,18 @@ def make(name: str) -> None:
         ]
         with v1.Session() as session:
             results = session.run(outputs, dict(zip(inputs, arrays, strict=True)))
-    content: dict[str, Any] = {"graph": np.frombuffer(graph.as_graph_def().SerializeToString(), np.uint8)}
+    save(name, graph.as_graph_def(), arrays, results)
+
+
+def freeze(name: str) -> None:
+    """Freeze one Keras layer, run it, write its file."""
+    array = RANDOM.standard_normal((2, 4, 3)).astype(np.float32)
+    frozen = FROZEN[name]()
+    save(name, frozen.graph.as_graph_def(), [array], [frozen(tf.constant(array))[0].numpy()])
+
+
+def save(name: str, graph: Any, arrays: list[Any], results: list[Any]) -> None:
+    content: dict[str, Any] = {"graph": np.frombuffer(graph.SerializeToString(), np.uint8)}
     content |= {f"in:x{index}": array for index, array in enumerate(arrays)}
     content |= {f"out:y{index}": array for index, array in enumerate(results)}
     np.savez_compressed(HERE / f"{name}.npz", **content)
@@ -313,6 +404,7 @@ def make(name: str) -> None:
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    for case in CASES:
-        if len(sys.argv) == 1 or any(word in case for word in sys.argv[1:]):
-            make(case)
+    for write, cases in ((make, CASES), (freeze, FROZEN)):
+        for case in cases:
+            if len(sys.argv) == 1 or any(word in case for word in sys.argv[1:]):
+                write(case)

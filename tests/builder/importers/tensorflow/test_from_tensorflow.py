@@ -102,9 +102,9 @@ def test_a_training_flag_is_taken_as_false_and_noted(graph, load):
     assert "training: taken as false" in network.notes[0]
 
 
-def test_a_switch_that_depends_on_data_is_refused(graph, load):
+def test_a_side_of_a_switch_that_depends_on_data_is_refused_as_an_output(graph, load):
     node(graph, "side", "Switch", "x", "x")
-    node(graph, "y", "Merge", "side", "side:1")
+    node(graph, "y", "Relu", "side:1")
     with pytest.raises(UnsupportedError, match=r"'side' \(Switch\) depends on a value that is computed"):
         load(graph)
 

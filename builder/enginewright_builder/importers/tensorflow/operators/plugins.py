@@ -9,8 +9,6 @@ from typing import Any
 import onnx_ir as ir
 
 from enginewright_builder.importers.tensorflow.scope import Call, Tensor
-from enginewright_builder.network import shapes
-from enginewright_builder.network.network import Network
 from enginewright_builder.plugins import layers
 from enginewright_runtime.plugins.definition import Plugin
 
@@ -24,7 +22,7 @@ def write(call: Call, plugin: Plugin) -> Sequence[Tensor]:
     inputs = [scope.plain(tensor) for tensor in call.inputs]
     present = [name for name in plugin.attributes if name in call.node.attributes]
     attributes = {name: _plain(call.node.attributes[name], plugin.attributes[name]) for name in present}
-    shapes.infer(Network(ir.Model(scope.graph, ir_version=10), plugins=scope.plugins))
+    scope.describe()
     known = layers.outputs_of(plugin, inputs, plugin.complete(attributes))
     if not known:
         raise call.refuse("is a plugin, and the shapes that it reads are not known: export the model with them")
@@ -34,7 +32,7 @@ def write(call: Call, plugin: Plugin) -> Sequence[Tensor]:
         for index, (kind, shape) in enumerate(known)
     ]
     scope.graph.append(layers.make(plugin, inputs, attributes, made, name))
-    scope.graph.opset_imports.setdefault(plugin.domain, 1)
+    scope.outermost.graph.opset_imports.setdefault(plugin.domain, 1)
     return [Tensor(value=value, rank=None if value.shape is None else len(value.shape)) for value in made]
 
 

@@ -159,8 +159,8 @@ def _cast(call: Call) -> list[Tensor]:
 def _select(call: Call) -> list[Tensor]:
     """Select (not SelectV2) takes a condition for each row: a vector beside tensors of more dimensions."""
     condition, chosen, other = call.inputs
-    rank = chosen.rank if chosen.rank is not None else other.rank
-    if condition.rank == 1 and rank is not None and rank > 1:
+    rank = chosen.rank if chosen.rank is not None else call.scope.rank(other)
+    if call.scope.rank(condition) == 1 and rank > 1:  # guessed, it would broadcast to something else
         axes = call.scope.ints(*range(1, rank))
         rows = Tensor(value=call.scope.put("Unsqueeze", call.scope.plain(condition), axes), rank=rank)
         call = Call(scope=call.scope, node=call.node, inputs=(rows, chosen, other))

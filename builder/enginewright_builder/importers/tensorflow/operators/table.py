@@ -3,7 +3,10 @@
 from types import MappingProxyType
 
 from enginewright_builder.importers.tensorflow.operators import (
+    branches,
     images,
+    lists,
+    loops,
     picking,
     pointwise,
     products,
@@ -23,6 +26,9 @@ OPERATORS: Table = MappingProxyType(
         **shaping.TABLE,  # what moves elements
         **picking.TABLE,  # what picks them
         **images.TABLE,  # what resizes and rearranges images
+        **branches.TABLE,  # conditionals and calls
+        **loops.TABLE,
+        **lists.TABLE,  # arrays of tensors, as loops read and write them
         **quantization.TABLE,  # what training for fewer bits leaves
     }
 )
