@@ -11,22 +11,23 @@ import numpy as np
 from enginewright_runtime.plugins import Cuda, TensorSpec, plugin
 
 SWISH = r"""
-extern "C" __global__ void swish(const T* x, T* y, long long n) {
+extern "C" __global__ void swish(const T* x, T* y) {
   long long at = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (at < n) y[at] = T(float(x[at]) / (1.0f + expf(-BETA * float(x[at]))));
+  if (at >= N) return;
+  float value = float(x[input0(at)]);
+  y[output0(at)] = T(value / (1.0f + expf(-BETA * value)));
 }
 """
 
 REORG = r"""
-extern "C" __global__ void reorg(const T* x, T* y, long long n) {
+extern "C" __global__ void reorg(const T* x, T* y) {
   long long at = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-  if (at >= n) return;
-  long long rest = at;
-  int column = rest % OUTPUT0_3, row = (rest /= OUTPUT0_3) % OUTPUT0_2, channel = (rest /= OUTPUT0_2) % OUTPUT0_1;
-  long long image = rest / OUTPUT0_1;
-  int part = channel / INPUT0_1, from = channel % INPUT0_1;
-  int high = row * STRIDE + part / STRIDE, wide = column * STRIDE + part % STRIDE;
-  y[at] = x[((image * INPUT0_1 + from) * INPUT0_2 + high) * INPUT0_3 + wide];
+  if (at >= N) return;
+  long long column = at % OUTPUT0_3, row = at / OUTPUT0_3 % OUTPUT0_2, rest = at / OUTPUT0_3 / OUTPUT0_2;
+  long long channel = rest % OUTPUT0_1, image = rest / OUTPUT0_1;
+  long long part = channel / INPUT0_1, from = channel % INPUT0_1;
+  long long high = row * STRIDE + part / STRIDE, wide = column * STRIDE + part % STRIDE;
+  y[output0(at)] = x[input0(((image * INPUT0_1 + from) * INPUT0_2 + high) * INPUT0_3 + wide)];
 }
 """
 

@@ -8,6 +8,8 @@ import onnx_ir as ir
 import pytest
 
 from enginewright_builder import build, command_line, comparison
+from enginewright_builder.network.definition import Network
+from enginewright_builder.plugins import collection
 from enginewright_builder.progress import Silent
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.errors import UnsupportedError
@@ -15,6 +17,7 @@ from enginewright_runtime.plan.container import PlanFile
 
 pytestmark = pytest.mark.gpu
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "model.onnx"
+PLUGINS = DIGITS.parents[1] / "plugins" / "layers.py"
 HOST_ONLY = """
 <ir_version: 8, opset_import: ["" : 17]>
 counting (float[4, 4] x) => (float[4, 4] y, int64[2, n] where)
@@ -30,7 +33,7 @@ def _own_timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINEWRIGHT_TIMING_CACHE", str(tmp_path / "timings"))
 
 
-def _build(model, plan, workdir, *, precisions="", allow_host=False, batches=""):
+def _build(model, plan, workdir, *, precisions="", allow_host=False, batches="", plugins=()):
     request = command_line.request(
         model=model,
         output=plan,
@@ -43,6 +46,7 @@ def _build(model, plan, workdir, *, precisions="", allow_host=False, batches="")
         gate_words=(),
         effort="fast",
         allow_host=allow_host,
+        plugins=plugins,
     )
     workdir.mkdir(exist_ok=True)
     return build.build(request, progress=Silent(), workdir=workdir, overwrite=True)
@@ -56,6 +60,22 @@ def test_the_example_is_built_and_answers_as_the_model_does(tmp_path: Path, prec
     found.require_within(plan)
     with Engine(plan) as engine:
         engine.replay_goldens()
+
+
+@pytest.mark.parametrize("precisions", ["", "fp16"])
+def test_a_plugins_kernel_runs_without_leave_for_its_plan_has_no_python(tmp_path: Path, precisions: str) -> None:
+    model, plan = tmp_path / "own.onnx", tmp_path / "own.plan"
+    own, network = collection.load([PLUGINS]), Network("own")
+    weights = np.random.default_rng(0).standard_normal((16, 3, 3, 3))
+    x = network.add_convolution(network.add_input("x", (2, 3, 32, 32)), 16, 3, weights, padding=1)
+    for name in ("com.example.Swish", "com.example.Reorg"):
+        (x,) = network.add_plugin(own[name], [x])
+    network.mark_output(x, "y")
+    network.save(model)
+    _build(model, plan, tmp_path / "work", precisions=precisions, plugins=[PLUGINS])
+    with Engine(plan) as engine:
+        engine.replay_goldens()
+    comparison.compare(model, plan, samples=2, given={}, plugins=[PLUGINS]).require_within(plan)
 
 
 def test_a_second_build_measures_nothing_and_chooses_the_same(tmp_path: Path) -> None:

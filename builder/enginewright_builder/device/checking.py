@@ -30,6 +30,7 @@ from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import fused, lowering
 from enginewright_builder.network.network import FUSED_DOMAIN, Network
+from enginewright_builder.plugins import emission
 from enginewright_builder.tuning import inputs, trial, tune
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.values import Array, Value, dtype_of
@@ -113,7 +114,9 @@ def check(layer: DeviceLayer) -> Check:
 
 def _check(layer: DeviceLayer) -> Check:
     # Expanded before it is widened: a cluster's own layers may round to a half type between themselves.
-    feed, expected = _reference(layer, _widened(Network(lowering.to_onnx(layer.network))))
+    feed, expected = _reference(
+        layer, _widened(Network(lowering.to_onnx(layer.network), plugins=layer.network.plugins))
+    )
     magnitudes = _magnitudes(layer, _widened(layer.network), feed)
     allowed = {
         name: _allowed(layer.problem, index, want, magnitudes.get(name))
@@ -206,7 +209,7 @@ def _terms(problem: Problem) -> int:
 
 def _run(network: Network, feed: Mapping[str, Array]) -> Mapping[str, Value]:
     blobs = Blobs()
-    segment = emit.segment(lowering.to_onnx(network), blobs, "reference")
+    segment = emission.segment(lowering.to_onnx(network), network.plugins, blobs, "reference")
     taken = tuple(emit.binding(value) for value in network.inputs)
     given = tuple(emit.binding(value) for value in network.outputs)
     with trial.loaded(trial.with_options(segment, tune.REFERENCE), taken, given, blobs) as run:

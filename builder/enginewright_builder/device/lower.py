@@ -17,6 +17,8 @@ from enginewright_builder.device.tensors import TensorType
 from enginewright_builder.network import fused
 from enginewright_builder.network.extract import alone
 from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, static_shape
+from enginewright_builder.plugins import layers
+from enginewright_runtime.plugins.definition import Plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ def _lower(network: Network, node: ir.Node, places: Mapping[str, Place], math: s
     describe = _DESCRIBE.get((node.domain, node.op_type))
     said = describe(network, node, places) if describe is not None else None
     if said is None:
-        said = _computation(node)
+        said = _computation(node, layers.plugin_of(network.plugins, node))
     outputs = tuple(value for value in node.outputs if value.name)
     types = tuple(
         said.types.get(index, None if value is None else _type(value, places))
@@ -190,11 +192,13 @@ def _broadcast(kind: TensorType, batch: tuple[int, ...]) -> TensorType:
     )
 
 
-def _computation(node: ir.Node) -> _Described:
+def _computation(node: ir.Node, own: Plugin | None) -> _Described:
     """Whatever the operator's own expression says. What it is, is part of the problem: the layer's text."""
     attributes = sorted((name, _text(attribute)) for name, attribute in node.attributes.items())
     settled = [_small(value) for value in node.inputs]
     text = f"{node.domain}.{node.op_type} {attributes} {settled}"
+    if own is not None:
+        text += sha256(own.source).hexdigest()  # its code is what is computed
     return _Described(
         kind=Kind.COMPUTATION,
         inputs=tuple(node.inputs),

@@ -6,7 +6,7 @@ The order is the tie-break and the order of trial: where time runs out, what sta
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from enginewright_builder.device import portable
+from enginewright_builder.device import plugin_kernels, portable
 from enginewright_builder.device.implementation import Candidate, Device, Implementation, Tactic
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.problem import Kind
@@ -43,6 +43,9 @@ _PRODUCTS = (Kind.CONVOLUTION, Kind.PRODUCT, Kind.ATTENTION)
 
 def candidates(layer: DeviceLayer, device: Device, effort: Effort) -> list[Candidate]:
     """All that is worth trying for a layer, best guesses first."""
+    own = plugin_kernels.plugin_of(layer.network)
+    if own is not None:
+        return list(plugin_kernels.candidates(layer, own, device))
     constant = frozenset(layer.constants)
     found: list[Candidate] = []
     for tactic in DEVICE_TACTICS:
@@ -56,7 +59,11 @@ def candidates(layer: DeviceLayer, device: Device, effort: Effort) -> list[Candi
 
 def require_runnable(alone: Network) -> None:
     """Raises Declined where a layer has no portable form: then no tactic may have one either, on some GPU."""
-    portable.require(alone)
+    own = plugin_kernels.plugin_of(alone)
+    if own is not None:
+        plugin_kernels.require(own)
+    else:
+        portable.require(alone)
 
 
 def libraries(implementations: Sequence[Implementation], device: Device) -> dict[str, str]:

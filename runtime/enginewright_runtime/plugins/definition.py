@@ -34,8 +34,11 @@ Rule = Callable[..., Sequence[TensorSpec] | TensorSpec]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cuda:
-    """A kernel in CUDA C++ for contiguous tensors: `entry(inputs…, outputs…, n)`, one thread for each of the n elements
-    of the first output, `threads` a block. Attributes are macros by their names in capitals; float16 is `__half`.
+    """A kernel in CUDA C++, extern "C": `entry(inputs…, outputs…)`, pointers, with a thread for each of the N elements
+    of the first output, `threads` a block.
+
+    The builder puts in front of `source`: N; T, the first input's type; sizes as INPUT0_2; attributes by their names in
+    capitals; and input0(at), output0(at): where the element `at`, counted in C order, lies.
     """
 
     source: str
