@@ -43,7 +43,7 @@ def tenant(
     signing = [f"--set=signing.{name}={value}" for name, value in SIGNING.items()]
     control_plane.helm(
         "install", RELEASE, str(CHART), "--namespace", namespace, "--skip-crds", "--wait", "--timeout=60s",
-        "--set", f"watchNamespaces={{{namespace}}}", "--set", "rbac.clusterReader=false",
+        "--set", f"watchNamespaces={{{namespace}}}", "--set", "rbac.clusterReader=false", "--set", "networkPolicy.enabled=true",
         "--set", f"operator.resyncSeconds={RESYNC_SECONDS}", *signing,
     )  # fmt: skip
     yield engine
