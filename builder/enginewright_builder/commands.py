@@ -17,6 +17,7 @@ import typer
 
 from enginewright_builder import options
 from enginewright_builder.gates import GatesFailedError
+from enginewright_runtime import tracing
 from enginewright_runtime.errors import EnginewrightError, InputError, StorageError, UsageError
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.outcome import Outcome
@@ -70,7 +71,7 @@ def build(
     from enginewright_builder import build as builder
     from enginewright_builder import progress, summary
 
-    with _termination_message() as told, _ended_by_signals():
+    with _traced(), _termination_message() as told, _ended_by_signals():
         if request_from_environment:
             request = _request_from_environment()
         else:
@@ -98,7 +99,7 @@ def build(
         with tempfile.TemporaryDirectory(prefix="enginewright-") as workdir:
             result = builder.build(
                 request,
-                progress=progress.on_standard_error(),
+                progress=progress.Traced(progress.on_standard_error()),
                 workdir=Path(workdir),
                 overwrite=not request_from_environment,
                 seal=seal,
@@ -187,6 +188,17 @@ def _ended_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    """The whole build as one span of the trace that its Job is in, where traces are sent anywhere."""
+    stop = tracing.configure("enginewright-builder")
+    try:
+        with tracing.span("build", parent=tracing.inherited()):
+            yield
+    finally:
+        stop()
 
 
 def _request_from_environment() -> BuildRequest:

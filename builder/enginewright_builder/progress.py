@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from enginewright_runtime import tracing
+
 Step = Callable[[str], None]
 
 
@@ -90,6 +92,23 @@ class Live:
     def note(self, sentence: str) -> None:
         """A line of its own."""
         self._console.print(f"note: {sentence}", highlight=False, markup=False)
+
+
+class Traced:
+    """Reports to somebody else, and makes a span of each phase."""
+
+    def __init__(self, told: Progress) -> None:
+        self._told = told
+
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[Step]:
+        """A span, in which somebody else shows the phase."""
+        with tracing.span(name), self._told.phase(name, total) as step:
+            yield step
+
+    def note(self, sentence: str) -> None:
+        """Shown by somebody else."""
+        self._told.note(sentence)
 
 
 def on_standard_error() -> Progress:

@@ -28,6 +28,7 @@ from enginewright_operator.settings import Settings, read
 from enginewright_operator.stores import Stores
 from enginewright_operator.watched import Watched
 from enginewright_operator.workqueue import WorkQueue
+from enginewright_runtime import tracing
 from enginewright_runtime.errors import EnginewrightError
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,11 @@ def command(
     try:
         settings = read(**{name: value for name, value in given.items() if value is not None})
         _log_as_json()
-        asyncio.run(run(settings))
+        stop_tracing = tracing.configure("enginewright-operator", endpoint=settings.tracing_endpoint)
+        try:
+            asyncio.run(run(settings))
+        finally:
+            stop_tracing()
     except EnginewrightError as error:
         typer.echo(error.message, err=True)
         raise typer.Exit(error.outcome) from error

@@ -7,7 +7,7 @@ patched instead: several engines own one plan, and an apply by one of them would
 import contextlib
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -94,7 +94,9 @@ class Cluster:
         unchanged = generation is not None and self._applied.get(metadata["uid"]) == (mark, generation)
         return unchanged or holds(live, body)
 
-    async def create_plan(self, plan: api.EnginePlan, owner: api.InferenceEngine) -> api.EnginePlan | None:
+    async def create_plan(
+        self, plan: api.EnginePlan, owner: api.InferenceEngine, *, annotations: Mapping[str, str] | None = None
+    ) -> api.EnginePlan | None:
         """Create a plan that `owner` keeps alive; None if somebody else created it meanwhile."""
         spec = plan.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
         body = {
@@ -104,6 +106,7 @@ class Cluster:
                 "name": plan.metadata.name,
                 "namespace": plan.metadata.namespace,
                 "labels": {names.MANAGED_BY_LABEL: names.MANAGER},
+                "annotations": dict(annotations or {}),
                 "finalizers": [api.FINALIZER],
                 "ownerReferences": [owner_reference(owner, controller=False)],
             },

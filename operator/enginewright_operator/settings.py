@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         description="The ConfigMap, in each engine's namespace, whose public keys serving pods trust.",
     )
 
+    tracing_endpoint: str = Field(
+        default="",
+        description="Where operator, build and serving pods send traces (OTLP over HTTP), as http://otel:4318.",
+    )
+
     operator_namespace: str = Field(default="enginewright-system", description="Where the operator and its lease are.")
     watch_namespaces: tuple[str, ...] = Field(
         default=(), description="Whose engines are served; empty: the whole cluster's."

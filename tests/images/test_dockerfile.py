@@ -65,7 +65,7 @@ def test_a_final_stage_installs_the_wheel_with_its_extra_and_nothing_else(name: 
     installs = re.findall(r"pip install (.*?);", " ".join(STAGES[name].all("RUN")))
     assert len(installs) == 1
     cuda = "" if name == "operator" else "${CUDA:+,${CUDA}}"  # nothing more, unless CUDA's generation is given
-    assert re.findall(r'"\$\{wheel\}\[(.+?)\]"', installs[0]) == [name + cuda]
+    assert re.findall(r'"\$\{wheel\}\[(.+?)\]"', installs[0]) == [f"{name},tracing{cuda}"]
     assert STAGES[name].all("ARG") == ([] if name == "operator" else ['CUDA=""'])
     assert {name, "cuda12", "cuda13"} <= set(PROJECT["optional-dependencies"])
     assert "--no-cache-dir" in installs[0]

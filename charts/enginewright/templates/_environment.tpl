@@ -61,6 +61,10 @@
 - name: ENGINEWRIGHT_OPERATOR_TRUSTED_KEYS
   value: {{ .Values.signing.trustedKeys | quote }}
 {{- end }}
+{{- with .Values.tracing.endpoint }}
+- name: ENGINEWRIGHT_OPERATOR_TRACING_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
 {{- with .Values.signing.secret }}
 - name: ENGINEWRIGHT_OPERATOR_SIGNING_SECRET
   value: {{ . | quote }}

@@ -7,7 +7,7 @@ is left alone.
 import logging
 from dataclasses import dataclass
 
-from enginewright_operator import api, policies, rollout
+from enginewright_operator import api, policies, rollout, traces
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
 from enginewright_operator.errors import QuotaError
 from enginewright_operator.gather import EngineInput, TargetInput
@@ -170,6 +170,9 @@ async def _report(inp: EngineInput, outcomes: list[Outcome], held: Verdict | Non
     )
     if await scope.cluster.patch_status(engine, status):
         await _tell(engine, outcomes, scope)
+        for name in history.newly_served(engine.status, rows):
+            if plan := inp.plans.get(name):
+                traces.served(engine, plan, now=scope.now())
 
 
 async def _tell(engine: api.InferenceEngine, outcomes: list[Outcome], scope: Scope) -> None:

@@ -18,6 +18,12 @@ def advanced(row: api.TargetStatus | None, *, serving: str, finished: bool, keep
     return serving, tuple(dict.fromkeys(former))[:keep]
 
 
+def newly_served(before: api.InferenceEngineStatus | None, rows: Sequence[api.TargetStatus]) -> list[str]:
+    """The plans whose rollout was finished just now."""
+    known = {row.gpu_class: row.plan for row in (before.targets if before else ())}
+    return [row.plan for row in rows if row.plan and row.plan != known.get(row.gpu_class)]
+
+
 def adopted(owned: Iterable[api.EnginePlan], *, gpu_class: str, serving: str, keep: int) -> tuple[str, ...]:
     """Former plans of a target whose status was lost: the built ones of its class, the latest first."""
     built = [

@@ -6,7 +6,7 @@ the plan's status; after that only a deletion is looked at.
 
 import logging
 
-from enginewright_operator import api, builds, metrics, recipes
+from enginewright_operator import api, builds, metrics, recipes, traces
 from enginewright_operator.builds import Finding
 from enginewright_operator.conditions import Reason, State, Verdict, conditions
 from enginewright_operator.errors import ManifestError, QuotaError
@@ -101,6 +101,7 @@ async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope) -> None:
     if not await scope.cluster.patch_status(plan, status):
         return
     if ended:
+        traces.build_ended(plan, status)
         metrics.built(plan.spec.gpu_class, result or BuildResult.of(Outcome.INTERNAL, ""))
         reason = finding.verdict.reason
         await scope.cluster.event(plan, reason, finding.verdict.message, warning=finding.phase is api.Phase.FAILED)

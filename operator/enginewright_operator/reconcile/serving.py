@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from enginewright_operator import api, rollout
+from enginewright_operator import api, rollout, traces
 from enginewright_operator.conditions import Reason
 from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.kube import Manifest
@@ -84,6 +84,7 @@ class _Pods:
             track=track,
             replicas=replicas,
             surge=surge,
+            traceparent=traces.of(plan),
         )
 
     async def apply(self, plan: api.EnginePlan, track: Track, *, replicas: int, surge: int) -> Manifest:

@@ -2,7 +2,7 @@
 
 import logging
 
-from enginewright_operator import api, recipes
+from enginewright_operator import api, recipes, traces
 from enginewright_operator.errors import ConflictError
 from enginewright_operator.gather import EngineInput, TargetInput, owns
 from enginewright_operator.reconcile.scope import Scope
@@ -28,7 +28,7 @@ async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass,
         engine.metadata.namespace, plan.metadata.name
     )
     if known is None:
-        known = await scope.cluster.create_plan(plan, engine)
+        known = await scope.cluster.create_plan(plan, engine, annotations=traces.begun(engine))
         if known is None:
             raise ConflictError(f"The EnginePlan {plan.metadata.name} was created meanwhile: it is read again.")
         logger.info("Created the EnginePlan %s for %s.", plan.metadata.name, engine.metadata.name)

@@ -76,6 +76,7 @@ def _container(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, set
             {"name": "TMPDIR", "value": SCRATCH},
             {"name": "HOME", "value": SCRATCH},
             *signing.key_environment(settings),
+            *pods.tracing(settings, plan.metadata.annotations.get(names.TRACEPARENT, "")),
             *pods.credentials(storage),
         ],
         "resources": pods.resources(

@@ -12,6 +12,7 @@ ENGINE_LABEL = f"{GROUP}/engine"
 TRACK_LABEL = f"{GROUP}/track"
 GPU_CLASS_LABEL = f"{GROUP}/gpu-class"
 PLAN = f"{GROUP}/plan"  # the EnginePlan: a label of its Job, an annotation of the Deployment that serves it
+TRACEPARENT = f"{GROUP}/traceparent"  # W3C's, on an EnginePlan; on an InferenceEngine: the trace of whoever applied it
 DIGEST_LABEL = f"{GROUP}/digest"
 DIGEST_LABEL_LENGTH = 16
 DIGEST_ANNOTATION = f"{GROUP}/plan-digest"

@@ -100,6 +100,14 @@ def credentials(storage: Storage) -> list[Json]:
     return [_from_secret(storage.credentials_secret, key, optional=optional) for key, optional in keys]
 
 
+def tracing(settings: Settings, traceparent: str) -> list[Json]:
+    """Where the container's spans go, and which trace they are of, in OpenTelemetry's own variables."""
+    if not settings.tracing_endpoint:
+        return []
+    values = {"OTEL_EXPORTER_OTLP_ENDPOINT": settings.tracing_endpoint, "TRACEPARENT": traceparent}
+    return [{"name": name, "value": value} for name, value in values.items() if value]
+
+
 def ca_mounts(storage: Storage) -> list[Json]:
     """Where the container finds the certificates of the storage's authority."""
     if storage.ca_bundle is None:

@@ -39,10 +39,12 @@ def deployment(
     track: Track = Track.STABLE,
     replicas: int | None = None,
     surge: int | None = None,
+    traceparent: str = "",
 ) -> Json:
     """One Deployment of a target. `storage` is the plan's own; by default the engine's, else the operator's.
 
-    `replicas` and `surge` are the target's and the rollout's own unless a canary needs others.
+    `replicas` and `surge` are the target's and the rollout's own unless a canary needs others. `traceparent` is the
+    plan's too: it changes with the plan alone, so no trace makes pods roll.
 
     Raises ManifestError where there is no storage, or where pods cannot have file:// URIs.
     """
@@ -77,7 +79,7 @@ def deployment(
                     "annotations": dict(annotations),
                 },
                 "spec": pods.pod_spec(
-                    _container(engine, plan_uri, storage, gpu_class, settings),
+                    _container(engine, plan_uri, storage, gpu_class, settings, traceparent),
                     storage=storage,
                     gpu_class=gpu_class,
                     volumes=[
@@ -147,7 +149,12 @@ def _strategy(engine: InferenceEngine, surge: int) -> Json:
 
 
 def _container(
-    engine: InferenceEngine, plan_uri: str, storage: Storage, gpu_class: GPUClass, settings: Settings
+    engine: InferenceEngine,
+    plan_uri: str,
+    storage: Storage,
+    gpu_class: GPUClass,
+    settings: Settings,
+    traceparent: str,
 ) -> Json:
     return {
         "name": CONTAINER,
@@ -172,6 +179,7 @@ def _container(
             {"name": "HOME", "value": CACHE},
             *([{"name": "ENGINEWRIGHT_ALLOW_PLUGINS", "value": "true"}] if settings.allow_plugins else []),
             *signing.trust_environment(settings),
+            *pods.tracing(settings, traceparent),
             *_storage_environment(storage),
             *pods.credentials(storage),
         ],

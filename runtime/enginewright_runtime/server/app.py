@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
+from enginewright_runtime import tracing
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.errors import UsageError
@@ -41,15 +42,19 @@ Announce = Callable[[Listening], None]
 
 def load(source: sources.Source, settings: Settings, check: Check | None = None) -> Model:
     """Fetch, load and prove one plan. Raises StorageError, PlanError or GoldenMismatchError."""
-    path = sources.fetch(source, settings.cache, settings.storage)
-    engine = Engine(path, threads=settings.threads or None, check=check, allow_plugins=settings.allow_plugins)
-    try:
-        sources.require_named(source, engine.manifest.digest)
-        protocol.require_servable([*engine.inputs, *engine.outputs], plan=str(path))
-        engine.replay_goldens()
-    except BaseException:
-        engine.close()
-        raise
+    with tracing.span("load", parent=tracing.inherited(), model=source.name):
+        with tracing.span("fetch"):
+            path = sources.fetch(source, settings.cache, settings.storage)
+        with tracing.span("open"):
+            engine = Engine(path, threads=settings.threads or None, check=check, allow_plugins=settings.allow_plugins)
+        try:
+            sources.require_named(source, engine.manifest.digest)
+            protocol.require_servable([*engine.inputs, *engine.outputs], plan=str(path))
+            with tracing.span("replay goldens"):
+                engine.replay_goldens()
+        except BaseException:
+            engine.close()
+            raise
     return Model(name=source.name, version=engine.manifest.digest[:VERSION_DIGITS], engine=engine)
 
 
@@ -58,7 +63,7 @@ async def serve(settings: Settings, wanted: Sequence[sources.Source], announce: 
     logs.configure(settings.log_level)
     log, check = structlog.get_logger("serve"), _check(settings)
     dispatcher = ThreadDispatcher(concurrency=settings.concurrency or available.processors(), waiting=settings.waiting)
-    dataplane, metrics = Dataplane(dispatcher), Metrics()
+    dataplane, metrics, stop_tracing = Dataplane(dispatcher), Metrics(), tracing.configure("enginewright-server")
     rest = Rest(dataplane, metrics, max_body=settings.max_body, access_log=settings.access_log)
     runner = web.AppRunner(rest.application(), access_log=None, shutdown_timeout=settings.drain_timeout)
     stopped = _on_signals()
@@ -81,6 +86,7 @@ async def serve(settings: Settings, wanted: Sequence[sources.Source], announce: 
     finally:
         await runner.cleanup()
         dataplane.close()
+        stop_tracing()
     log.info("stopped")
 
 

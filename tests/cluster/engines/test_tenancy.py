@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collector import Collector, collecting
 from controlplane.cluster import ControlPlane
 from controlplane.nodes import NodeAgent
 from engines.conftest import CHART, RBAC_REFUSAL, RESYNC_SECONDS
@@ -36,14 +37,27 @@ def resting(operator: str, control_plane: ControlPlane) -> Iterator[None]:
 
 
 @pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Where the operator of the namespace, its builds and its serving pods send their traces."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture
 def tenant(
-    resting: None, engine: EngineCase, control_plane: ControlPlane, node_agent: NodeAgent, namespace: str
+    resting: None,
+    engine: EngineCase,
+    control_plane: ControlPlane,
+    node_agent: NodeAgent,
+    namespace: str,
+    collector: Collector,
 ) -> Iterator[EngineCase]:
     """An engine in the namespace of an operator that serves this one alone; not yet applied."""
     signing = [f"--set=signing.{name}={value}" for name, value in SIGNING.items()]
     control_plane.helm(
         "install", RELEASE, str(CHART), "--namespace", namespace, "--skip-crds", "--wait", "--timeout=60s",
-        "--set", f"watchNamespaces={{{namespace}}}", "--set", "rbac.clusterReader=false", "--set", "networkPolicy.enabled=true",
+        "--set", f"watchNamespaces={{{namespace}}}", "--set", "rbac.clusterReader=false",
+        "--set", "networkPolicy.enabled=true", "--set", f"tracing.endpoint={collector.url}",
         "--set", f"operator.resyncSeconds={RESYNC_SECONDS}", *signing,
     )  # fmt: skip
     yield engine
@@ -97,6 +111,28 @@ def test_an_operator_with_roles_alone_builds_signs_and_serves(
     logs = node_agent.all_logs(tenant.namespace, 1_000_000)
     assert secret not in logs
     assert tenant.keys["AWS_SECRET_ACCESS_KEY"] not in logs
+
+
+def test_a_plan_is_one_trace_from_the_manifest_to_the_pods_that_serve_it(
+    tenant: EngineCase, give_keys: Callable[..., str], collector: Collector, eventually: Callable[..., Any]
+) -> None:
+    give_keys("team", "team")
+    manifest = tenant.manifest()
+    pipeline = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"  # the trace of whoever applies it
+    manifest["metadata"]["annotations"] = {"enginewright.dev/traceparent": pipeline}
+    tenant.cluster.apply(manifest, tenant.namespace)
+    plan = tenant.becomes_ready()
+    (whole,) = eventually(lambda: collector.named("from manifest to served"), 20)
+    assert (whole.trace, whole.parent) == tuple(pipeline.split("-")[1:3])
+    assert whole.attributes["plan"] == plan
+    (load,) = eventually(lambda: collector.named("load"), 20)
+    services = {"build": "builder", "build job": "operator", "load": "server", "rollout": "operator"}
+    parts = [collector.named(name)[0] for name in services]
+    assert {part.name: part.service.removeprefix("enginewright-") for part in parts} == services
+    assert {(part.trace, part.parent) for part in parts} == {(whole.trace, whole.id)}
+    assert collector.named("Trying tactics")[0].parent == collector.named("build")[0].id
+    assert collector.named("replay goldens")[0].parent == load.id
+    assert all(whole.start <= part.start <= part.end for part in parts)
 
 
 def test_a_plan_that_was_tampered_with_is_not_served_and_what_serves_goes_on(
