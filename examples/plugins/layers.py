@@ -3,7 +3,8 @@
     enginewright build model.onnx -o model.plan --plugin examples/plugins/layers.py
     enginewright serve model.plan --allow-plugins
 
-The NumPy functions are the layers on the target cpu, and on a GPU the proof that the kernels are held against.
+docs/plugins.md is the manual. The NumPy functions are the layers on the target cpu, and on a GPU the proof that the
+kernels are held against.
 """
 
 import numpy as np

@@ -48,7 +48,11 @@ def infer(plugins: Mapping[str, Plugin], graph: ir.Graph) -> bool:
         if plugin is None or all(value.shape is not None and value.shape.is_static() for value in node.outputs):
             continue
         known = outputs_of(plugin, [v for v in node.inputs if v is not None], attributes_of(plugin, node))
-        for value, (kind, shape) in zip(node.outputs, known, strict=bool(known)):
+        if known and len(known) != len(node.outputs):
+            raise PluginError(
+                f"The layer {node.name!r} has {len(node.outputs)} outputs; the rule of {plugin.name} says {len(known)}."
+            )
+        for value, (kind, shape) in zip(node.outputs, known, strict=False):
             news = news or value.shape is None or list(value.shape) != list(shape)
             value.type, value.shape = kind, shape
     return news

@@ -4,7 +4,7 @@ The segment's blob is a list of parts; a plugin's part names the blob of its mod
 runs in this process, so such a segment is refused unless the limits allow it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class PluginExecutor:
                 f"The plan carries code of its own ({names}), which runs only where that is allowed: if you trust "
                 "it, load it with Engine(…, allow_plugins=True), or run the command with --allow-plugins."
             )
+        _require_wired(segment, parts, what)
         options = {name: value for name, value in segment.options.items() if name != "blobs"}
         self._outputs = segment.outputs
         self._parts = [(part, _executor(part, options, blobs, limits)) for part in parts]
@@ -86,8 +87,7 @@ class _Reference:
         self._plugin: Plugin = _plugin(part, blobs)
         self._attributes = self._plugin.complete(part.attributes)
         self._constants: dict[str, Array] = {
-            name: from_bytes(blobs.blob(weight.blob), weight.dtype, weight.shape)
-            for name, weight in part.weights.items()
+            name: _constant(name, weight, blobs) for name, weight in part.weights.items()
         }
 
     def run(self, tensors: Mapping[str, Value]) -> dict[str, Value]:
@@ -96,10 +96,33 @@ class _Reference:
             made = self._plugin.run([np.asarray(given[name]) for name in self._part.inputs], self._attributes)
         except PluginError as error:
             raise ExecutionError(error.message) from error
-        return dict(zip(self._part.outputs, made, strict=False))
+        if len(made) != len(self._part.outputs):
+            raise ExecutionError(
+                f"The plugin {self._part.plugin} gives {len(made)} outputs, and the plan has {len(self._part.outputs)}."
+            )
+        return dict(zip(self._part.outputs, made, strict=True))
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _require_wired(segment: Segment, parts: Sequence[Part], what: str) -> None:
+    """Raises PlanError where a part takes what none before it gives."""
+    known = set(segment.inputs)
+    for part in parts:
+        missing = [name for name in part.inputs if name not in known and name not in part.weights]
+        if missing:
+            raise PlanError(f"{what} has a part that takes {missing[0]!r}, which none before it gives: build it again.")
+        known.update(part.outputs)
+    if not known.issuperset(segment.outputs):
+        raise PlanError(f"{what} gives {sorted(known)}, and the manifest says {list(segment.outputs)}: build it again.")
+
+
+def _constant(name: str, weight: Weight, blobs: Blobs) -> Array:
+    try:
+        return from_bytes(blobs.blob(weight.blob), weight.dtype, weight.shape)
+    except ValueError as error:
+        raise PlanError(f"The constant {name!r} does not fit its blob {weight.blob!r}: {error}.") from error
 
 
 def _executor(part: Part, options: Mapping[str, Any], blobs: Blobs, limits: Limits) -> Executor:

@@ -1,6 +1,8 @@
 """A plugin's CUDA kernel: compiled for every architecture, and on the CPU it gives what the NumPy function gives."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.operators.layer import Declined
 from enginewright_builder.network import specialize
 from enginewright_builder.network.definition import Network
+from enginewright_builder.plugins import collection
 from enginewright_builder.tactics import device as tactics
 from enginewright_runtime.plan.recipe import Effort, Precision
 from enginewright_runtime.plugins import Cuda, PluginError, plugin
@@ -114,3 +117,19 @@ def test_what_does_not_compile_or_is_not_there_is_said(layers, plugins):
         plugin_kernels.build(layers[0], replace(swish, cuda=replace(swish.cuda, entry="swoosh")), "sm_90a")
     with pytest.raises(Declined, match=r"the plugin com\.example\.Swish has no CUDA kernel"):
         plugin_kernels.require(replace(swish, cuda=None))
+
+
+def test_the_plugin_of_the_manual_does_what_it_says(tmp_path):
+    page = Path(__file__).resolve().parents[3] / "docs" / "plugins.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    (tmp_path / "halve.py").write_text(code)
+    halve = collection.load([tmp_path / "halve.py"])["com.example.Halve"]
+    network = Network()
+    (y,) = network.add_plugin(halve, [network.add_input("x", ("batch", 7))], {"step": 3, "gain": 0.5})
+    network.mark_output(y)
+    (layer,) = layers_of(network, x=(2, 7))
+    x = np.arange(14, dtype=np.float32).reshape(2, 7)
+    with host_compilation():
+        (result,) = computed(plugin_kernels.build(layer, halve, "sm_90a"), layer.problem, [x])
+    np.testing.assert_array_equal(result, x[:, ::3] / 2)
+    np.testing.assert_array_equal(result, halve.reference(x, step=3, gain=0.5))
