@@ -1,4 +1,4 @@
-"""Frozen TensorFlow graphs (GraphDef, .pb) in, without TensorFlow.
+"""Frozen TensorFlow graphs (GraphDef, .pb) in, and SavedModels of constants, without TensorFlow.
 
 Outputs are named as nodes, `dense_2/Softmax`, or as tensors, `split:1`. What nothing needs is not looked at. The
 network's values keep the names of TensorFlow's tensors where a person names them: inputs and outputs.
@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from enginewright_builder.importers.tensorflow import conditionals, conversion, frames, graph
+from enginewright_builder.importers.tensorflow import conditionals, conversion, frames, graph, saved_model
 from enginewright_builder.importers.tensorflow.graph import Node, Ref
 from enginewright_builder.importers.tensorflow.scope import OPSET, Scope, Tensor
 from enginewright_builder.network import rewire, shapes
@@ -29,13 +29,14 @@ def load(path: Path, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) ->
     sentence; outputs that are not in it, or are not named where there are several candidates).
     """
     where = f"The model {path}"
-    content = graph.read(path)
-    nodes = graph.nodes(content.node, where)
-    wanted = _wanted(nodes, outputs, where)
+    content = saved_model.read(path)
+    nodes = graph.nodes(content.graph.node, where)
+    wanted = _wanted(nodes, outputs, content.outputs, where)
     flags = _training(nodes.values())
     frames.fold(nodes, where)
     conditionals.fold(nodes, conversion.SOURCES, flags, where)
-    order = graph.order(nodes, wanted, conversion.SOURCES, where)
+    order = graph.order(nodes, [*wanted.values()], conversion.SOURCES, where)
+    saved_model.require_constants(order, where)
     training = flags & {node.name for node in order}
     scope = Scope(
         where=where,
@@ -43,11 +44,12 @@ def load(path: Path, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) ->
         plugins=plugins,
         run=conversion.run,
         training=flags,
-        library={function.signature.name: function for function in content.library.function},
+        library={function.signature.name: function for function in content.graph.library.function},
     )
     made = conversion.convert(scope, order)
-    for ref in wanted:
-        _give(scope, ref, made[ref.node])
+    _name_inputs(scope, content.inputs)
+    for name, ref in wanted.items():
+        _give(scope, name, ref, made[ref.node])
     if training:
         scope.notes.append(f"{', '.join(sorted(training))}: taken as false, since an inference does not train")
     network = Network(ir.Model(scope.graph, ir_version=10), notes=scope.notes, plugins=plugins)
@@ -65,21 +67,24 @@ def _prune(network: Network) -> None:
     rewire.drop_unread_constants(network)
 
 
-def _wanted(nodes: Mapping[str, Node], outputs: Sequence[str], where: str) -> list[Ref]:
-    candidates = graph.ends(nodes)
+def _wanted(
+    nodes: Mapping[str, Node], outputs: Sequence[str], signature: Mapping[str, Ref], where: str
+) -> dict[str, Ref]:
+    """What to compute, by the name that it gets: that of the signature, or of the tensor."""
+    candidates = [*signature] or graph.ends(nodes)
     listed = ", ".join(candidates[:_LISTED]) + (", …" if len(candidates) > _LISTED else "")
-    refs = [Ref.parse(name) for name in dict.fromkeys(outputs)]
-    for ref in refs:
+    refs = {name: signature.get(name) or Ref.parse(name) for name in outputs or signature}
+    for ref in refs.values():
         if ref.node not in nodes:
             raise UnsupportedError(f"{where} has no operation {ref.node!r}: name an output with --output, as {listed}.")
     if refs:
-        return refs
+        return {name if name in signature else str(ref): ref for name, ref in refs.items()}
     if len(candidates) != 1:
         raise UnsupportedError(
             f"{where} has {len(candidates)} operations that nothing reads, so its outputs have to be named with "
             f"--output: {listed or 'none'}."
         )
-    return [Ref(candidates[0])]
+    return {candidates[0]: Ref(candidates[0])}
 
 
 def _training(nodes: Collection[Node]) -> frozenset[str]:
@@ -96,13 +101,23 @@ def _training(nodes: Collection[Node]) -> frozenset[str]:
     )
 
 
-def _give(scope: Scope, ref: Ref, made: Sequence[Tensor]) -> None:
+def _name_inputs(scope: Scope, signature: Mapping[str, Ref]) -> None:
+    """What a signature names has that name in the network."""
+    names = {str(ref): name for name, ref in signature.items()}
+    for value in scope.graph.inputs:
+        if value.name in names:
+            value.name = scope.fresh(names[value.name])
+
+
+def _give(scope: Scope, name: str, ref: Ref, made: Sequence[Tensor]) -> None:
     """Make a tensor an output of the network under the name that was asked for."""
     if ref.index >= len(made) or made[ref.index].dead:
         raise UnsupportedError(f"{scope.where}: the operation {ref.node!r} has no output {ref.index} in an inference.")
+    if made[ref.index].rows is not None:
+        raise UnsupportedError(f"{scope.where}: the output {ref.node!r} is an array of tensors: name what stacks it.")
     value = scope.plain(made[ref.index])
-    scope.node = str(ref)
+    scope.node = name
     if value.is_graph_input() or value.is_initializer() or value.is_graph_output():
         value = scope.put("Identity", value)
-    value.name = scope.fresh(str(ref))
+    value.name = scope.fresh(name)
     scope.graph.outputs.append(value)

@@ -86,14 +86,18 @@ class Overlay(Mapping[str, Node]):
         return len(self._nodes)
 
 
-def read(path: Path) -> Any:
-    """The GraphDef in a file. Raises ModelError."""
+def data_of(path: Path) -> bytes:
+    """A file's bytes. Raises ModelError."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"The model {path} does not exist: give the path of a frozen graph (.pb).") from error
     except OSError as error:
         raise ModelError(f"The model {path} cannot be read: {error.strerror or error}.") from error
+
+
+def parse(data: bytes, path: Path) -> Any:
+    """The GraphDef that a file's bytes are. Raises ModelError."""
     graph = schema.GraphDef()
     try:
         graph.ParseFromString(data)

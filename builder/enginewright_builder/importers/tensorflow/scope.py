@@ -25,6 +25,7 @@ OPSET = 21
 SMALL = 1024  # elements of a constant that arithmetic on shapes is done with here and now
 
 _DEEPEST = 24  # functions in functions, loops in loops
+_MOST_CALLS = 10_000  # of functions, branches and bodies: a file's few lines could ask for any number
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -88,6 +89,7 @@ class Scope:
     library: Mapping[str, Any] = field(default_factory=dict)
     outer: "Scope | None" = None
     depth: int = 0
+    calls: int = 0
     _taken: set[str] = field(default_factory=set)
 
     def body(self, name: str) -> "Scope":
@@ -116,6 +118,9 @@ class Scope:
         assert self.run is not None, "an importer gives it"
         if self.depth >= _DEEPEST:
             raise UnsupportedError(f"{self.where} nests functions more than {_DEEPEST} deep at {self.node!r}.")
+        self.outermost.calls += 1
+        if self.outermost.calls > _MOST_CALLS:
+            raise UnsupportedError(f"{self.where} calls functions more than {_MOST_CALLS} times, at {self.node!r}.")
         node, self.depth = self.node, self.depth + 1
         try:
             return self.run(self, sub, inputs)

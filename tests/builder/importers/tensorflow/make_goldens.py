@@ -7,6 +7,7 @@ passes by symmetry.
 """
 
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 HERE = Path(__file__).parent / "goldens"
@@ -395,6 +397,30 @@ def freeze(name: str) -> None:
     save(name, frozen.graph.as_graph_def(), [array], [frozen(tf.constant(array))[0].numpy()])
 
 
+class Pure(tf.Module):  # type: ignore[misc]  # TensorFlow publishes no types
+    """A module of constants alone, whose function calls another one."""
+
+    @tf.function
+    def inner(self, x: Any) -> Any:
+        return tf.cond(tf.reduce_sum(x) > 0.0, lambda: nn.relu(x), lambda: x * 2.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+    def serve(self, x0: Any) -> Any:
+        y = self.inner(tf.matmul(x0, weights(3, 4)))
+        return {"y0": nn.softmax(y), "y1": y}
+
+
+def save_model(name: str) -> None:
+    """Export a SavedModel without variables; its file holds all that it is."""
+    module, array = Pure(), RANDOM.standard_normal((2, 3)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=module.serve)
+        saved = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())
+        results = tf.saved_model.load(folder).signatures["serving_default"](tf.constant(array))
+    saved.meta_graphs[0].ClearField("object_graph_def")
+    save(name, saved, [array], [results[key].numpy() for key in ("y0", "y1")])
+
+
 def save(name: str, graph: Any, arrays: list[Any], results: list[Any]) -> None:
     content: dict[str, Any] = {"graph": np.frombuffer(graph.SerializeToString(), np.uint8)}
     content |= {f"in:x{index}": array for index, array in enumerate(arrays)}
@@ -404,7 +430,7 @@ def save(name: str, graph: Any, arrays: list[Any], results: list[Any]) -> None:
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    for write, cases in ((make, CASES), (freeze, FROZEN)):
+    for write, cases in ((make, CASES), (freeze, FROZEN), (save_model, ["saved_model"])):
         for case in cases:
             if len(sys.argv) == 1 or any(word in case for word in sys.argv[1:]):
                 write(case)

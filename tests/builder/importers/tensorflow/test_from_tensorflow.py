@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from enginewright_builder.importers import from_tensorflow
 from enginewright_builder.importers.tensorflow import schema
 from enginewright_runtime.errors import ModelError, UnsupportedError
 
@@ -37,16 +36,6 @@ def graph():
     made = schema.GraphDef()
     placeholder(made)
     return made
-
-
-@pytest.fixture
-def load(tmp_path):
-    def read(content, *outputs):
-        path = tmp_path / "model.pb"
-        path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
-        return from_tensorflow.load(path, outputs=outputs)
-
-    return read
 
 
 def test_the_one_node_that_nothing_reads_is_the_output(graph, load):

@@ -1,0 +1,49 @@
+"""SavedModels: their signature's names, and which of them can be read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from enginewright_builder.importers import from_tensorflow
+from enginewright_builder.importers.tensorflow import schema
+from enginewright_runtime.errors import UnsupportedError
+
+
+@pytest.fixture
+def saved():
+    with np.load(Path(__file__).parent / "goldens" / "saved_model.npz") as content:
+        return schema.SavedModel.FromString(content["graph"].tobytes())
+
+
+def test_a_signature_names_inputs_and_outputs(saved, load):
+    network = load(saved)
+    assert [value.name for value in network.inputs] == ["x0"]
+    assert [value.name for value in network.outputs] == ["y0", "y1"]
+
+
+def test_one_of_a_signatures_outputs_can_be_chosen(saved, load):
+    assert [value.name for value in load(saved, "y1").outputs] == ["y1"]
+
+
+def test_a_folder_stands_for_the_file_in_it(saved, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    assert len(from_tensorflow.load(tmp_path).outputs) == 2
+
+
+def test_several_signatures_need_the_default_one(saved, load):
+    signatures = saved.meta_graphs[0].signature_def
+    signatures["left"].CopyFrom(signatures["serving_default"])
+    signatures["right"].CopyFrom(signatures["serving_default"])
+    del signatures["serving_default"]
+    with pytest.raises(UnsupportedError, match=r"has the signatures left, right and none named 'serving_default'"):
+        load(saved)
+
+
+def test_weights_in_variables_are_refused_by_name(saved, load):
+    graph = saved.meta_graphs[0].graph_def
+    called = saved.meta_graphs[0].signature_def["serving_default"].outputs["y0"].name.removesuffix(":0")
+    graph.node.add(name="dense/kernel", op="VarHandleOp")
+    next(node for node in graph.node if node.name == called).input.append("dense/kernel")
+    with pytest.raises(UnsupportedError, match=r"keeps weights in variables \('dense/kernel'\).*: freeze it"):
+        load(saved)
