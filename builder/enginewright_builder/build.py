@@ -4,6 +4,7 @@ Fetch -> import -> for each shape: passes, memory plan, tactics -> emit -> prove
 that fails a gate is never stored, and nothing is stored but whole.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from enginewright_builder.planning import Built, Shapes
 from enginewright_builder.plugins import collection
 from enginewright_builder.progress import Progress
 from enginewright_builder.proving import Proven
+from enginewright_builder.tuning import caching
 from enginewright_builder.tuning.inputs import Reference
 from enginewright_runtime.engine import available
 from enginewright_runtime.errors import StorageError, TargetMismatchError, UsageError
@@ -69,7 +71,7 @@ def build(
         progress.note(note)
     blobs = Blobs()
     with planning.reference(network, blobs) as right:
-        order = _Order(recipe=recipe, network=network, samples=samples, right=right, blobs=blobs)
+        order = _Order(request=request, network=network, samples=samples, right=right, blobs=blobs, say=progress.note)
         schedule, steps = _on_gpu if here.kind is TargetKind.CUDA else _on_cpu, 0
         if here.kind is TargetKind.CPU:
             steps = len(shapes) * (planning.candidates_of(recipe.effort, network) + _EXTRA_STEPS)
@@ -99,11 +101,12 @@ def build(
 class _Order:
     """What every schedule of a build is made from."""
 
-    recipe: Recipe
+    request: BuildRequest
     network: Network
     samples: Samples | None
     right: Reference
     blobs: Blobs
+    say: Callable[[str], None]
 
 
 def _on_cpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]) -> list[Built]:
@@ -115,7 +118,7 @@ def _on_cpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
             samples=order.samples,
             right=order.right,
             blobs=order.blobs,
-            effort=order.recipe.effort,
+            effort=order.request.recipe.effort,
             step=step,
         )
         for index, each in enumerate(shapes)
@@ -126,7 +129,8 @@ def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
     # Here, because a machine without a GPU need not have what these import.
     from enginewright_builder.device import schedule, workshop
 
-    with workshop.opened(step) as shop:
+    recipe = order.request.recipe
+    with workshop.opened(caching.address(order.request, os.environ), recipe.builder, step, order.say) as shop:
         return [
             schedule.schedule(
                 index=index,
@@ -135,7 +139,7 @@ def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
                 samples=order.samples,
                 right=order.right,
                 blobs=order.blobs,
-                recipe=order.recipe,
+                recipe=recipe,
                 workshop=shop,
             )
             for index, each in enumerate(shapes)

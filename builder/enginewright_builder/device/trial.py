@@ -77,10 +77,20 @@ def judge(tried: Subject, implementation: Implementation, bench: Bench) -> Judge
     """Check an implementation and, if it is right, time it. Raises EnginewrightError where it fails."""
     blobs = Blobs()
     with bench.opened(_program(tried, implementation, blobs), blobs) as running:
-        made = running.run(tried.feed)
-        got = {name: unpack(made[name], tried.places[name].type) for name in tried.layer.outputs}
-        wrong, error = tried.check.judge(got)
+        wrong, error = _checked(tried, running)
         return Judged(wrong=wrong, error=error, microseconds=0.0 if wrong else running.microseconds(CHAIN))
+
+
+def check(tried: Subject, implementation: Implementation, bench: Bench) -> tuple[str, float]:
+    """Only check an implementation: why it is wrong, and its error. Raises EnginewrightError where it fails."""
+    blobs = Blobs()
+    with bench.opened(_program(tried, implementation, blobs), blobs) as running:
+        return _checked(tried, running)
+
+
+def _checked(tried: Subject, running: Running) -> tuple[str, float]:
+    made = running.run(tried.feed)
+    return tried.check.judge({name: unpack(made[name], tried.places[name].type) for name in tried.layer.outputs})
 
 
 def pack(value: Array, kind: TensorType) -> Array:

@@ -1,11 +1,9 @@
 """The GPU of this machine as a builder uses it: what it is, and the runtime's own session to run candidates with."""
 
-import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import cuda.bindings.driver as cuda
 
@@ -13,15 +11,14 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.schedule import Workshop
 from enginewright_builder.emit import Blobs
-from enginewright_builder.tuning.timings import Timings
+from enginewright_builder.tuning import caching
+from enginewright_builder.tuning.caching import Address
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.cuda.program import DeviceProgram
 from enginewright_runtime.engine.cuda.session import Session
 from enginewright_runtime.engine.values import Array
 from enginewright_runtime.errors import TargetMismatchError
 
-TIMINGS = "ENGINEWRIGHT_TIMING_CACHE"  # a folder instead of the one below; empty for none
-_HERE = Path.home() / ".cache" / "enginewright" / "timings"
 _SAMPLES = 15
 _QUICK = 400.0  # microseconds below which a replay is repeated more often: it is noisier
 _ATTRIBUTE = cuda.CUdevice_attribute
@@ -56,11 +53,13 @@ class Timer:
 
 
 @contextmanager
-def opened(step: Callable[[str], None]) -> Iterator[Workshop]:
-    """The workshop on this machine's GPU, with the timing cache of this user (ENGINEWRIGHT_TIMING_CACHE)."""
-    folder = os.environ.get(TIMINGS)
-    timings = Timings(_HERE if folder is None else Path(folder) if folder else None)
-    yield Workshop(device=describe(), bench=SessionBench(), timings=timings, step=step)
+def opened(
+    address: Address, builder: str, step: Callable[[str], None], say: Callable[[str], None]
+) -> Iterator[Workshop]:
+    """The workshop on this machine's GPU, with the timing cache at `address`. `say` hears what a person should know."""
+    device = describe()
+    with caching.opened(address, [device, builder], say) as timings:
+        yield Workshop(device=device, bench=SessionBench(), timings=timings, step=step)
 
 
 def describe() -> Device:

@@ -92,7 +92,13 @@ class Tuner:
             self._measure(problem, layers[problem.layers[0]], places, time.monotonic() + share)
             left -= 1
         self._require_all(problems, layers)
-        self._refine(problems, layers, whole, until)
+        name = self._refine(problems, layers, whole, until)
+        if all([self._proven(problem, layers[problem.layers[0]], places, until) for problem in problems]):
+            self.timings.prove(name)
+        else:
+            self.timings.forget(name)
+            self._require_all(problems, layers)
+        self.timings.put(name, Entry(timed=tuple(problem.right[problem.choice] for problem in problems)))
         made = self._implementations(problems, layers)
         return made, tuple(_chosen(problem, layers) for problem in problems)
 
@@ -107,9 +113,13 @@ class Tuner:
         self.step(layer.name)
         problem.offered = {(each.tactic, each.name): each for each in self.offer(layer)}
         known = self.timings.get(problem.key)
+        problem.timed = _offered(problem, known) if known is not None else ()
+        if known is not None and not problem.right and self.timings.unproven(problem.key):
+            self.timings.forget(problem.key)  # nothing is right, says somebody else: we look for ourselves
+            known = None
         if known is None:
             known = self.timings.put(problem.key, self._tried(problem, layer, places, until))
-        problem.timed = tuple(each for each in known.timed if (each.tactic, each.name) in problem.offered)
+            problem.timed = _offered(problem, known)
 
     def _tried(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> Entry:
         candidates = list(problem.offered.values())
@@ -150,6 +160,24 @@ class Tuner:
             dropped=f"wrong: {judged.wrong}" if judged.wrong else "",
         )
 
+    def _proven(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> bool:
+        """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
+        if not self.timings.unproven(problem.key):
+            return True
+        try:
+            tried = trial.subject(layer, places, checking.check(layer))
+            wrong, _ = trial.check(tried, problem.implementation(), self.bench)
+        except EnginewrightError as failure:
+            wrong = failure.message
+        if not wrong:
+            self.timings.prove(problem.key)
+            return True
+        self.step(f"{layer.name}: what the timing cache says is wrong here ({wrong})")
+        self.timings.forget(problem.key)
+        problem.choice = 0
+        self._measure(problem, layer, places, until)
+        return False
+
     def _require_all(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer]) -> None:
         lost = [problem for problem in problems if not problem.right]
         if lost:
@@ -162,16 +190,17 @@ class Tuner:
                 "CPU, or with --precision fp32."
             )
 
-    def _refine(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> None:
+    def _refine(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> str:
+        """Decide inside the network, or as it was decided before; the key of that decision."""
         most = FINALISTS[self.effort]
         name = timings.key([each.key for each in problems], [each.layers for each in problems], most)
         known = self.timings.get(name)
         if known is not None and self._recall(problems, known):
-            return
+            return name
+        self.timings.forget(name)
         if most > 1:
             self._race(problems, layers, whole, until)
-        chosen = [problem.right[problem.choice] for problem in problems]
-        self.timings.put(name, Entry(timed=tuple(chosen)))
+        return name
 
     def _recall(self, problems: Sequence[_Problem], known: Entry) -> bool:
         places = [
@@ -205,6 +234,10 @@ class Tuner:
         for problem in problems:
             made |= dict.fromkeys(problem.layers, problem.implementation())
         return [made[number] for number in range(len(layers))]
+
+
+def _offered(problem: _Problem, entry: Entry) -> tuple[Timed, ...]:
+    return tuple(each for each in entry.timed if (each.tactic, each.name) in problem.offered)
 
 
 def _chosen(problem: _Problem, layers: Sequence[DeviceLayer]) -> Chosen:

@@ -3,7 +3,8 @@
 A folder of small JSON files, one a key, each written once and whole (write beside, rename): builds may share it while
 they run, an interrupted build leaves what it has, and the first writer wins, so that equal builds choose equally. The
 key covers the problem, the device with its libraries, and the builder's version: what it does not cover cannot change
-a time.
+a time. Entries of other builders (tuning/sharing.py) count before the folder's, so that all choose equally, and are
+kept here only once the tuner has checked what they make it choose.
 """
 
 import json
@@ -46,17 +47,19 @@ def key(*parts: object) -> str:
 
 
 class Timings:
-    """The cache in a folder; with None it only remembers for the length of one build."""
+    """The cache in a folder; with None it only remembers for the length of one build. `shared` is from elsewhere."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, shared: Mapping[str, Entry] | None = None) -> None:
         self._folder = folder
         self._known: dict[str, Entry] = {}
+        self._shared = dict(shared or {})
+        self._unproven = {name for name, entry in self._shared.items() if self._read(name) != entry}
         self.hits = 0
         self.misses = 0
 
     def get(self, name: str) -> Entry | None:
         """The entry of a key. A file that is damaged counts as none."""
-        found = self._known.get(name) or self._read(name)
+        found = self._known.get(name) or self._shared.get(name) or self._read(name)
         if found is None:
             self.misses += 1
         else:
@@ -72,6 +75,27 @@ class Timings:
             there = entry
         self._known[name] = there
         return there
+
+    def unproven(self, name: str) -> bool:
+        """Whether an entry is another builder's word that nobody here has checked."""
+        return name in self._unproven
+
+    def prove(self, name: str) -> None:
+        """What an entry led to was checked here: it is kept as our own."""
+        if name in self._unproven:
+            self._unproven.remove(name)
+            self._write(name, records.to_json(self._shared[name]))
+
+    def forget(self, name: str) -> None:
+        """Another builder's entry led to something wrong: it counts no longer."""
+        if name in self._unproven:
+            self._unproven.remove(name)
+            del self._shared[name]
+            self._known.pop(name, None)
+
+    def unshared(self) -> dict[str, Entry]:
+        """What this build used and the others do not have."""
+        return {name: entry for name, entry in self._known.items() if name not in self._shared}
 
     def _path(self, name: str) -> Path | None:
         return None if self._folder is None else self._folder / name[:2] / f"{name}.json"

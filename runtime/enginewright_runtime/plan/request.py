@@ -34,7 +34,10 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """A recipe, and where its inputs lie and its plan goes (URIs: s3://bucket/key or file:///path)."""
+    """A recipe, and where its inputs lie and its plan goes (URIs: s3://bucket/key or file:///path).
+
+    `timing_cache` is where builders share what they measured; it decides no plan's name, so the recipe has none of it.
+    """
 
     recipe: Recipe
     model: str
@@ -43,6 +46,7 @@ class BuildRequest:
     calibration: str = ""
     accuracy_data: str = ""
     plugins: tuple[str, ...] = ()
+    timing_cache: str = ""
     storage: StoreOptions = field(default_factory=StoreOptions)
 
     def to_json(self) -> str:

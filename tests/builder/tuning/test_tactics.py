@@ -15,7 +15,7 @@ from enginewright_builder.emit import Blobs
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
 from enginewright_builder.tuning.tactics import Tuner
-from enginewright_builder.tuning.timings import Timings
+from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.engine.cuda.program import DeviceProgram, Fill, Pointer, Space, Step
 from enginewright_runtime.engine.values import Array
 from enginewright_runtime.errors import PlanError, UnsupportedError
@@ -146,3 +146,37 @@ def test_a_layer_without_a_right_tactic_ends_the_build_by_name() -> None:
         _tuner([_candidate("wrong", WRONG, 1)], Pretending({1: 1.0}), Timings(None)).tune(
             layers, places, lambda _made: 1.0
         )
+
+
+def test_a_second_builder_times_nothing_checks_every_choice_and_chooses_the_same() -> None:
+    layers, places = _layers()
+    offered = [_candidate("alone", RIGHT, 10), _candidate("together", RIGHT, 11)]
+    first, bench = Timings(None), Pretending({10: 5.0, 11: 6.0})
+    before = _tuner(offered, bench, first).tune(layers, places, lambda made: made[0].steps[0].fill.bytes * -1.0)
+    second = Timings(None, shared=first.unshared())
+    never = Pretending({})  # it has no times: asking for one fails
+    assert _tuner(offered, never, second).tune(layers, places, lambda _made: 1 / 0)[1] == before[1]
+    assert never.runs == 2
+    assert second.unshared() == {}
+
+
+def test_a_poisoned_entry_that_names_a_wrong_candidate_is_found_out_and_measured_here() -> None:
+    layers, places = _layers()
+    offered = [_candidate("right", RIGHT, 10), _candidate("wrong", WRONG, 11)]
+    first = Timings(None)
+    _tuner(offered, Pretending({10: 5.0}), first).tune(layers, places, lambda _made: 1.0)
+    liar = Entry(timed=(Timed(tactic="test", name="wrong", microseconds=0.1),))
+    poisoned = Timings(None, shared=dict.fromkeys(first.unshared(), liar))
+    _, chosen = _tuner(offered, Pretending({10: 5.0, 11: 0.1}), poisoned).tune(layers, places, lambda _made: 1.0)
+    assert {each.name for each in chosen} == {"right"}
+
+
+def test_a_poisoned_entry_that_calls_everything_wrong_ends_no_build() -> None:
+    layers, places = _layers()
+    offered = [_candidate("right", RIGHT, 10)]
+    first = Timings(None)
+    _tuner(offered, Pretending({10: 5.0}), first).tune(layers, places, lambda _made: 1.0)
+    liar = Entry(timed=(Timed(tactic="test", name="right", dropped="wrong: says somebody"),))
+    poisoned = Timings(None, shared=dict.fromkeys(first.unshared(), liar))
+    _, chosen = _tuner(offered, Pretending({10: 5.0}), poisoned).tune(layers, places, lambda _made: 1.0)
+    assert {each.name for each in chosen} == {"right"}

@@ -115,3 +115,9 @@ def test_exit_codes_are_unique_and_leave_room_for_the_shells() -> None:
 def test_what_would_end_the_same_way_again_is_permanent() -> None:
     assert all(outcome.permanent for outcome in PERMANENT)
     assert not any(outcome.permanent for outcome in (Outcome.STORAGE, Outcome.OUT_OF_MEMORY, Outcome.INTERNAL))
+
+
+def test_where_timings_are_shared_changes_no_plans_name(recipe: Recipe) -> None:
+    request = BuildRequest(recipe=recipe, model="s3://a/b", destination="s3://a/c", timing_cache="s3://a/timings")
+    read = BuildRequest.from_json(request.to_json())
+    assert (read.timing_cache, read.recipe.digest) == ("s3://a/timings", recipe.digest)

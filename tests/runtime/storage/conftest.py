@@ -1,6 +1,7 @@
 """Stores to test against: a folder, moto's S3 over HTTP, and a server that answers what a test tells it to."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from stores import moto_s3
 
 from enginewright_runtime.plan.request import StoreOptions
 from enginewright_runtime.storage.open import open_store
@@ -20,13 +22,6 @@ from enginewright_runtime.storage.store import ObjectStore
 
 SECRET = "ThisIsTheSecretKey/NeverToBeSeen"
 BUCKET = "engines"
-
-
-class Quiet(WSGIRequestHandler):
-    """No access log among the test results."""
-
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's own name
-        """Say nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,20 +39,9 @@ def _identity(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
-    """The URL of moto's server, one request at a time: moto checks If-None-Match and stores in two steps, unlocked."""
-    application, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-    def one_at_a_time(environ: Any, start_response: Any) -> Any:
-        with lock:
-            return application(environ, start_response)
-
-    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """The URL of moto's server."""
+    with moto_s3.served() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
