@@ -68,12 +68,14 @@ def build(
         enginewright build model.onnx -o model.plan --gate latency=7ms,batch=1 \\
             --gate accuracy=test.npz,max-drop=0.005 --report model.html
     """
+    from enginewright_builder import announced, progress, summary
     from enginewright_builder import build as builder
-    from enginewright_builder import progress, summary
 
+    shown: progress.Progress = progress.Traced(progress.on_standard_error())
     with _traced(), _termination_message() as told, _ended_by_signals():
         if request_from_environment:
             request = _request_from_environment()
+            shown = announced.Announced(shown, lambda line: typer.echo(line, err=True))
         else:
             if model is None or output is None:
                 raise UsageError("A build needs a model and a place for the plan: enginewright build MODEL -o X.plan.")
@@ -99,7 +101,7 @@ def build(
         with tempfile.TemporaryDirectory(prefix="enginewright-") as workdir:
             result = builder.build(
                 request,
-                progress=progress.Traced(progress.on_standard_error()),
+                progress=shown,
                 workdir=Path(workdir),
                 overwrite=not request_from_environment,
                 seal=seal,

@@ -9,6 +9,7 @@ from enginewright_operator.gather import PlanInput
 from enginewright_operator.kube import Manifest
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.progress import BuildProgress
 from enginewright_runtime.plan.request import BuildResult
 
 RETRY_FIRST, RETRY_LIMIT = 60.0, 3600.0
@@ -21,6 +22,7 @@ class Finding:
     phase: api.Phase
     verdict: Verdict
     result: BuildResult | None = None
+    progress: BuildProgress | None = None
     create_job: bool = False
 
 
@@ -85,12 +87,18 @@ def over_quota(message: str) -> Finding:
 
 
 def _under_way(inp: PlanInput) -> Finding:
+    if inp.job is not None and inp.job["spec"].get("suspend"):
+        where = f"in the queue {inp.plan.spec.queue}" if inp.plan.spec.queue else "suspended"
+        return _pending(State.WORKING, Reason.QUEUED, f"The build Job waits {where} until it is admitted.")
     pod = inp.pods[-1] if inp.pods else None
     phase = ((pod or {}).get("status") or {}).get("phase", "Pending")
     if phase != "Pending":
         where = (pod or {}).get("spec", {}).get("nodeName", "a node")
-        verdict = Verdict(state=State.WORKING, reason=Reason.BUILDING, message=f"The plan is being built on {where}.")
-        return Finding(phase=api.Phase.BUILDING, verdict=verdict)
+        progress = BuildProgress.last_in(inp.log)
+        how_far = f": {progress.sentence}" if progress else "."
+        message = f"The plan is being built on {where}{how_far}"
+        verdict = Verdict(state=State.WORKING, reason=Reason.BUILDING, message=message)
+        return Finding(phase=api.Phase.BUILDING, verdict=verdict, progress=progress)
     if found := _without_nodes(inp):
         return found
     if pod is None and inp.refusal:
@@ -173,6 +181,25 @@ def retry_in(status: api.EnginePlanStatus, *, now: datetime.datetime) -> float |
     delay = min(RETRY_LIMIT, RETRY_FIRST * 2.0 ** min(max(status.attempts - 1, 0), 10))
     ended = datetime.datetime.fromisoformat(status.finished_at)
     return max(0.0, delay - (now - ended).total_seconds())
+
+
+def shown(progress: BuildProgress | None) -> api.BuildProgress | None:
+    """The progress, for the status."""
+    if progress is None:
+        return None
+    return api.BuildProgress(
+        phase=progress.phase[:100], done=progress.done, total=progress.total, seconds_left=progress.seconds_left
+    )
+
+
+LOG_LINES, LOG_CHARACTERS = 12, 900  # an event's message has 1,024 characters at most
+
+
+def log_end(log: str) -> str:
+    """The last lines of a build's log for an event; empty if there are none."""
+    lines = [line for line in log.splitlines() if line.strip() and not BuildProgress.is_line(line)]
+    end = "\n".join(lines[-LOG_LINES:])[-LOG_CHARACTERS:]
+    return f"The end of the build's log:\n{end}" if end else ""
 
 
 def measurements(result: BuildResult) -> api.Measurements:

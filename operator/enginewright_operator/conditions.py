@@ -40,10 +40,12 @@ class Reason(StrEnum):
     STORAGE_UNREACHABLE = "StorageUnreachable"
     WAITING_FOR_BUILD = "WaitingForBuild"
     WAITING_FOR_NODE = "WaitingForNode"
+    QUEUED = "Queued"  # Kueue, or whoever suspended the Job, has not admitted it yet
     QUOTA_EXCEEDED = "QuotaExceeded"  # it goes on by itself as soon as there is room
     BUILDING = "Building"
     BUILT = "Built"
     BUILD_FAILED = "BuildFailed"
+    BUILD_LOG = "BuildLog"  # of an event: how the log of a failed build ends
     RETRYING = "Retrying"
     ROLLING_OUT = "RollingOut"
     CANARY = "Canary"  # a new plan is tried on a share of the pods

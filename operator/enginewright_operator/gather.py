@@ -7,6 +7,7 @@ only where a spec names it.
 import asyncio
 import base64
 import binascii
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from enginewright_operator import api, gpu, recipes
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.conditions import Reason, State, Verdict
+from enginewright_operator.errors import ClusterError
 from enginewright_operator.inputs import Answer, Inputs, Question, question
 from enginewright_operator.kube import Manifest
 from enginewright_operator.render import names
@@ -23,7 +25,10 @@ from enginewright_operator.stores import Access, Stores
 from enginewright_operator.watched import WATCHED, Put
 from enginewright_runtime.errors import ObjectMissingError, StorageDeniedError, StorageError, UsageError
 
+logger = logging.getLogger(__name__)
+
 NODES_FRESH_FOR = 10.0
+LOG_LINES = 40  # of a build's log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,7 @@ class PlanInput:
     pods: tuple[Manifest, ...] = ()
     refusal: str = ""  # why the Job's pod could not be made, in the words of its last event; asked where there is none
     nodes: tuple[gpu.Node, ...] | None = ()  # None: they may not be read
+    log: str = ""  # the last lines of the build that runs, or has just failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +278,20 @@ class Gatherer:
         )
         pods = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
         refusal = "" if job is None or pods else await self._refusal(namespace, str(job["metadata"]["uid"]))
-        return PlanInput(plan=plan, gpu_class=gpu_class, job=job, pods=tuple(pods), nodes=nodes, refusal=refusal)
+        log = await self._log(namespace, pods[-1]) if pods else ""
+        return PlanInput(
+            plan=plan, gpu_class=gpu_class, job=job, pods=tuple(pods), nodes=nodes, refusal=refusal, log=log
+        )
+
+    async def _log(self, namespace: str, pod: Manifest) -> str:
+        """The last lines of a build that runs or has failed; it is only shown, so none is as good as an error."""
+        if (pod.get("status") or {}).get("phase") not in ("Running", "Failed"):
+            return ""
+        try:
+            return await self._kube.log(namespace, pod["metadata"]["name"], lines=LOG_LINES)
+        except ClusterError as error:
+            logger.debug("No log of the build: %s", error)
+            return ""
 
     async def _refusal(self, namespace: str, job: str) -> str:
         """What the Job controller was told when it made a pod: it says so in events alone."""

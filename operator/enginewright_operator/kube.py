@@ -90,14 +90,31 @@ class Kube:
         absent_is_none: bool = False,
     ) -> Manifest | None:
         """One request and its answer, parsed."""
+        headers = {"Accept": accept, "Content-Type": content_type}
+        status, text = await self._exchange(method, path, body, query or {}, headers)
+        if status == 422 and content_type == JSON_PATCH:
+            status = 409  # a test of the patch failed
+        return _answer(method, path, status, text, absent_is_none)
+
+    async def log(self, namespace: str, pod: str, *, lines: int) -> str:
+        """The last lines of the log of a pod of one container."""
+        path = path_of("Pod", namespace, pod, sub="log")
+        status, text = await self._exchange("GET", path, None, {"tailLines": str(lines)}, {"Accept": "*/*"})
+        if status != 200:
+            _answer("GET", path, status, text, False)  # raises
+        return text.decode(errors="replace") if isinstance(text, bytes) else text
+
+    async def _exchange(
+        self, method: str, path: str, body: Body | None, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> tuple[int, bytes | str]:
+        """One request: the status of its answer, and what is in it."""
         patience = _TIMEOUT if method == "GET" else min(_TIMEOUT, self._may_write_for())
         if patience <= 0:
             raise NotLeadingError(f"{method} {path} was not sent: this process may not lead any more.")
         metrics.REQUESTS.labels(method).inc()
-        headers = {"Accept": accept, "Content-Type": content_type}
         try:
             request = await self._api.param_serialize(
-                method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
+                method, path, query_params=list(query.items()), header_params=dict(headers), body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
             response = await self._api.call_api(*request, _request_timeout=patience)
@@ -109,9 +126,7 @@ class Kube:
             ) from error
         except ApiException as error:  # some versions raise here, others return the status
             status, text = error.status or 0, error.body or ""
-        if status == 422 and content_type == JSON_PATCH:
-            status = 409  # a test of the patch failed
-        return _answer(method, path, status, text, absent_is_none)
+        return status, text
 
 
 def _answer(method: str, path: str, status: int, text: bytes | str, absent_is_none: bool) -> Manifest | None:

@@ -108,6 +108,7 @@ def recipe_for(
         workspace=parse_quantity(spec.build.workspace),
         effort=spec.build.effort,
         plugins=identities.plugins,
+        allow_host=spec.build.allow_host,
         gates=_gates(spec, identities),
         target=requirement(gpu_class),
         builder=builder,
@@ -180,6 +181,8 @@ def engine_plan(
             plan_uri=plan_folder(storage, namespace, digest) + PLAN_FILE,
             storage=storage,
             deadline=engine.spec.build.deadline,
+            queue=engine.spec.build.queue,
+            resources=engine.spec.build.resources,
             why=why[:4096],
         ),
     )

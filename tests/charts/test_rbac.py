@@ -19,6 +19,7 @@ NAMESPACED = {
     "apps/deployments": APPLY,
     "/services": APPLY,
     "/pods": {"list"},
+    "/pods/log": {"get"},
     "/events": {"create", "list"},
     "/secrets": {"get"},
     "/configmaps": {"get"},

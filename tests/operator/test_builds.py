@@ -10,6 +10,7 @@ from enginewright_operator import api, builds, gpu
 from enginewright_operator.conditions import Reason, State
 from enginewright_operator.gather import PlanInput
 from enginewright_runtime.plan.outcome import Outcome
+from enginewright_runtime.plan.progress import BuildProgress
 from enginewright_runtime.plan.request import BuildResult, Verdict
 
 NODES = (gpu.Node(name="a", labels={}, allocatable={}),)
@@ -17,7 +18,7 @@ NOW = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 
 
 def job(*conditions: dict[str, Any], **metadata: Any) -> dict[str, Any]:
-    return {"metadata": {"name": "j"} | metadata, "status": {"conditions": list(conditions)}}
+    return {"metadata": {"name": "j"} | metadata, "spec": {}, "status": {"conditions": list(conditions)}}
 
 
 def ended(message: str = "", *, code: int = 0, reason: str = "") -> dict[str, Any]:
@@ -169,3 +170,41 @@ def test_what_may_pass_is_tried_again_later_and_later(attempts: int, seconds: fl
 def test_what_would_end_the_same_way_is_not_tried_again() -> None:
     status = api.EnginePlanStatus(outcome="BAD_MODEL", attempts=1, finished_at="2026-01-01T12:00:00Z")
     assert builds.retry_in(status, now=NOW) is None
+
+
+def running(log: str) -> builds.Finding:
+    pod = {"metadata": {}, "spec": {"nodeName": "gpu-7"}, "status": {"phase": "Running"}}
+    return judge(job=job(), pods=(pod,), log=log)
+
+
+def test_a_running_build_says_how_far_it_is() -> None:
+    line = BuildProgress(phase="Trying tactics", done=12, total=42, seconds_left=40).to_line()
+    finding = running(f"Reading the network …\n{line}\n  13/42 fused, 1 thread\n")
+    assert finding.verdict.message == ("The plan is being built on gpu-7: Trying tactics, 12 of 42, about 40 s left.")
+    assert builds.shown(finding.progress) == api.BuildProgress(
+        phase="Trying tactics", done=12, total=42, seconds_left=40
+    )
+
+
+@pytest.mark.parametrize(
+    "log", ["", "progress: {", "progress: []", 'progress: {"phase": 3}', "progress: " + "x" * 9000]
+)
+def test_a_log_without_progress_or_with_a_damaged_one_says_where_it_is_built(log: str) -> None:
+    assert running(log).verdict.message == "The plan is being built on gpu-7."
+
+
+def test_a_suspended_job_is_queued() -> None:
+    suspended = job() | {"spec": {"suspend": True}}
+    finding = judge(job=suspended)
+    assert (finding.verdict.state, finding.verdict.reason) == (State.WORKING, Reason.QUEUED)
+    assert "waits suspended until it is admitted" in finding.verdict.message
+
+
+def test_the_end_of_a_log_is_for_people_and_fits_into_an_event() -> None:
+    line = BuildProgress(phase="Trying tactics").to_line()
+    end = builds.log_end("\n".join([line, *(f"line {number} {'x' * 90}" for number in range(30)), "", "the last"]))
+    assert end.startswith("The end of the build's log:\n")
+    assert end.endswith("\nthe last")
+    assert "progress:" not in end
+    assert len(end) <= 1024
+    assert builds.log_end(line) == ""

@@ -113,3 +113,10 @@ def test_a_rebuild_that_only_a_new_version_asks_for_is_told_from_the_others() ->
     assert recipes.differs_only_in_builder(recipe(), recipe(builder="2"))
     assert not recipes.differs_only_in_builder(recipe(), recipe(builder="2", batchSizes=[1]))
     assert not recipes.differs_only_in_builder(recipe(), recipe())
+
+
+def test_layers_on_the_host_are_part_of_the_recipe() -> None:
+    plain = recipes.recipe_for(engine().spec, gpu_class(), IDENTITIES)
+    allowed = recipes.recipe_for(engine(build={"allowHost": True}).spec, gpu_class(), IDENTITIES)
+    assert (plain.allow_host, allowed.allow_host) == (False, True)
+    assert plain.digest != allowed.digest

@@ -10,7 +10,6 @@ from enginewright_operator.api.engine import (
     InferenceEngineStatus,
     ModelStatus,
     RebuildOn,
-    Resources,
     Target,
     TargetStatus,
 )
@@ -18,6 +17,7 @@ from enginewright_operator.api.gates import Gates
 from enginewright_operator.api.gpu_class import GPUClass, GPUClassSpec, Toleration
 from enginewright_operator.api.plan import (
     FINALIZER,
+    BuildProgress,
     EnginePlan,
     EnginePlanSpec,
     EnginePlanStatus,
@@ -27,6 +27,7 @@ from enginewright_operator.api.plan import (
 )
 from enginewright_operator.api.quantities import parse_duration, parse_quantity
 from enginewright_operator.api.reading import first_fault, read
+from enginewright_operator.api.resources import Resources
 from enginewright_operator.api.rollout import (
     Analysis,
     Canary,
@@ -49,6 +50,7 @@ __all__ = [
     "UNSEEN",
     "VERSION",
     "Analysis",
+    "BuildProgress",
     "CaBundle",
     "Canary",
     "CanaryStatus",

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Seen, Strict, validations
 from enginewright_operator.api.gates import Gates
 from enginewright_operator.api.quantities import Duration, Quantity
+from enginewright_operator.api.resources import Resources
 from enginewright_operator.api.rollout import CanaryStatus, Rejection, Rollout
 from enginewright_operator.api.storage import ObjectName, Storage, Uri, uri_rules
 from enginewright_runtime.plan.recipe import Effort, ModelFormat, Precision
@@ -104,6 +105,17 @@ class Build(Strict):
     workspace: Quantity = Field(default="1Gi", description="Bytes that one tactic may use for scratch.")
     deadline: Duration = Field(default="30m", description="After this long a build Job is stopped and has failed.")
     effort: Effort = Field(default=Effort.BALANCED, description="How long to look for faster tactics.")
+    resources: Resources | None = Field(
+        default=None, description="Requests and limits of the build's pod; by default the operator's settings."
+    )
+    queue: ObjectName | None = Field(
+        default=None, description="The Kueue LocalQueue that admits the build Job; without one it starts at once."
+    )
+    allow_host: bool = Field(
+        default=False,
+        description="Whether layers that have no kernel on the GPU may run on its machine's CPU; otherwise they fail "
+        "the build, which names them all.",
+    )
     rebuild_on: RebuildOn = Field(
         default=RebuildOn.CHANGE,
         description="Change: build again when the model, its data or this spec changes. Upgrade: also when the "
@@ -115,16 +127,6 @@ class Build(Strict):
         description="Python modules with layers of your own. Their code runs in build and serving pods, where the "
         "operator allows it.",
     )
-
-
-Amounts = Annotated[dict[str, int | str], Field(max_length=16)]
-
-
-class Resources(Strict):
-    """Requests and limits of a container. The GPU itself is added by the GPU class."""
-
-    requests: Amounts | None = Field(default=None, description="What is reserved, as in {cpu: 2, memory: 1Gi}.")
-    limits: Amounts | None = Field(default=None, description="What may not be exceeded.")
 
 
 class Serving(Strict):

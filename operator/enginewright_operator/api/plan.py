@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from enginewright_operator.api.base import API_VERSION, Condition, Lenient, ObjectMeta, Seen, Strict, validations
 from enginewright_operator.api.quantities import Duration
+from enginewright_operator.api.resources import Resources
 from enginewright_operator.api.storage import ObjectName, Storage, Uri
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.recipe import Recipe
@@ -54,6 +55,8 @@ class EnginePlanSpec(Strict):
     plan_uri: Uri = Field(description="Where the plan goes: <storage>/plans/<namespace>/<digest>/engine.plan.")
     storage: Storage = Field(description="How to reach the storage.")
     deadline: Duration = Field(default="30m", description="After this long the build Job is stopped and has failed.")
+    queue: ObjectName | None = Field(default=None, description="The Kueue LocalQueue that admits the build Job.")
+    resources: Resources | None = Field(default=None, description="Requests and limits of the build's pod.")
     why: str = Field(
         default="", max_length=4096, description="Why it was built: what changed against the plan before it."
     )
@@ -85,6 +88,15 @@ class Measurements(Lenient):
     )
 
 
+class BuildProgress(Lenient):
+    """How far a build is."""
+
+    phase: str = Field(default="", description="What it is doing.")
+    done: int = Field(default=0, description="How many steps of this phase are done.")
+    total: int = Field(default=0, description="How many steps this phase has; 0 where that is not known.")
+    seconds_left: int = Field(default=0, description="About how long this phase goes on; 0 where that is not known.")
+
+
 class EnginePlanStatus(Lenient):
     """How the build went. Written by the operator alone."""
 
@@ -101,6 +113,7 @@ class EnginePlanStatus(Lenient):
     plan_uri: str = Field(default="", description="Where the plan lies, once it is built.")
     bytes: int = Field(default=0, description="The plan's size.", json_schema_extra={"format": "int64"})
     sha256: str = Field(default="", description="sha256 of the plan's bytes.")
+    progress: BuildProgress | None = Field(default=None, description="How far the build is, while it runs.")
     attempts: int = Field(default=0, description="How many build Jobs there were.")
     finished_at: str | None = Field(
         default=None, description="When the build ended.", json_schema_extra={"format": "date-time"}

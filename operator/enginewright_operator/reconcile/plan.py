@@ -44,7 +44,7 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
         except QuotaError as error:
             await _report(plan, builds.over_quota(error.message), scope)
             return Again(failed=True)
-    await _report(plan, finding, scope)
+    await _report(plan, finding, scope, log=inp.log)
     return DONE if finding.phase in (api.Phase.BUILT, api.Phase.FAILED) else Again(seconds=LOOK_AGAIN)
 
 
@@ -76,7 +76,7 @@ async def _failed(inp: PlanInput, status: api.EnginePlanStatus, scope: Scope) ->
     return Again(seconds=0.0)
 
 
-async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope) -> None:
+async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope, *, log: str = "") -> None:
     """The one status patch of this reconciliation, and an event where the build has ended."""
     before, result = plan.status, finding.result
     generation = plan.metadata.generation
@@ -90,6 +90,7 @@ async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope) -> None:
         outcome=result.outcome if result else "",
         message=finding.verdict.message,
         job=plan.metadata.name,
+        progress=builds.shown(finding.progress),
         plan_uri=plan.spec.plan_uri if finding.phase is api.Phase.BUILT else "",
         bytes=result.plan_bytes if result else 0,
         sha256=result.plan_sha256 if result else "",
@@ -104,5 +105,8 @@ async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope) -> None:
         traces.build_ended(plan, status)
         metrics.built(plan.spec.gpu_class, result or BuildResult.of(Outcome.INTERNAL, ""))
         reason = finding.verdict.reason
-        await scope.cluster.event(plan, reason, finding.verdict.message, warning=finding.phase is api.Phase.FAILED)
+        failed = finding.phase is api.Phase.FAILED
+        await scope.cluster.event(plan, reason, finding.verdict.message, warning=failed)
+        if failed and (end := builds.log_end(log)):
+            await scope.cluster.event(plan, Reason.BUILD_LOG, end, warning=True)
         logger.info("The EnginePlan %s: %s: %s", plan.metadata.name, reason, finding.verdict.message)

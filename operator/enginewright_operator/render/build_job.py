@@ -28,13 +28,14 @@ def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, sett
         names.PLAN: names.label(plan.metadata.name),
         names.GPU_CLASS_LABEL: names.label(gpu_class.metadata.name),
     }
+    queued = {names.QUEUE_LABEL: plan.spec.queue} if plan.spec.queue else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": plan.metadata.name,
             "namespace": plan.metadata.namespace or "default",
-            "labels": labels,
+            "labels": labels | queued,
             "annotations": {names.DIGEST_ANNOTATION: plan.spec.digest, names.PLAN_URI_ANNOTATION: plan.spec.plan_uri},
         },
         "spec": {
@@ -80,7 +81,7 @@ def _container(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, set
             *pods.credentials(storage),
         ],
         "resources": pods.resources(
-            gpu_class, None, requests={"cpu": settings.build_cpu, "memory": settings.build_memory}
+            gpu_class, plan.spec.resources, requests={"cpu": settings.build_cpu, "memory": settings.build_memory}
         ),
         "securityContext": dict(pods.CONTAINER_SECURITY),
         "terminationMessagePath": TERMINATION_LOG,

@@ -13,6 +13,7 @@ TRACK_LABEL = f"{GROUP}/track"
 GPU_CLASS_LABEL = f"{GROUP}/gpu-class"
 PLAN = f"{GROUP}/plan"  # the EnginePlan: a label of its Job, an annotation of the Deployment that serves it
 TRACEPARENT = f"{GROUP}/traceparent"  # W3C's, on an EnginePlan; on an InferenceEngine: the trace of whoever applied it
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # on a Job: Kueue suspends it until its queue admits it
 DIGEST_LABEL = f"{GROUP}/digest"
 DIGEST_LABEL_LENGTH = 16
 DIGEST_ANNOTATION = f"{GROUP}/plan-digest"

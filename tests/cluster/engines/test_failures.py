@@ -22,6 +22,8 @@ def test_a_model_that_is_none_stalls_with_the_builders_own_sentence_and_an_event
     (plan,) = engine.objects("engineplan")
     assert engine.plan(plan)["status"]["outcome"] == "BAD_MODEL"
     assert eventually(lambda: engine.events("BuildFailed"), 10)
+    log_end = eventually(lambda: engine.events("BuildLog"), 10)
+    assert any("Reading the network" in line for line in log_end)
     assert engine.objects("deployment") == []
 
 

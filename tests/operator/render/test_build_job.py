@@ -98,3 +98,21 @@ def test_a_local_file_is_let_through_where_the_operator_says_so(make_engine, mak
 
 def test_rendering_twice_gives_the_same(job) -> None:
     assert json.dumps(job()) == json.dumps(job())
+
+
+def test_a_queue_is_kueues_label_on_the_job_and_not_on_its_pod(make_engine, make_class, make_plan, settings) -> None:
+    gpu_class = make_class()
+    plan = make_plan(make_engine(build={"queue": "team-a"}), gpu_class)
+    job = build_job.build_job(plan, recipes.build_request(plan), gpu_class, settings)
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert "kueue.x-k8s.io/queue-name" not in job["spec"]["template"]["metadata"]["labels"]
+
+
+def test_the_builds_own_resources_come_before_the_operators(make_engine, make_class, make_plan, settings) -> None:
+    gpu_class = make_class()
+    wanted = {"requests": {"memory": "40Gi"}, "limits": {"memory": "48Gi"}}
+    plan = make_plan(make_engine(build={"resources": wanted}), gpu_class)
+    found = build_job.build_job(plan, recipes.build_request(plan), gpu_class, settings)
+    resources = found["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert resources["requests"] == {"cpu": settings.build_cpu, "memory": "40Gi"}
+    assert resources["limits"] == {"memory": "48Gi", "nvidia.com/gpu": "1"}
