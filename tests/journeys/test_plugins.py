@@ -1,6 +1,7 @@
 """A manifest with a layer of one's own: built, served with leave, and answered right."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,10 @@ def test_a_manifest_with_a_plugin_is_built_and_served(tmp_path: Path) -> None:
     (tmp_path / "layers.py").write_bytes(FILE.read_bytes())
     (tmp_path / "manifest.yaml").write_text(MANIFEST)
     program = str(Path(sys.executable).with_name("enginewright"))
-    command = [program, "up", "-f", "manifest.yaml", "--storage", "store", "--json", "--", sys.executable, "-c", ASK]
+    with socket.create_server(("127.0.0.1", 0)) as probe:  # the usual port may be another test's
+        port = str(probe.getsockname()[1])
+    up = [program, "up", "-f", "manifest.yaml", "--storage", "store", "--port", port, "--json"]
+    command = [*up, "--", sys.executable, "-c", ASK]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     x = np.array([-1, 0, 2], np.float32)

@@ -23,7 +23,7 @@ def plugins() -> collection.Plugins:
     return collection.load([FILE])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network(plugins: collection.Plugins) -> Network:
     """A convolution, Swish, Reorg, and a convolution after them."""
     random = np.random.default_rng(0)

@@ -17,15 +17,16 @@ from enginewright_runtime.errors import UnsupportedError
 from enginewright_runtime.plan.container import PlanFile
 
 
-@pytest.fixture
-def model(network, tmp_path):
-    network.save(tmp_path / "yolo.onnx")
-    return tmp_path / "yolo.onnx"
+@pytest.fixture(scope="module")
+def model(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("yolo") / "yolo.onnx"
+    network.save(path)
+    return path
 
 
-@pytest.fixture
-def plan(model, file, tmp_path):
-    path = tmp_path / "yolo.plan"
+@pytest.fixture(scope="module")
+def plan(model, file):
+    path = model.with_suffix(".plan")
     commands.build(model, path, batch="1,2", effort="fast", plugin=[file])
     return path
 
