@@ -21,6 +21,7 @@ from enginewright_operator.inputs import Answer, Inputs, Question, question
 from enginewright_operator.kube import Manifest
 from enginewright_operator.render import names
 from enginewright_operator.settings import Settings
+from enginewright_operator.signing_keys import SigningKeys
 from enginewright_operator.stores import Access, Stores
 from enginewright_operator.watched import WATCHED, Put
 from enginewright_runtime.errors import ObjectMissingError, StorageDeniedError, StorageError, UsageError
@@ -111,6 +112,7 @@ class Gatherer:
         self._settings = settings
         self._clock = clock
         self._inputs = Inputs()
+        self._keys = SigningKeys(kube, settings, clock=clock)
         self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
 
     async def kinds_are_served(self) -> bool:
@@ -172,7 +174,7 @@ class Gatherer:
             nodes=nodes,
             stray_deployments=tuple(mine.values()),
             in_the_way=await self._in_the_way(engine, missing, owned_plans.values()),
-            missing_keys=await self._missing_keys(namespace),
+            missing_keys=await self._keys.missing(namespace),
             file_uris_allowed=self._settings.allow_file_uris,
             plugins_allowed=self._settings.allow_plugins,
         )
@@ -197,14 +199,6 @@ class Gatherer:
             for (kind, name), each in zip(wanted, found, strict=True)
             if each is not None and not _owned_by(engine, each)
         )
-
-    async def _missing_keys(self, namespace: str) -> tuple[str, ...]:
-        wanted = [("Secret", self._settings.signing_secret)]
-        if self._settings.signature_policy != "off":
-            wanted.append(("ConfigMap", self._settings.trusted_keys))
-        # Their metadata alone: a private key has no business in this process.
-        return tuple([f"{kind} {name}" for kind, name in wanted
-                      if name and await self._kube.metadata(kind, namespace, name) is None])  # fmt: skip
 
     async def _with_identities(self, inp: EngineInput) -> EngineInput:
         """The same with what the store says about the inputs, where it may be asked."""

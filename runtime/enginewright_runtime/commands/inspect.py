@@ -31,8 +31,8 @@ def inspect(
     from enginewright_runtime.plan.container import PlanFile
 
     with PlanFile(plan) as file:
-        manifest = file.manifest
+        manifest, signers = file.manifest, [signature.key for signature in file.signatures]
         if as_json:
             typer.echo(json.dumps(records.to_json(manifest), indent=2, ensure_ascii=False))
             return
-    inspection.show(manifest, plan, all_details=all_details)
+    inspection.show(manifest, plan, signers=signers, all_details=all_details)

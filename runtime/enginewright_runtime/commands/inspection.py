@@ -20,11 +20,16 @@ UNTOUCHED = "untouched"  # the variant of a schedule that no pass has changed
 FEW = 8  # details of one pass, blobs: past it a person asks for --all
 
 
-def show(manifest: Manifest, path: Path, *, all_details: bool, console: Console | None = None) -> None:
-    """Print everything a person may want to know: what it is and how good it is first, how it came about after that."""
+def show(
+    manifest: Manifest, path: Path, *, signers: Sequence[str], all_details: bool, console: Console | None = None
+) -> None:
+    """Print everything a person may want to know: what it is and how good it is first, how it came about after that.
+
+    `signers` are the ids of the keys whose signatures the plan bears; nobody has verified them here.
+    """
     console = console or Console(highlight=False, soft_wrap=False)
     console.print(f"[bold]{escape(path.name)}[/]  {size(path.stat().st_size)}")
-    console.print(_facts(manifest))
+    console.print(_facts(manifest, signers))
     reports = [_mapping(each) for each in _list(manifest.report.get("schedules"))]
     reports += [{}] * (len(manifest.schedules) - len(reports))
     for index, (schedule, report) in enumerate(zip(manifest.schedules, reports, strict=False)):
@@ -58,7 +63,7 @@ def size(count: int) -> str:
     return f"{words} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
-def _facts(manifest: Manifest) -> Table:
+def _facts(manifest: Manifest, signers: Sequence[str]) -> Table:
     recipe = manifest.recipe
     identity, _, model = recipe.model.partition(":")
     table = _grid()
@@ -70,6 +75,8 @@ def _facts(manifest: Manifest) -> Table:
     table.add_row("built with", f"{allowed}; builder {escape(manifest.builder)}; from {recipe.format}")
     if recipe.calibration:
         table.add_row("calibration", escape(f"{recipe.calibration_samples} samples of {recipe.calibration}"))
+    for signer in signers:
+        table.add_row("signed by", f"{escape(signer)} (enginewright verify checks it)")
     table.add_row("goldens", f"{len(manifest.goldens)}, replayed before the engine is ready")
     if isinstance(weights := manifest.report.get("weights_bytes"), int):
         table.add_row("weights", f"{size(weights)}, shared by all schedules")

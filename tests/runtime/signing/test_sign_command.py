@@ -43,3 +43,13 @@ def test_keys_and_their_ids_are_those_of_openssl(
 
     assert json.loads(capsys.readouterr().out)["key"] == sha256(der).hexdigest()
     assert cli.main(["verify", str(plan), "--key", str(tmp_path / "o.pub")]) == Outcome.DONE
+
+
+def test_inspect_names_the_keys_that_signed(plan: Path, key_pair: Pairs, capsys: pytest.CaptureFixture[str]) -> None:
+    private, _ = key_pair("team")
+    assert cli.main(["inspect", str(plan)]) == Outcome.DONE
+    assert "signed by" not in capsys.readouterr().out
+    cli.main(["sign", str(plan), "--key", str(private), "--json"])
+    key = json.loads(capsys.readouterr().out)["key"]
+    assert cli.main(["inspect", str(plan)]) == Outcome.DONE
+    assert key in capsys.readouterr().out
