@@ -24,6 +24,7 @@ from enginewright_builder.plugins import collection
 from enginewright_builder.progress import Progress
 from enginewright_builder.proving import Proven
 from enginewright_builder.tuning import caching
+from enginewright_builder.tuning.allowance import Allowance
 from enginewright_builder.tuning.inputs import Reference
 from enginewright_runtime.engine import available
 from enginewright_runtime.errors import StorageError, TargetMismatchError, UsageError
@@ -77,6 +78,9 @@ def build(
             steps = len(shapes) * (planning.candidates_of(recipe.effort, network) + _EXTRA_STEPS)
         with progress.phase("Trying tactics", total=steps) as step:
             built = schedule(order, shapes, step)
+        for cut in report.cut([each.facts for each in built]):
+            progress.note(cut)
+            notes.append(cut)
         plan = workdir / "engine.plan"
         with progress.phase("Proving the plan") as step:
             _write(plan, recipe, here, built, blobs, {})
@@ -110,6 +114,7 @@ class _Order:
 
 
 def _on_cpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]) -> list[Built]:
+    allowance = Allowance(order.request.budget_seconds, len(shapes))
     return [
         planning.schedule(
             index=index,
@@ -120,6 +125,7 @@ def _on_cpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
             blobs=order.blobs,
             effort=order.request.recipe.effort,
             step=step,
+            deadline=allowance.next(),
         )
         for index, each in enumerate(shapes)
     ]
@@ -130,6 +136,7 @@ def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
     from enginewright_builder.device import schedule, workshop
 
     recipe = order.request.recipe
+    allowance = Allowance(order.request.budget_seconds, len(shapes))
     with workshop.opened(caching.address(order.request, os.environ), recipe.builder, step, order.say) as shop:
         return [
             schedule.schedule(
@@ -141,6 +148,7 @@ def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
                 blobs=order.blobs,
                 recipe=recipe,
                 workshop=shop,
+                deadline=allowance.next(),
             )
             for index, each in enumerate(shapes)
         ]

@@ -59,6 +59,7 @@ def request(
     allow_host: bool = False,
     plugins: Sequence[Path] = (),
     prototxt: Path | None = None,
+    budget: str = "",
 ) -> BuildRequest:
     """The request that these words make. Raises UsageError, ModelError, InputError or StorageDeniedError."""
     _require_place(output)
@@ -86,6 +87,7 @@ def request(
         calibration=_uri(calibration) if calibration else "",
         accuracy_data=_uri(data) if data else "",
         plugins=tuple(_uri(plugin) for plugin in plugins),
+        budget_seconds=read_seconds(budget) if budget else 0.0,
     )
 
 
@@ -157,6 +159,15 @@ def read_milliseconds(text: str) -> float:
     if not 0 < latency < math.inf:
         raise UsageError(f"A latency must look like 7ms, 800us or 1.5s and be more than 0, got {text!r}.")
     return latency
+
+
+def read_seconds(text: str) -> float:
+    """`90s`, `10m`, `1.5h`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    seconds = float(match[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[match[2]] if match else 0.0
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"A time budget must look like 90s, 10m or 1h and be more than 0, got {text!r}.")
+    return seconds
 
 
 def one_of(kind: type[Word], word: str, flag: str) -> Word:

@@ -69,6 +69,14 @@ Plugins = Annotated[
         show_default=False,
     ),
 ]
+Budget = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="How long trying tactics may take, as 90s or 10m; then the best so far is taken. Default: by the effort.",
+        show_default=False,
+    ),
+]
 AllowHost = Annotated[
     bool, typer.Option("--allow-host", help="Run layers that the GPU has no kernel for on the CPU, instead of failing.")
 ]

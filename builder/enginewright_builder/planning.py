@@ -15,6 +15,7 @@ from enginewright_builder.tactics import machine, table
 from enginewright_builder.tactics.table import Candidate
 from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning import bounds, inputs, randomness, trial, tune
+from enginewright_builder.tuning.allowance import Deadline
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Proof, Reference
 from enginewright_runtime.errors import PlanError, UnsupportedError
@@ -62,6 +63,7 @@ def schedule(
     blobs: Blobs,
     effort: Effort,
     step: Callable[[str], None],
+    deadline: Deadline,
 ) -> Built:
     """Build the schedule `index` of `network` for `shapes`; `right` computes what is right, `step` hears progress."""
     untouched = specialize.with_shapes(network, shapes)
@@ -83,7 +85,7 @@ def schedule(
         arithmetic=kind,
         blobs=blobs,
     )
-    tuned = tune.tune(task, _candidates(effort, fused, segments), tune.BUDGETS[effort], step)
+    tuned = tune.tune(task, _candidates(effort, fused, segments), tune.BUDGETS[effort], step, deadline)
     final = fused if tuned.variant is not Variant.UNTOUCHED else untouched
     arena = memory.plan(final)
     return Built(

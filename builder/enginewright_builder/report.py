@@ -6,6 +6,7 @@ from typing import Any
 
 from enginewright_builder.measuring import Accuracy, Latency
 from enginewright_builder.passes import PassReport
+from enginewright_builder.tuning.allowance import NO_TIME
 from enginewright_builder.tuning.tactics import Chosen
 from enginewright_builder.tuning.tune import Trial, Tuned
 from enginewright_runtime.plan import records
@@ -50,6 +51,20 @@ def of(
     if accuracy is not None:
         report["accuracy"] = records.to_json(accuracy)
     return report
+
+
+def cut(schedules: Iterable[ScheduleFacts]) -> list[str]:
+    """What the time budget left untried, a sentence a schedule."""
+    said = []
+    for facts in schedules:
+        dropped = [each.dropped for each in facts.tuned.trials]
+        dropped += [rival.dropped for each in facts.chosen for rival in each.rivals]
+        if count := dropped.count(NO_TIME):
+            said.append(
+                f"Time ran out for {facts.shapes}: {count} of the candidates were not tried, and the best of the "
+                "others was taken; give a larger --budget or less --effort."
+            )
+    return said
 
 
 def _schedule(facts: ScheduleFacts) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from enginewright_builder import build as builder
 from enginewright_builder import sources
 from enginewright_builder.gates import GatesFailedError
 from enginewright_builder.progress import Silent
+from enginewright_builder.tuning.allowance import NO_TIME
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.errors import (
@@ -355,3 +356,11 @@ def test_a_model_whose_data_lies_outside_its_folder_is_refused(model: Path, tmp_
     model.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match="leaves the model's folder"):
         run(request(model, tmp_path), tmp_path)
+
+
+def test_a_small_budget_still_builds_a_right_plan_and_the_report_says_what_was_cut(model: Path, tmp_path: Path) -> None:
+    run(replace(request(model, tmp_path, batch_sizes=(1, 2)), budget_seconds=0.001), tmp_path)
+    found = manifest(tmp_path).report
+    assert len([note for note in found["notes"] if note.startswith("Time ran out for x [")]) == 2
+    for schedule in found["schedules"]:
+        assert [each["dropped"] for each in schedule["candidates"][1:]] == [NO_TIME] * (len(schedule["candidates"]) - 1)

@@ -59,3 +59,14 @@ def test_the_format_follows_from_the_suffix() -> None:
     assert command_line.format_of(Path("a.caffemodel")) is ModelFormat.CAFFE
     assert command_line.format_of(Path("a.pb")) is ModelFormat.TENSORFLOW
     assert command_line.format_of(Path("a.model")) is ModelFormat.ONNX
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0)])
+def test_a_time_budget_has_a_unit(text: str, wanted: float) -> None:
+    assert command_line.read_seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["10", "0s", "-1m", "ten minutes", "9" * 400 + "h"])
+def test_a_time_budget_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="A time budget must look like 90s, 10m or 1h"):
+        command_line.read_seconds(text)

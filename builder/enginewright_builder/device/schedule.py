@@ -28,6 +28,7 @@ from enginewright_builder.report import ScheduleFacts
 from enginewright_builder.tactics import device as tactics
 from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning import bounds, inputs, trial
+from enginewright_builder.tuning.allowance import Deadline
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Proof, Reference
 from enginewright_builder.tuning.tactics import Chosen, Tuner
@@ -69,6 +70,7 @@ def schedule(
     blobs: Blobs,
     recipe: Recipe,
     workshop: Workshop,
+    deadline: Deadline,
 ) -> Built:
     """Build the schedule `index` of `network` for `shapes`. Raises UnsupportedError naming what the GPU cannot run."""
     untouched = specialize.with_shapes(network, shapes)
@@ -81,7 +83,9 @@ def schedule(
     workshop.step("inputs to check with")
     proof = planning.proof(network, taken, samples, right)
     specs = _split(final, recipe)
-    parts = [_part(final, spec, f"{index}.{number}", blobs, recipe, workshop) for number, spec in enumerate(specs)]
+    parts = [
+        _part(final, spec, f"{index}.{number}", blobs, recipe, workshop, deadline) for number, spec in enumerate(specs)
+    ]
     made = tuple(part.segment for part in parts)
     kind = bounds.coarsest(network, precision)
     built = Schedule(inputs=taken, outputs=given, segments=made, arena=_arena(parts))
@@ -129,7 +133,9 @@ def _split(final: Network, recipe: Recipe) -> tuple[SegmentSpec, ...]:
     return segments.split(final, lambda node: "host" if node in declined else "cuda")
 
 
-def _part(final: Network, spec: SegmentSpec, label: str, blobs: Blobs, recipe: Recipe, workshop: Workshop) -> _Part:
+def _part(
+    final: Network, spec: SegmentSpec, label: str, blobs: Blobs, recipe: Recipe, workshop: Workshop, deadline: Deadline
+) -> _Part:
     values = {value.name: value for node in final.layers() for value in (*node.inputs, *node.outputs) if value}
     values |= {value.name: value for value in final.inputs}
     part = extract(
@@ -141,10 +147,12 @@ def _part(final: Network, spec: SegmentSpec, label: str, blobs: Blobs, recipe: R
     )
     if spec.executor == "host":
         return _Part(segment=emission.segment(lowering.to_onnx(part), part.plugins, blobs, f"segments/{label}.onnx"))
-    return _device_part(part, label, blobs, recipe, workshop)
+    return _device_part(part, label, blobs, recipe, workshop, deadline)
 
 
-def _device_part(part: Network, label: str, blobs: Blobs, recipe: Recipe, workshop: Workshop) -> _Part:
+def _device_part(
+    part: Network, label: str, blobs: Blobs, recipe: Recipe, workshop: Workshop, deadline: Deadline
+) -> _Part:
     placed = layout.assign(part)
     math = "tf32" if recipe.arithmetic is Precision.TF32 else ""
     layers = lower.lower(part, placed.places, placed.free, math=math)
@@ -174,6 +182,7 @@ def _device_part(part: Network, label: str, blobs: Blobs, recipe: Recipe, worksh
         effort=recipe.effort,
         builder=recipe.builder,
         step=workshop.step,
+        deadline=deadline,
     )
     implementations, chosen = tuner.tune(layers, placed.places, whole)
     libraries = tactics.libraries(implementations, workshop.device)

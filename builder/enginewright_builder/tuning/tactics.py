@@ -6,7 +6,6 @@ chains of themselves; what is wrong or fails is dropped and named. Chains of one
 network, one problem at a time, the most expensive first, and what makes the network faster stays.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.trial import Bench
 from enginewright_builder.tuning import timings
+from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.engine import available
 from enginewright_runtime.errors import EnginewrightError, UnsupportedError
@@ -78,18 +78,21 @@ class Tuner:
     effort: Effort
     builder: str
     step: Callable[[str], None]
+    deadline: Deadline = field(default_factory=Deadline)
 
     def tune(
         self, layers: Sequence[DeviceLayer], places: Mapping[str, Place], whole: Whole
     ) -> tuple[list[Implementation], tuple[Chosen, ...]]:
         """An implementation for each layer, and what was chosen. Raises UnsupportedError naming every layer that no
         tactic runs right."""
-        until = time.monotonic() + SECONDS[self.effort]
+        clock = self.deadline.clock
+        until = self.deadline.at if self.deadline.is_set else clock() + SECONDS[self.effort]
+        least = 0.0 if self.deadline.is_set else 0.2
         problems = self._problems(layers)
         left = len(problems)
         for problem in problems:
-            share = max(0.2, (until - time.monotonic()) / left * 2)
-            self._measure(problem, layers[problem.layers[0]], places, time.monotonic() + share)
+            share = max(least, (until - clock()) / left * 2)
+            self._measure(problem, layers[problem.layers[0]], places, min(clock() + share, until + least))
             left -= 1
         self._require_all(problems, layers)
         name = self._refine(problems, layers, whole, until)
@@ -98,9 +101,14 @@ class Tuner:
         else:
             self.timings.forget(name)
             self._require_all(problems, layers)
-        self.timings.put(name, Entry(timed=tuple(problem.right[problem.choice] for problem in problems)))
+        keep = not any(self._cut(problem.timed) for problem in problems) and self.deadline.left > 0
+        self.timings.put(name, Entry(timed=tuple(problem.right[problem.choice] for problem in problems)), keep=keep)
         made = self._implementations(problems, layers)
         return made, tuple(_chosen(problem, layers) for problem in problems)
+
+    def _cut(self, timed: Sequence[Timed]) -> bool:
+        """Whether a budget that somebody set left candidates untried: nothing to be kept for builds with more time."""
+        return self.deadline.is_set and any(each.dropped == NO_TIME for each in timed)
 
     def _problems(self, layers: Sequence[DeviceLayer]) -> list[_Problem]:
         found: dict[str, _Problem] = {}
@@ -118,7 +126,8 @@ class Tuner:
             self.timings.forget(problem.key)  # nothing is right, says somebody else: we look for ourselves
             known = None
         if known is None:
-            known = self.timings.put(problem.key, self._tried(problem, layer, places, until))
+            found = self._tried(problem, layer, places, until)
+            known = self.timings.put(problem.key, found, keep=not self._cut(found.timed))
             problem.timed = _offered(problem, known)
 
     def _tried(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> Entry:
@@ -132,8 +141,8 @@ class Tuner:
         for candidate in sorted(candidates, key=lambda each: each.last_resort):
             if candidate.last_resort and any(not each.dropped for each in results):
                 continue
-            if time.monotonic() > until and any(not each.dropped for each in results):
-                results.append(Timed(tactic=candidate.tactic, name=candidate.name, dropped="no time was left"))
+            if self.deadline.clock() > until and any(not each.dropped for each in results):
+                results.append(Timed(tactic=candidate.tactic, name=candidate.name, dropped=NO_TIME))
                 continue
             results.append(self._try(candidate, tried))
         return Entry(timed=tuple(sorted(results, key=lambda each: (bool(each.dropped), each.microseconds))))
@@ -220,7 +229,7 @@ class Tuner:
         for problem in heaviest:
             near = problem.right[0].microseconds * _NEAR
             for number, rival in enumerate(problem.right[: FINALISTS[self.effort]]):
-                if number == problem.choice or rival.microseconds > near or time.monotonic() > until:
+                if number == problem.choice or rival.microseconds > near or self.deadline.clock() > until:
                     continue
                 before, problem.choice = problem.choice, number
                 taken = whole(self._implementations(problems, layers))

@@ -53,6 +53,7 @@ class Timings:
         self._folder = folder
         self._known: dict[str, Entry] = {}
         self._shared = dict(shared or {})
+        self._passing: set[str] = set()
         self._unproven = {name for name, entry in self._shared.items() if self._read(name) != entry}
         self.hits = 0
         self.misses = 0
@@ -67,12 +68,15 @@ class Timings:
             self._known[name] = found
         return found
 
-    def put(self, name: str, entry: Entry) -> Entry:
-        """Keep an entry unless there is one already; returns the one that counts."""
+    def put(self, name: str, entry: Entry, *, keep: bool = True) -> Entry:
+        """Keep an entry (else only for this build) unless there is one already; returns the one that counts."""
         there = self._known.get(name) or self._read(name)
         if there is None:
-            self._write(name, records.to_json(entry))
             there = entry
+            if keep:
+                self._write(name, records.to_json(entry))
+            else:
+                self._passing.add(name)
         self._known[name] = there
         return there
 
@@ -95,7 +99,9 @@ class Timings:
 
     def unshared(self) -> dict[str, Entry]:
         """What this build used and the others do not have."""
-        return {name: entry for name, entry in self._known.items() if name not in self._shared}
+        return {
+            name: entry for name, entry in self._known.items() if name not in self._shared and name not in self._passing
+        }
 
     def _path(self, name: str) -> Path | None:
         return None if self._folder is None else self._folder / name[:2] / f"{name}.json"

@@ -14,6 +14,7 @@ from enginewright_builder.emit import Blobs
 from enginewright_builder.tactics.table import Candidate
 from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning import bounds, timer, trial
+from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.choose import choose
 from enginewright_builder.tuning.inputs import Proof
@@ -25,6 +26,9 @@ from enginewright_runtime.plan.recipe import Effort
 
 FINALISTS = 6
 _ROUGH = Budget(seconds=0.03, least=3, most=50, turn=3, pause=0)  # of the first round
+_ENDLESS = Deadline()
+_FIRST = 0.6  # of a deadline: what is after it is for the finalists
+_TURNS = 4  # runs of a finalist at least: its first of a turn is thrown away, and loading it costs some
 _SLOW = 0.1  # seconds a run from which on turns are of one run
 BUDGETS: Mapping[Effort, Budget] = {
     Effort.FAST: Budget(seconds=0.6),
@@ -77,18 +81,37 @@ class Task:
     blobs: Blobs
 
 
-def tune(task: Task, candidates: Sequence[Candidate], budget: Budget, step: Callable[[str], None]) -> Tuned:
-    """Choose among `candidates`, which are in the table's order. `step` hears the name of each before its trial."""
+def tune(
+    task: Task,
+    candidates: Sequence[Candidate],
+    budget: Budget,
+    step: Callable[[str], None],
+    deadline: Deadline = _ENDLESS,
+) -> Tuned:
+    """Choose among `candidates`, which are in the table's order. `step` hears the name of each before its trial.
+
+    When the deadline's first part is over and something is right, the others are not tried; the rest of it is for the
+    finalists, of whom as many are measured as fit.
+    """
     if task.proof.reason:
         return _unchecked(task, task.proof.reason)
     trials: dict[str, Trial] = {}
+    first = deadline.share(_FIRST)
     for candidate in candidates:
+        if not first.left and any(not each.dropped for each in trials.values()):
+            trials[candidate.name] = Trial(name=candidate.name, reason=candidate.tactic.reason, dropped=NO_TIME)
+            continue
         step(candidate.name)
         trials[candidate.name] = _qualify(task, candidate)
     right = [candidate for candidate in candidates if not trials[candidate.name].dropped]
     if not right:
         return _reference(task, tuple(trials.values()))
     finalists = _finalists(right, trials)
+    if deadline.is_set:
+        finalists = _affordable(finalists, trials, deadline.left)
+        if len(finalists) < 2:
+            return _by_rough_time(task, finalists[0], trials)
+        budget = replace(budget, seconds=min(budget.seconds, deadline.left), least=1, turn=1)
     step("the best side by side")
     samples = _race(task, finalists, budget, slow=max(trials[c.name].rough_ms for c in finalists) > _SLOW * 1000)
     choice = choose(samples)
@@ -138,6 +161,29 @@ def _finalists(right: Sequence[Candidate], trials: Mapping[str, Trial]) -> list[
     best = {candidate.variant: candidate for candidate in reversed(ranked)}
     names = {candidate.name for candidate in (*ranked[:FINALISTS], *best.values())}
     return [candidate for candidate in right if candidate.name in names]
+
+
+def _affordable(finalists: Sequence[Candidate], trials: Mapping[str, Trial], seconds: float) -> list[Candidate]:
+    """The fastest, and of the others as many as can take two turns in so many seconds."""
+    ranked = sorted(finalists, key=lambda candidate: trials[candidate.name].rough_ms)
+    kept = [ranked[0]]
+    needed = _TURNS * trials[ranked[0].name].rough_ms / 1000
+    for candidate in ranked[1:]:
+        needed += _TURNS * trials[candidate.name].rough_ms / 1000
+        if needed <= seconds:
+            kept.append(candidate)
+    return [candidate for candidate in finalists if candidate in kept]
+
+
+def _by_rough_time(task: Task, winner: Candidate, trials: Mapping[str, Trial]) -> Tuned:
+    known = {**trials, winner.name: replace(trials[winner.name], chosen=True)}
+    return Tuned(
+        segment=_segment(task, winner),
+        variant=winner.variant,
+        tactic=winner.tactic.name,
+        why="the fastest that is right among those that the time budget allowed to try, by a rough measure",
+        trials=tuple(known.values()),
+    )
 
 
 def _race(task: Task, finalists: Sequence[Candidate], budget: Budget, *, slow: bool) -> dict[str, list[float]]:

@@ -37,6 +37,7 @@ class BuildRequest:
     """A recipe, and where its inputs lie and its plan goes (URIs: s3://bucket/key or file:///path).
 
     `timing_cache` is where builders share what they measured; it decides no plan's name, so the recipe has none of it.
+    `budget_seconds` is what trying tactics may take; 0 is as long as the effort says.
     """
 
     recipe: Recipe
@@ -47,6 +48,7 @@ class BuildRequest:
     accuracy_data: str = ""
     plugins: tuple[str, ...] = ()
     timing_cache: str = ""
+    budget_seconds: float = 0.0
     storage: StoreOptions = field(default_factory=StoreOptions)
 
     def to_json(self) -> str:

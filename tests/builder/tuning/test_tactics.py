@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.tactics import Tuner
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.engine.cuda.program import DeviceProgram, Fill, Pointer, Space, Step
@@ -180,3 +182,15 @@ def test_a_poisoned_entry_that_calls_everything_wrong_ends_no_build() -> None:
     poisoned = Timings(None, shared=dict.fromkeys(first.unshared(), liar))
     _, chosen = _tuner(offered, Pretending({10: 5.0}), poisoned).tune(layers, places, lambda _made: 1.0)
     assert {each.name for each in chosen} == {"right"}
+
+
+def test_a_budget_cuts_candidates_and_what_it_cut_is_not_kept_for_others(tmp_path: Path) -> None:
+    layers, places = _layers()
+    offered = [_candidate("first", RIGHT, 10), _candidate("second", RIGHT, 11)]
+    cache = Timings(tmp_path)
+    over = Deadline(at=0.0, clock=lambda: 1.0)
+    tuner = replace(_tuner(offered, Pretending({10: 9.0, 11: 1.0}), cache), deadline=over)
+    _, chosen = tuner.tune(layers, places, lambda _made: 1.0)
+    assert {each.name for each in chosen} == {"first"}
+    assert {rival.dropped for each in chosen for rival in each.rivals} == {NO_TIME}
+    assert (list(tmp_path.rglob("*.json")), cache.unshared()) == ([], {})

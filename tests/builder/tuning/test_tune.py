@@ -16,6 +16,7 @@ from enginewright_builder.importers import from_onnx
 from enginewright_builder.tactics.table import Candidate, Tactic
 from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning import inputs, trial, tune
+from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Proof
 from enginewright_builder.tuning.timer import Budget
@@ -113,3 +114,31 @@ def test_the_untouched_model_is_timed_in_the_last_round_however_slow_its_rough_t
     tuned = tune.tune(task, [*many, candidate(Variant.UNTOUCHED)], BUDGET, lambda _step: None)
     assert trials(tuned)["untouched, 1 thread"].samples > 0
     assert sum(each.samples > 0 for each in tuned.trials) <= tune.FINALISTS + 1
+
+
+class Ticking:
+    """A clock on which every look takes a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_when_the_budget_is_used_up_the_best_that_is_right_is_taken_and_the_others_are_named(task: tune.Task) -> None:
+    clock = Ticking()
+    offered = [candidate(Variant.FUSED), candidate(Variant.CONTRIB), candidate(Variant.UNTOUCHED)]
+    tuned = tune.tune(task, offered, BUDGET, lambda _step: None, Deadline(at=2.0, clock=clock))
+    assert tuned.variant is Variant.CONTRIB  # the first was wrong, so one more had to be tried
+    assert trials(tuned)["untouched, 1 thread"].dropped == NO_TIME
+    assert "time budget" in tuned.why
+    assert trials(tuned)["contrib, 1 thread"].chosen
+
+
+def test_a_budget_that_is_ample_changes_nothing(task: tune.Task) -> None:
+    offered = [candidate(Variant.CONTRIB), candidate(Variant.UNTOUCHED)]
+    tuned = tune.tune(task, offered, BUDGET, lambda _step: None, Deadline(at=1e9, clock=lambda: 0.0))
+    assert [each.dropped for each in tuned.trials] == ["", ""]
+    assert all(each.samples for each in tuned.trials)

@@ -1,0 +1,48 @@
+"""The time that a build may spend on trying tactics, as the person who asked for it set it; pure but for its clock.
+
+What is left is shared evenly among the schedules that are still to come, so that the last one is not starved. A trial
+that has begun is not cut off: a budget is kept up to the length of one.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+NO_TIME = "no time was left"  # why a candidate was not tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline:
+    """When one schedule's trials must be over, on a clock in seconds."""
+
+    at: float = math.inf
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def left(self) -> float:
+        """Seconds; 0 when it is over, infinite where nobody set a budget."""
+        return max(0.0, self.at - self.clock())
+
+    @property
+    def is_set(self) -> bool:
+        """Whether somebody set a budget."""
+        return math.isfinite(self.at)
+
+    def share(self, part: float) -> "Deadline":
+        """An earlier one, after this part of what is left."""
+        return Deadline(at=self.clock() + self.left * part, clock=self.clock) if self.is_set else self
+
+
+class Allowance:
+    """`seconds` (0: no budget) for so many `schedules`, from now on."""
+
+    def __init__(self, seconds: float, schedules: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._whole = Deadline(at=clock() + seconds if seconds else math.inf, clock=clock)
+        self._schedules = schedules
+
+    def next(self) -> Deadline:
+        """Of the next schedule."""
+        part = 1 / max(1, self._schedules)
+        self._schedules -= 1
+        return self._whole.share(part)
