@@ -3,13 +3,14 @@
 import numpy as np
 
 from enginewright_builder.network.definition import sizes
-from enginewright_builder.network.definition.writer import Tensor, Weights, Writer
+from enginewright_builder.network.definition.writer import Tensor, Weights, Writer, whole
 from enginewright_runtime.errors import UsageError
 
 
 class DenseLayers(Writer):
     """See the module."""
 
+    @whole
     def add_fully_connected(
         self, x: Tensor, outputs: int, kernel: Weights, bias: Weights | None = None, *, name: str = ""
     ) -> Tensor:
@@ -25,6 +26,7 @@ class DenseLayers(Writer):
             x = self.one(self.part(layer, "flatten"), "Flatten", [x], {"axis": 1})
         return self.one(layer, "Gemm", [x, *inputs], {"transB": 1})
 
+    @whole
     def add_matmul(
         self, a: Tensor, b: Tensor, *, transpose_a: bool = False, transpose_b: bool = False, name: str = ""
     ) -> Tensor:
@@ -34,6 +36,7 @@ class DenseLayers(Writer):
         right = self._turned(b, layer, "b") if transpose_b else b
         return self.one(layer, "MatMul", [left, right])
 
+    @whole
     def add_attention(
         self,
         queries: Tensor,

@@ -8,7 +8,7 @@ import numpy as np
 
 from enginewright_builder.network import text
 from enginewright_builder.network.definition import sizes
-from enginewright_builder.network.definition.writer import Tensor, Writer
+from enginewright_builder.network.definition.writer import Tensor, Writer, whole
 from enginewright_builder.network.network import static_shape
 from enginewright_runtime.errors import UsageError
 
@@ -28,6 +28,7 @@ class MovingLayers(Writer):
         sizes.axis(parts[0], axis, layer)
         return self.one(layer, "Concat", list(parts), {"axis": axis})
 
+    @whole
     def add_shuffle(
         self,
         x: Tensor,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from enginewright_builder.network.definition import sizes
-from enginewright_builder.network.definition.writer import Tensor, Weights, Writer
+from enginewright_builder.network.definition.writer import Tensor, Weights, Writer, whole
 from enginewright_runtime.errors import UsageError
 
 
@@ -27,6 +27,7 @@ class _Wanted:
 class NormalizingLayers(Writer):
     """See the module."""
 
+    @whole
     def add_normalization(
         self,
         x: Tensor,

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 
 from enginewright_builder.network.definition import sizes
-from enginewright_builder.network.definition.writer import Tensor, Weights, Writer
+from enginewright_builder.network.definition.writer import Tensor, Weights, Writer, whole
 from enginewright_runtime.errors import UsageError
 
 # The operator, and what its alpha and beta are called there.
@@ -49,6 +49,7 @@ _ELEMENTWISE: Mapping[str, str] = MappingProxyType(
 class PointwiseLayers(Writer):
     """See the module."""
 
+    @whole
     def add_activation(
         self, x: Tensor, kind: str, alpha: float | None = None, beta: float | None = None, *, name: str = ""
     ) -> Tensor:
@@ -67,6 +68,7 @@ class PointwiseLayers(Writer):
             raise UsageError(f"The activation {kind!r} takes {len(parameters)} parameters, got {len(given)}.")
         return self.one(layer, operator, [x], dict(zip(parameters, given, strict=False)))
 
+    @whole
     def add_scale(
         self,
         x: Tensor,

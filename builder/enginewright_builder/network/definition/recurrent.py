@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from enginewright_builder.network.definition import sizes
-from enginewright_builder.network.definition.writer import Tensor, Weights, Writer
+from enginewright_builder.network.definition.writer import Tensor, Weights, Writer, whole
 from enginewright_runtime.errors import UsageError
 
 _KINDS: Mapping[str, tuple[str, int]] = MappingProxyType({"lstm": ("LSTM", 4), "gru": ("GRU", 3), "rnn": ("RNN", 1)})
@@ -25,6 +25,7 @@ class Recurrent(NamedTuple):
 class RecurrentLayers(Writer):
     """See the module."""
 
+    @whole
     def add_rnn(
         self,
         x: Tensor,

@@ -3,9 +3,10 @@
 A call that raises leaves nothing behind: names are taken and constants registered once the layer stands.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ IR_VERSION = 8
 
 Tensor: TypeAlias = ir.Value
 Weights: TypeAlias = Tensor | npt.ArrayLike
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+Pen = TypeVar("Pen", bound="Writer")
 
 
 class Writer(network.Network):
@@ -114,19 +118,23 @@ class Writer(network.Network):
     def weights(self, given: Weights, shape: Sequence[int], like: Tensor, *, layer: str, role: str) -> Tensor:
         """Weights as a constant of `shape` and of the dtype of `like`; flat ones of as many elements are reshaped.
 
-        A tensor is taken as it is. Raises UsageError with the shape got and wanted.
+        A tensor is taken as it is, if its shape fits or is not known. Raises UsageError with the shape got and wanted.
         """
         if isinstance(given, ir.Value):
             self.own(given, layer)
+            got, fits = network.static_shape(given), network.static_shape(given) in (None, tuple(shape))
+        else:
+            array = np.asarray(given)
+            got = array.shape
+            fits = got == tuple(shape) or (array.ndim == 1 and array.size == np.prod(shape, dtype=int))
+        if not fits:
+            raise UsageError(
+                f"The {role} of the layer {layer!r} must be {list(shape)} for its input {like.name!r} "
+                f"{text.type_text(like)}, got {list(got or ())}."
+            )
+        if isinstance(given, ir.Value):
             return given
-        array = np.asarray(given)
-        if array.shape != tuple(shape):
-            if array.ndim != 1 or array.size != np.prod(shape, dtype=int):
-                raise UsageError(
-                    f"The {role} of the layer {layer!r} must be {list(shape)} for its input {like.name!r} "
-                    f"{text.type_text(like)}, got {list(array.shape)}."
-                )
-            array = array.reshape(shape)
+        array = array.reshape(shape)
         return self.numbers(array.astype(self.dtype(like, layer), copy=False), layer, role)
 
     def numbers(self, given: npt.ArrayLike, layer: str, role: str) -> Tensor:
@@ -158,3 +166,21 @@ class Writer(network.Network):
         if not self.outputs:
             raise UsageError(f"The network {self.name!r} has no output: call mark_output before it is saved.")
         export.save(self, Path(path))
+
+
+def whole(method: Callable[Concatenate[Pen, Given], Made]) -> Callable[Concatenate[Pen, Given], Made]:
+    """For a method that appends several operators: where it raises, those that it has appended go again."""
+
+    @wraps(method)
+    def call(self: Pen, /, *args: Given.args, **kwargs: Given.kwargs) -> Made:
+        nodes, constants = len(self.graph), set(self.graph.initializers)
+        try:
+            return method(self, *args, **kwargs)
+        except UsageError:
+            for node in reversed(list(self.graph)[nodes:]):
+                self.graph.remove(node, safe=True)
+            for name in set(self.graph.initializers) - constants:
+                del self.graph.initializers[name]
+            raise
+
+    return call

@@ -13,6 +13,11 @@ WRONG = {
         "The kernel of the layer 'conv1' must be [8, 4, 3, 3] for its input 'x' float32[batch,4,6,6], "
         "got [8, 5, 3, 3].",
     ),
+    "a kernel tensor of another shape": (
+        lambda n, x: n.add_convolution(x, 8, 3, n.add_constant("k", np.zeros((8, 5, 3, 3), np.float32)), name="conv1"),
+        "The kernel of the layer 'conv1' must be [8, 4, 3, 3] for its input 'x' float32[batch,4,6,6], "
+        "got [8, 5, 3, 3].",
+    ),
     "a bias of another size": (
         lambda n, x: n.add_convolution(x, 8, 3, np.zeros((8, 4, 3, 3)), [1, 2], name="conv1"),
         "The bias of the layer 'conv1' must be [8] for its input 'x' float32[batch,4,6,6], got [2].",
@@ -111,6 +116,16 @@ def test_a_call_that_raised_can_be_made_again():
     assert text.to_text(network) == before
     assert network.add_convolution(x, 8, 3, np.zeros((8, 4, 3, 3)), np.zeros(8), name="conv1").name == "conv1"
     assert list(network.graph.initializers) == ["conv1.kernel", "conv1.bias"]
+
+
+def test_of_several_operators_none_stays_where_a_later_one_is_wrong():
+    network = Network()
+    q, v = network.add_input("q", (1, 2, 3, 4)), network.add_input("v", (1, 5, 3, 4))
+    before = text.to_text(network)
+    with pytest.raises(UsageError, match=r"The layer .attention. cannot be added: MatMul of"):
+        network.add_attention(q, q, v, name="attention")
+    assert text.to_text(network) == before
+    assert network.add_attention(q, q, q, name="attention").name == "attention"
 
 
 def test_a_network_without_outputs_is_not_saved(tmp_path):
