@@ -49,7 +49,14 @@ def explain(file: File, storage: Folder = None, as_json: Json = False) -> None:
             rows.append(unknown(given, target))
             continue
         ordered = orders.order(given, target, place, notes=notes)
-        rows.append(Row(target=target, order=ordered, nodes=nodes_in_words(gpu_class.spec, seen.nodes)))
+        rows.append(
+            Row(
+                target=target,
+                replicas=given.engine.spec.replicas_on(target),
+                order=ordered,
+                nodes=nodes_in_words(gpu_class.spec, seen.nodes),
+            )
+        )
     if as_json:
         told = {"engine": given.engine.metadata.name, "cluster": seen.nodes is not None, "clusterMessage": seen.why_not}
         typer.echo(json.dumps(told | {"targets": [row.to_json() for row in rows]}, ensure_ascii=False))
@@ -107,7 +114,7 @@ def _announce(engine: running.Up, *, as_json: bool) -> None:
 
 
 def _show(row: Row, console: Console) -> None:
-    replicas = f"{row.target.replicas} replica{'s' * (row.target.replicas != 1)}"
+    replicas = f"{row.replicas} replica{'s' * (row.replicas != 1)}"
     console.print(f"[bold]{row.target.gpu_class}[/]  {replicas}", highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)

@@ -26,6 +26,7 @@ class Reason(StrEnum):
 
     ACCEPTED = "Accepted"  # seen for the first time
     PAUSED = "Paused"
+    GATEWAY_API_MISSING = "GatewayAPIMissing"
     NAME_TAKEN = "NameTaken"
     GPU_CLASS_MISSING = "GPUClassMissing"
     NO_MATCHING_NODE = "NoMatchingNode"

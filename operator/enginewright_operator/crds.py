@@ -48,6 +48,7 @@ class Definition:
     short_name: str
     columns: tuple[Column, ...]
     namespaced: bool = True
+    scale: bool = False  # spec.replicas and status.replicas are what `kubectl scale` and autoscalers see
 
 
 _AGE = Column(name="Age", path=".metadata.creationTimestamp", type="date")
@@ -62,6 +63,7 @@ DEFINITIONS = (
         model=InferenceEngine,
         singular="inferenceengine",
         short_name="ie",
+        scale=True,
         columns=(
             Column(name="Ready", path=_condition("Ready", "status")),
             Column(name="Reason", path=_condition("Ready", "reason")),
@@ -129,10 +131,16 @@ def custom_resource_definition(definition: Definition) -> dict[str, Any]:
                     "schema": {"openAPIV3Schema": _root_schema(model)},
                     "additionalPrinterColumns": [column.to_manifest() for column in definition.columns],
                 }
-                | ({"subresources": {"status": {}}} if "status" in model.model_fields else {})
+                | ({"subresources": _subresources(definition)} if "status" in model.model_fields else {})
             ],
         },
     }
+
+
+def _subresources(definition: Definition) -> dict[str, Any]:
+    replicas = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+    scale = {"scale": replicas | {"labelSelectorPath": ".status.selector"}} if definition.scale else {}
+    return {"status": {}} | scale
 
 
 def _root_schema(model: type[BaseModel]) -> dict[str, Any]:

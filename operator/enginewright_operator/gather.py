@@ -10,16 +10,16 @@ import binascii
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from enginewright_operator import api, gpu, recipes
+from enginewright_operator import api, gpu, neighbours, recipes
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.errors import ClusterError
 from enginewright_operator.inputs import Answer, Inputs, Question, question
 from enginewright_operator.kube import Manifest
-from enginewright_operator.render import names
+from enginewright_operator.render import names, surroundings
 from enginewright_operator.settings import Settings
 from enginewright_operator.signing_keys import SigningKeys
 from enginewright_operator.stores import Access, Stores
@@ -54,6 +54,8 @@ class EngineInput:
     gpu_classes: tuple[str, ...] = ()  # the names of all that there are
     nodes: tuple[gpu.Node, ...] | None = ()  # None: they may not be read
     stray_deployments: tuple[Manifest, ...] = ()
+    gateways: bool = True  # whether the cluster knows HTTPRoutes, where one is wanted
+    surroundings: tuple[Manifest, ...] = ()  # what the engine owns of the kinds that stand around its pods
     in_the_way: tuple[str, ...] = ()  # objects that bear a name which ours would have, and are somebody else's
     credential_keys: frozenset[str] | None = None  # of the Secret that storage names; None if there is no such Secret
     missing_keys: tuple[str, ...] = ()  # Secrets and ConfigMaps of the operator's signing settings that are not there
@@ -95,10 +97,6 @@ class FinalizeInput:
 def owns(engine: api.InferenceEngine, plan: api.EnginePlan) -> bool:
     """Whether the engine is among the plan's owners."""
     return any(owner.uid == engine.metadata.uid for owner in plan.metadata.owner_references)
-
-
-# Between an engine's first look and its first apply: a build takes minutes, in which much happens.
-_UNDER_WAY = (Reason.WAITING_FOR_BUILD, Reason.WAITING_FOR_NODE, Reason.BUILDING)
 
 
 class Gatherer:
@@ -158,12 +156,15 @@ class Gatherer:
             )
             for target in engine.spec.targets
         )
+        canaries = engine.spec.rollout.strategy is api.Strategy.CANARY
         missing = [
-            names.deployment_name(engine.metadata.name, each.target.gpu_class, track)
+            ("Deployment", names.deployment_name(engine.metadata.name, each.target.gpu_class, track))
             for each in targets
             for track, there in ((names.Track.STABLE, each.deployment), (names.Track.CANARY, each.canary))
-            if there is None and (track is names.Track.STABLE or engine.spec.rollout.strategy is api.Strategy.CANARY)
+            if there is None and (track is names.Track.STABLE or canaries)
         ]
+        around = surroundings.surroundings(engine, self._settings)
+        missing += [(each["kind"], each["metadata"]["name"]) for each in around]
         owned_plans = {plan.metadata.name: plan for plan in (api.read(api.EnginePlan, each) for each in plans)}
         gathered = EngineInput(
             engine=engine,
@@ -173,32 +174,14 @@ class Gatherer:
             gpu_classes=tuple(sorted(classes)),
             nodes=nodes,
             stray_deployments=tuple(mine.values()),
-            in_the_way=await self._in_the_way(engine, missing, owned_plans.values()),
+            gateways=await neighbours.gateways(self._kube, engine),
+            surroundings=await neighbours.surroundings(self._kube, engine),
+            in_the_way=await neighbours.in_the_way(self._kube, engine, missing, owned_plans.values()),
             missing_keys=await self._keys.missing(namespace),
             file_uris_allowed=self._settings.allow_file_uris,
             plugins_allowed=self._settings.allow_plugins,
         )
         return await self._with_identities(gathered)
-
-    async def _in_the_way(
-        self, engine: api.InferenceEngine, deployments: Sequence[str], plans: Iterable[api.EnginePlan]
-    ) -> tuple[str, ...]:
-        """What an apply would take from somebody else: an object is ours only if the engine owns it."""
-        rows = engine.status.targets if engine.status else ()
-        built = any(plan.status and plan.status.phase is api.Phase.BUILT for plan in plans)
-        if rows and not built and all(row.reason in _UNDER_WAY for row in rows):
-            return ()  # it was asked when the engine was new, and is asked again before anything is applied
-        namespace = engine.metadata.namespace
-        wanted = [
-            ("Service", names.service_name(engine.metadata.name)),
-            *(("Deployment", name) for name in deployments),
-        ]
-        found = await asyncio.gather(*(self._kube.get(kind, namespace, name) for kind, name in wanted))
-        return tuple(
-            f"{kind} {name}"
-            for (kind, name), each in zip(wanted, found, strict=True)
-            if each is not None and not _owned_by(engine, each)
-        )
 
     async def _with_identities(self, inp: EngineInput) -> EngineInput:
         """The same with what the store says about the inputs, where it may be asked."""
@@ -384,10 +367,6 @@ def _problem(error: StorageError | UsageError) -> Verdict:
     if isinstance(error, StorageDeniedError | UsageError):
         return Verdict(state=State.STALLED, reason=Reason.STORAGE_DENIED, message=error.message)
     return Verdict(state=State.WORKING, reason=Reason.STORAGE_UNREACHABLE, message=error.message)
-
-
-def _owned_by(engine: api.InferenceEngine, manifest: Manifest) -> bool:
-    return any(owner["uid"] == engine.metadata.uid for owner in manifest["metadata"].get("ownerReferences") or ())
 
 
 def _node(manifest: Manifest) -> gpu.Node:

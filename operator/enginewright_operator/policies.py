@@ -42,8 +42,19 @@ def paused(inp: EngineInput) -> Verdict | None:
     return _stalled(Reason.PAUSED, "The engine is paused and left as it is: set spec.paused to false to go on.")
 
 
+def gateway_api_missing(inp: EngineInput) -> Verdict | None:
+    """Where a route is wanted, the cluster knows what that is."""
+    if inp.gateways:
+        return None
+    return _stalled(
+        Reason.GATEWAY_API_MISSING,
+        "serving.route asks for an HTTPRoute and the cluster has none of the Gateway API's kinds: install its CRDs "
+        "(gateway.networking.k8s.io/v1), or take serving.route away.",
+    )
+
+
 def name_taken(inp: EngineInput) -> Verdict | None:
-    """Nothing of somebody else's stands where the engine's Deployments and its Service would."""
+    """Nothing of somebody else's stands where the engine's Deployments and what is around them would."""
     if not inp.in_the_way:
         return None
     return _stalled(
@@ -140,6 +151,7 @@ def inputs_unreadable(inp: EngineInput) -> Verdict | None:
 
 ENGINE_CHECKS: tuple[Check[EngineInput], ...] = (
     paused,  # a person said so; nothing else matters
+    gateway_api_missing,  # its objects could not even be asked for
     name_taken,  # before anything is applied, since an apply would take it over
     storage_unknown,  # without it there is nowhere to look
     file_uris_refused,  # before anything is asked of a file on the operator's own machine
@@ -159,6 +171,7 @@ class TargetView:
     """One target after what could be done for it was done; `wanted` is the plan that the spec asks for."""
 
     target: api.Target
+    replicas: int
     gpu_class: api.GPUClass | None
     gpu_classes: tuple[str, ...]  # the names of all that there are
     nodes: tuple[gpu.Node, ...] | None  # None: they may not be read
@@ -264,7 +277,7 @@ def canary_under_way(view: TargetView) -> Verdict | None:
 
 def rolled_out(view: TargetView) -> Verdict | None:
     """How far the Deployment is: always a verdict."""
-    return rollout.verdict(view.deployment, replicas=view.target.replicas, plan=view.serving)
+    return rollout.verdict(view.deployment, replicas=view.replicas, plan=view.serving)
 
 
 TARGET_CHECKS: tuple[Check[TargetView], ...] = (

@@ -61,7 +61,15 @@ WATCHED: Mapping[str, WatchedKind] = {
     "Deployment": WatchedKind(
         api_version="apps/v1", plural="deployments", labels=MANAGED, indexes={"owner": owner_uids, "plan": plan_of}
     ),  # a rollout's progress
-    "Service": WatchedKind(api_version="v1", plural="services", labels=MANAGED),  # one that was deleted by hand
+    "Service": WatchedKind(
+        api_version="v1", plural="services", labels=MANAGED, indexes={"owner": owner_uids}
+    ),  # this and the next two: one that was deleted by hand
+    "PodDisruptionBudget": WatchedKind(
+        api_version="policy/v1", plural="poddisruptionbudgets", labels=MANAGED, indexes={"owner": owner_uids}
+    ),
+    "HorizontalPodAutoscaler": WatchedKind(
+        api_version="autoscaling/v2", plural="horizontalpodautoscalers", labels=MANAGED, indexes={"owner": owner_uids}
+    ),
     "Job": WatchedKind(api_version="batch/v1", plural="jobs", labels=MANAGED),  # a build that ended
 }
 

@@ -137,6 +137,7 @@ class ControlPlane:
             "--kube-api-qps=200",  # 20 by default, which makes a test with many objects wait for nothing
             "--kube-api-burst=400",
             "--node-monitor-period=1s",
+            "--horizontal-pod-autoscaler-sync-period=2s",  # 15 by default
         ]
 
     def _run(self, name: str, *flags: str) -> None:

@@ -25,6 +25,7 @@ def of_target(**changes: Any) -> Verdict:
         "nodes": NODES,
         "wanted": plan(phase="Built"),
         "serving": plan().metadata.name,
+        "replicas": 1,
         "deployment": deployment(updatedReplicas=1, availableReplicas=1, replicas=1, readyReplicas=1),
     }
     verdict = policies.first(TARGET_CHECKS, TargetView(**usual | changes))
@@ -34,8 +35,8 @@ def of_target(**changes: Any) -> Verdict:
 
 def test_the_order_of_the_engines_checks() -> None:
     assert [check.__name__ for check in ENGINE_CHECKS] == [
-        "paused", "name_taken", "storage_unknown", "file_uris_refused", "plugins_refused", "format_unknown",
-        "credentials_missing", "signing_keys_missing", "inputs_unreadable",
+        "paused", "gateway_api_missing", "name_taken", "storage_unknown", "file_uris_refused", "plugins_refused",
+        "format_unknown", "credentials_missing", "signing_keys_missing", "inputs_unreadable",
     ]  # fmt: skip
 
 

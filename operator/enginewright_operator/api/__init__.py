@@ -38,6 +38,7 @@ from enginewright_operator.api.rollout import (
     Strategy,
     Window,
 )
+from enginewright_operator.api.serving import Autoscaling, ParentRef, Route, Serving
 from enginewright_operator.api.storage import CA_BUNDLE_PATH, CREDENTIAL_KEYS, SESSION_TOKEN, CaBundle, Storage
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "UNSEEN",
     "VERSION",
     "Analysis",
+    "Autoscaling",
     "BuildProgress",
     "CaBundle",
     "Canary",
@@ -70,11 +72,14 @@ __all__ = [
     "ModelStatus",
     "ObjectMeta",
     "OwnerReference",
+    "ParentRef",
     "Phase",
     "RebuildOn",
     "Rejection",
     "Resources",
     "Rollout",
+    "Route",
+    "Serving",
     "Storage",
     "Strategy",
     "Target",

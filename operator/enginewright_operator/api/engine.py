@@ -10,6 +10,7 @@ from enginewright_operator.api.gates import Gates
 from enginewright_operator.api.quantities import Duration, Quantity
 from enginewright_operator.api.resources import Resources
 from enginewright_operator.api.rollout import CanaryStatus, Rejection, Rollout
+from enginewright_operator.api.serving import Serving
 from enginewright_operator.api.storage import ObjectName, Storage, Uri, uri_rules
 from enginewright_runtime.plan.recipe import Effort, ModelFormat, Precision
 
@@ -63,7 +64,9 @@ class Target(Strict):
     """One GPU class that the model is to run on, with a plan and a Deployment of its own."""
 
     gpu_class: ObjectName = Field(description="Name of a GPUClass: `kubectl get gpuclasses` lists them.")
-    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods serve on this class.")
+    replicas: int | None = Field(
+        default=None, ge=0, le=1000, description="How many pods serve on this class; by default spec.replicas."
+    )
 
 
 class PrecisionRule(Strict):
@@ -129,12 +132,6 @@ class Build(Strict):
     )
 
 
-class Serving(Strict):
-    """The pods that answer."""
-
-    resources: Resources | None = Field(default=None, description="Requests and limits of each serving pod.")
-
-
 class InferenceEngineSpec(Strict):
     """What you want to have."""
 
@@ -150,13 +147,30 @@ class InferenceEngineSpec(Strict):
                 "precision int8 needs calibration.uri, the data from which the ranges are taken",
             ),
             (
+                "!(has(self.serving) && has(self.serving.route) && has(self.rollout) "
+                "&& self.rollout.strategy == 'Canary') || size(self.targets) == 1",
+                "serving.route has one weight for a canary: give a single target, or take serving.route away",
+            ),
+            (
+                "!(has(self.serving) && has(self.serving.autoscaling)) "
+                "|| (size(self.targets) == 1 && !has(self.targets[0].replicas))",
+                "serving.autoscaling writes spec.replicas: give a single target, without replicas of its own",
+            ),
+            (
                 "!(has(self.rollout) && self.rollout.strategy == 'Canary' && self.rollout.maxSurge == 0) "
-                "|| self.targets.all(one, one.replicas != 1)",
+                "|| self.targets.all(one, (has(one.replicas) ? one.replicas : self.replicas) != 1)",
                 "a canary of one replica is a second pod: set rollout.maxSurge to 1 or more, or replicas to 2 or more",
             ),
         )
     )
 
+    replicas: int = Field(
+        default=1,
+        ge=0,
+        le=1000,
+        description="How many pods serve on each target that gives no number of its own. `kubectl scale` and a "
+        "HorizontalPodAutoscaler write it: leave it out of a manifest where one of them does.",
+    )
     model: Model = Field(description="The trained file.")
     storage: Storage | None = Field(
         default=None, description="Where plans are kept and how to reach it; by default the operator's storage."
@@ -204,6 +218,10 @@ class InferenceEngineSpec(Strict):
         description="Leave everything as it is: nothing is built, rolled out or collected while this is true.",
     )
 
+    def replicas_on(self, target: Target) -> int:
+        """How many pods are wanted on a target."""
+        return self.replicas if target.replicas is None else target.replicas
+
 
 class TargetStatus(Lenient):
     """Where one target stands."""
@@ -246,6 +264,9 @@ class InferenceEngineStatus(Lenient):
     )
     model: ModelStatus | None = Field(default=None, description="Which model the plans are of.")
     targets_ready: str = Field(default="", description='How many targets are ready, as "1/2".')
+    replicas: int = Field(default=0, description="How many serving pods there are, on all targets together.")
+    selector: str = Field(default="", description="Labels that select them, for a HorizontalPodAutoscaler.")
+    route: str = Field(default="", description="The HTTPRoute through which Gateways reach the engine.")
     url: str = Field(default="", description="Where the engine answers inside the cluster.")
     targets: tuple[TargetStatus, ...] = Field(
         default=(),

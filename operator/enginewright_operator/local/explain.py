@@ -17,12 +17,13 @@ class Row:
     """One target. `order` is None where its class is not known; `nodes` is in words."""
 
     target: api.Target
+    replicas: int
     order: Order | None
     nodes: str
 
     def to_json(self) -> dict[str, Any]:
         """For --json."""
-        row: dict[str, Any] = {"gpuClass": self.target.gpu_class, "replicas": self.target.replicas, "nodes": self.nodes}
+        row: dict[str, Any] = {"gpuClass": self.target.gpu_class, "replicas": self.replicas, "nodes": self.nodes}
         if self.order is None:
             return row | {"known": False}
         return row | {
@@ -40,6 +41,7 @@ def unknown(given: Manifests, target: api.Target) -> Row:
     known = ", ".join(sorted(given.gpu_classes))
     return Row(
         target=target,
+        replicas=given.engine.spec.replicas_on(target),
         order=None,
         nodes=f"not known: there is no GPUClass {target.gpu_class!r} in {given.path} or in a reachable cluster, only "
         f"{known}; `kubectl get gpuclasses` lists a cluster's",

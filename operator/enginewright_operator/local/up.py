@@ -162,8 +162,8 @@ class Up:
         if result is None:
             self._line("green", "found", f"the plan {ordered.digest[:16]} for {target.gpu_class}: nothing to build")
         orders.note_built(self.manifests, ordered, notes=self._wishes.storage.expanduser())
-        if target.replicas > 1:
-            self._line("cyan", "note", f"{target.replicas} replicas are asked for; one process is enough here")
+        if (replicas := self.manifests.engine.spec.replicas_on(target)) > 1:
+            self._line("cyan", "note", f"{replicas} replicas are asked for; one process is enough here")
         deployment = serving.deployment(
             self.manifests.engine,
             target,

@@ -12,7 +12,7 @@ from enginewright_operator.conditions import Reason, State, Verdict, conditions,
 from enginewright_operator.errors import QuotaError
 from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.policies import TargetView
-from enginewright_operator.reconcile import history, serving, wanting
+from enginewright_operator.reconcile import history, serving, surroundings, wanting
 from enginewright_operator.reconcile.scope import DONE, Again, Scope
 from enginewright_operator.render import serving as render
 
@@ -30,6 +30,7 @@ class Outcome:
     verdict: Verdict
     serving: str  # the plan that its Deployment names
     others: tuple[str, ...] = ()  # plans that a canary's pods serve
+    weight: int = 0  # percent of what comes through Gateways that goes to them
 
 
 async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
@@ -45,7 +46,7 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
     outcomes = [await _target(inp, target, blocked, scope) for target in inp.targets]
     held: Verdict | None = None
     if not engine.spec.paused:
-        held = await _service(inp, outcomes, scope)
+        held = await _around(inp, outcomes, scope)
         await _collect(inp, outcomes, blocked, scope)
     await _report(inp, outcomes, held, scope)
     return _again(engine, outcomes, held, scope)
@@ -72,6 +73,7 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
             blocked = _over_quota(error)
     view = TargetView(
         target=target.target,
+        replicas=inp.engine.spec.replicas_on(target.target),
         gpu_class=target.gpu_class,
         gpu_classes=inp.gpu_classes,
         nodes=inp.nodes,
@@ -85,7 +87,11 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     if verdict is None:
         raise AssertionError("the last check of a target always has a verdict")
     return Outcome(
-        row=_row(inp, target, view, verdict, scope), verdict=verdict, serving=served.plan, others=served.others
+        row=_row(inp, target, view, verdict, scope),
+        verdict=verdict,
+        serving=served.plan,
+        others=served.others,
+        weight=served.weight,
     )
 
 
@@ -93,11 +99,11 @@ def _over_quota(error: QuotaError) -> Verdict:
     return Verdict(state=State.WORKING, reason=Reason.QUOTA_EXCEEDED, message=error.message)
 
 
-async def _service(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> Verdict | None:
-    """The address of the engine, as soon as there is anything behind it; a verdict where it cannot be made."""
-    if any(outcome.serving for outcome in outcomes):
+async def _around(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> Verdict | None:
+    """What stands around the pods, as soon as there are any; a verdict where it cannot be made."""
+    if any(outcome.serving for outcome in outcomes) and not inp.in_the_way and inp.gateways:
         try:
-            await serving.service(inp, scope)
+            await surroundings.keep(inp, scope, weight=max(outcome.weight for outcome in outcomes))
         except QuotaError as error:
             return _over_quota(error)
     return None
@@ -120,7 +126,7 @@ def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdi
         previous=previous,
         canary=view.canary,
         rejected=view.rejected,
-        replicas=target.target.replicas,
+        replicas=view.replicas,
         ready_replicas=rollout.pods(view.deployment).ready,
         conditions=conditions(
             verdict,
@@ -165,6 +171,9 @@ async def _report(inp: EngineInput, outcomes: list[Outcome], held: Verdict | Non
         if inp.identities
         else (engine.status.model if engine.status else None),
         targets_ready=f"{sum(row.ready for row in rows)}/{len(rows)}",
+        replicas=sum(rollout.pods(each.deployment).there + rollout.pods(each.canary).there for each in inp.targets),
+        selector=",".join(f"{name}={value}" for name, value in render.selector(engine).items()),
+        route=engine.metadata.name if served and engine.spec.serving.route else "",
         url=render.service_url(engine, scope.settings) if served else "",
         targets=rows,
     )

@@ -1,4 +1,4 @@
-"""A target's pods: which plan they serve, how many, and one address for all. rollout decides; this applies it."""
+"""A target's pods: which plan they serve, and how many. rollout decides; this applies it."""
 
 from dataclasses import dataclass, replace
 
@@ -6,6 +6,7 @@ from enginewright_operator import api, rollout, traces
 from enginewright_operator.conditions import Reason
 from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.kube import Manifest
+from enginewright_operator.reconcile import surroundings
 from enginewright_operator.reconcile.scope import Scope
 from enginewright_operator.render import names
 from enginewright_operator.render import serving as render
@@ -18,6 +19,7 @@ class Served:
 
     deployment: Manifest | None
     others: tuple[str, ...] = ()  # plans that pods beside the Deployment's serve
+    weight: int = 0  # percent of what comes through Gateways that goes to the canary
     canary: api.CanaryStatus | None = None
     rejected: api.Rejection | None = None
 
@@ -33,6 +35,7 @@ def untouched(target: TargetInput) -> Served:
     return Served(
         deployment=target.deployment,
         others=(trial,) if trial else (),
+        weight=row.canary.weight if row and row.canary else 0,
         canary=row.canary if row else None,
         rejected=row.rejected if row else None,
     )
@@ -48,6 +51,9 @@ async def serve(
     if not step.plan:
         return replace(untouched(target), rejected=step.rejected)
     await _tell(inp, target, usable[step.plan], step, scope)
+    before = target.row.canary if target.row else None
+    if before is not None and step.weight < before.weight:
+        await surroundings.lower(inp, scope, weight=step.weight)
     deployment = await pods.apply(usable[step.plan], Track.STABLE, replicas=step.replicas, surge=step.surge)
     if step.canary_plan:
         surge = inp.engine.spec.rollout.max_surge
@@ -57,6 +63,7 @@ async def serve(
     return Served(
         deployment=deployment,
         others=(step.canary_plan,) if step.canary_plan else (),
+        weight=step.weight,
         canary=step.canary,
         rejected=step.rejected,
     )
@@ -108,7 +115,7 @@ async def _situation(
     template = pods.rendered(plan, Track.STABLE, replicas=0, surge=0) if plan else {}
     return rollout.Situation(
         rules=engine.spec.rollout,
-        replicas=target.target.replicas,
+        replicas=engine.spec.replicas_on(target.target),
         wanted=plan.metadata.name if plan else "",
         usable=usable,
         row=target.row,
@@ -171,8 +178,3 @@ async def _tell(inp: EngineInput, target: TargetInput, plan: api.EnginePlan, ste
     elif step.rejected is None and rollout.served_by(target.deployment) != step.plan:
         message = f"The target {name} moves to {step.plan}. {plan.spec.why}".strip()
         await scope.cluster.event(inp.engine, Reason.ROLLING_OUT, message)
-
-
-async def service(inp: EngineInput, scope: Scope) -> None:
-    """One Service for all targets."""
-    await scope.cluster.apply(render.service(inp.engine, scope.settings), inp.engine, annotations={})

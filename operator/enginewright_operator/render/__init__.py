@@ -4,6 +4,6 @@ The same arguments give the same dict in every process, so that server-side appl
 `enginewright up` runs what the operator would have applied. Nothing here reads a cluster, a clock or the environment.
 """
 
-from enginewright_operator.render import build_job, serving
+from enginewright_operator.render import build_job, serving, surroundings
 
-__all__ = ["build_job", "serving"]
+__all__ = ["build_job", "serving", "surroundings"]

@@ -38,12 +38,13 @@ def deployment_name(engine: str, gpu_class: str, track: Track = Track.STABLE) ->
     return f"{engine}-{gpu_class}" + ("-canary" if track is Track.CANARY else "")
 
 
-def service_name(engine: str) -> str:
-    """The engine's own name, where a Service may have it; else one that is made from it."""
-    if _DNS_LABEL.fullmatch(engine):
-        return engine
-    mark = sha256(engine.encode()).hexdigest()[:6]
-    return f"engine-{engine.replace('.', '-')}"[:56].rstrip("-") + f"-{mark}"
+def service_name(engine: str, track: Track | None = None) -> str:
+    """The engine's own name, and the track's, where a Service may have that; else one that is made from it."""
+    end = f"-{track}" if track else ""
+    if _DNS_LABEL.fullmatch(engine + end):
+        return engine + end
+    mark = "-" + sha256(engine.encode()).hexdigest()[:6] + end
+    return f"engine-{engine.replace('.', '-')}"[: LABEL_LIMIT - len(mark)].rstrip("-") + mark
 
 
 def label(text: str) -> str:

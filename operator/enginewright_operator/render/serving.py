@@ -68,7 +68,7 @@ def deployment(
             "annotations": annotations,
         },
         "spec": {
-            "replicas": target.replicas if replicas is None else replicas,
+            "replicas": engine.spec.replicas_on(target) if replicas is None else replicas,
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": math.ceil(deadline(engine, settings)),
             "strategy": _strategy(engine, engine.spec.rollout.max_surge if surge is None else surge),
@@ -88,7 +88,8 @@ def deployment(
                     ],
                     more={
                         "terminationGracePeriodSeconds": math.ceil(settings.drain_delay + settings.drain_timeout)
-                        + GRACE_MARGIN
+                        + GRACE_MARGIN,
+                        "topologySpreadConstraints": _spread(engine, target),
                     },
                 ),
             },
@@ -96,19 +97,15 @@ def deployment(
     }
 
 
-def service(engine: InferenceEngine, settings: Settings) -> Json:
-    """One address for the engine, whatever targets serve it."""
+def service(engine: InferenceEngine, settings: Settings, track: Track | None = None) -> Json:
+    """One address for the engine, whatever targets serve it; or for the pods of one track alone."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": names.service_name(engine.metadata.name),
-            "namespace": engine.metadata.namespace or "default",
-            "labels": names.labels(component="runtime", instance=engine.metadata.name) | selector(engine),
-        },
+        "metadata": metadata(engine, names.service_name(engine.metadata.name, track)),
         "spec": {
             "type": "ClusterIP",
-            "selector": selector(engine),
+            "selector": selector(engine, track=track),
             "ports": [
                 {
                     "name": PORT_NAME,
@@ -128,6 +125,15 @@ def service_url(engine: InferenceEngine, settings: Settings) -> str:
     return f"http://{names.service_name(engine.metadata.name)}.{namespace}.svc:{settings.serving_port}"
 
 
+def metadata(engine: InferenceEngine, name: str) -> Json:
+    """Of something that is the whole engine's."""
+    return {
+        "name": name,
+        "namespace": engine.metadata.namespace or "default",
+        "labels": names.labels(component="runtime", instance=engine.metadata.name) | selector(engine),
+    }
+
+
 def selector(engine: InferenceEngine, gpu_class: str = "", track: Track | None = None) -> dict[str, str]:
     """The labels of an engine's pods: of all, of one target's, or of one of its Deployments."""
     chosen = {names.ENGINE_LABEL: names.label(engine.metadata.name)}
@@ -140,6 +146,20 @@ def deadline(engine: InferenceEngine, settings: Settings) -> float:
     """Seconds without progress after which a rollout is given up."""
     given = engine.spec.rollout.progress_deadline
     return max(1.0, parse_duration(given)) if given else float(settings.progress_deadline)
+
+
+def _spread(engine: InferenceEngine, target: Target) -> list[Json]:
+    """Pods of one template over zones and nodes, as evenly as there is room: a lost node takes few of them."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector(engine, target.gpu_class)},
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
 
 
 def _strategy(engine: InferenceEngine, surge: int) -> Json:

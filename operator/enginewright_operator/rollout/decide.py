@@ -47,6 +47,7 @@ class Step:
     surge: int
     canary_plan: str = ""
     canary_replicas: int = 0
+    weight: int = 0  # percent of what comes through Gateways that goes to the canary
     canary: api.CanaryStatus | None = None
     rejected: api.Rejection | None = None
 
@@ -104,8 +105,15 @@ def _canary(at: Situation) -> Step:
         surge=max(0, at.replicas + at.rules.max_surge - stable - trial) if takes_over else at.rules.max_surge,
         canary_plan=at.wanted if trial else "",
         canary_replicas=trial,
+        weight=_weight(at, walked.status.weight, goal[1]),
         canary=walked.status,
     )
+
+
+def _weight(at: Situation, wanted: int, pods: int) -> int:
+    """The canary's share of requests: what the step says, less while only some of its pods are ready."""
+    there = deployments.pods(at.canary).ready if deployments.served_by(at.canary) == at.wanted else 0
+    return wanted * min(there, pods) // pods
 
 
 def _towards(at: Situation, goal: tuple[int, int]) -> tuple[int, int]:

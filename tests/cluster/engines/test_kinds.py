@@ -27,6 +27,11 @@ def canary(**rules: Any) -> dict[str, Any]:
     return engine(rollout={"strategy": "Canary", "canary": rules})
 
 
+def autoscaled(**scaling: Any) -> dict[str, Any]:
+    """An engine with this autoscaling."""
+    return engine(serving={"autoscaling": scaling})
+
+
 def gpu_class(**spec: Any) -> dict[str, Any]:
     """A GPUClass with this spec."""
     return {"apiVersion": API, "kind": "GPUClass", "metadata": {"name": "refused"}, "spec": spec}
@@ -63,6 +68,25 @@ REFUSED = [
     (canary(steps=[{"pause": {}}]), "must begin with a setWeight"),
     (canary(steps=[{"setWeight": 100}]), "setWeight"),
     (engine(rollout={"strategy": "Canary", "maxSurge": 0}), "a canary of one replica is a second pod"),
+    (autoscaled(minReplicas=3, maxReplicas=2, requestsInFlight=4), "may not be more than maxReplicas"),
+    (autoscaled(maxReplicas=2), "needs something to go by"),
+    (autoscaled(maxReplicas=2, cpuPercent=80), "set serving.resources.requests.cpu"),
+    (
+        engine(
+            targets=[{"gpuClass": "cpu", "replicas": 2}],
+            serving={"autoscaling": {"maxReplicas": 2, "requestsInFlight": 4}},
+        ),
+        "give a single target, without replicas of its own",
+    ),
+    (engine(serving={"route": {"parentRefs": []}}), "parentRefs"),
+    (
+        engine(
+            targets=[{"gpuClass": "cpu"}, {"gpuClass": "nvidia-h200"}],
+            serving={"route": {"parentRefs": [{"name": "g"}]}},
+            rollout={"strategy": "Canary"},
+        ),
+        "serving.route has one weight for a canary",
+    ),
     (engine(targets=[{"gpuClass": "cpu-canary"}]), "may not end in -canary"),
     (engine(storage={"uri": "plans"}), "storage.uri must be s3://bucket"),
     (engine(storage={"uri": "s3://b", "endpoint": "minio:9000"}), "storage.endpoint must be a URL"),

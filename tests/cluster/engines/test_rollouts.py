@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from engines.load import Load
 
 pytestmark = pytest.mark.cluster
 
+HTTP_ROUTES = Path(__file__).parent / "httproute.yaml"
 TWO = [{"gpuClass": "cpu", "replicas": 2}]
 
 
@@ -83,17 +85,21 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
     analysis = {"interval": "2s", "minRequests": 20, "failureLimit": 0, "maxP99Ratio": 1000}
     steps = [{"setWeight": 50}, {"pause": {"duration": "3s"}}]
     rules = {"strategy": "Canary", "canary": {"steps": steps, "analysis": analysis}}
-    ungated = {"targets": TWO, "rollout": rules, "gates": {}}
-    engine.apply(**ungated)
+    route = {"parentRefs": [{"name": "edge"}], "hostnames": ["digits.example.com"]}
+    engine.apply(targets=TWO, rollout=rules, gates={}, serving={"route": route})
+    assert "install its CRDs" in eventually(lambda: engine.stalled(), 20)
+    engine.cluster.apply(HTTP_ROUTES.read_text())
     good = engine.becomes_ready()
     with service_proxy(engine.namespace, engine.name) as proxy:
         with Load(f"127.0.0.1:{proxy.port}", renew=10) as load:
             engine.put_model(retrained())
             tried = eventually(lambda: canary(engine), 40)
             assert engine.target()["plan"] == good
+            eventually(lambda: weights(engine) == {"digits-stable": 50, "digits-canary": 50}, 40)
             better = engine.becomes_ready(other_than=good, within=90)
             assert better == tried["plan"]
             eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20)
+            eventually(lambda: weights(engine) == {"digits-stable": 100, "digits-canary": 0}, 20)
         assert load.failed == []
         assert load.answered > 100
         assert proxy.refused == 0
@@ -109,6 +115,17 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
     assert engine.target()["plan"] == better
     assert load.failed, "those that the canary had got: that is how it is known"
     assert engine.events("RolledBack")
+    assert weights(engine) == {"digits-stable": 100, "digits-canary": 0}
+
+    engine.apply(targets=TWO, rollout=rules, gates={}, serving={})
+    eventually(lambda: engine.objects("httproute,service") == ["digits"], 20)
+
+
+def weights(engine: EngineCase) -> dict[str, int]:
+    """What a Gateway is told: the share of each Service."""
+    route: Any = engine.cluster.get("httproute", engine.name, engine.namespace)
+    backends = route["spec"]["rules"][0]["backendRefs"] if route else []
+    return {each["name"]: each["weight"] for each in backends}
 
 
 def replica_sets(engine: EngineCase) -> list[str]:

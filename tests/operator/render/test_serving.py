@@ -132,3 +132,37 @@ def test_pods_run_a_plans_python_only_where_the_operator_allows_it(deployment) -
     allowed = {"name": "ENGINEWRIGHT_ALLOW_PLUGINS", "value": "true"}
     assert allowed not in pod(deployment())["containers"][0]["env"]
     assert allowed in pod(deployment(engine_settings=Settings(allow_plugins=True)))["containers"][0]["env"]
+
+
+def test_pods_are_spread_over_zones_and_nodes_where_there_is_room(deployment) -> None:
+    spread = pod(deployment())["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert {each["whenUnsatisfiable"] for each in spread} == {"ScheduleAnyway"}
+
+
+def test_without_a_surge_an_old_pod_goes_before_its_new_one_comes(deployment) -> None:
+    assert deployment(rollout={"maxSurge": 0})["spec"]["strategy"]["rollingUpdate"] == {
+        "maxUnavailable": 1,
+        "maxSurge": 0,
+    }
+
+
+def test_a_targets_own_replicas_go_before_the_engines(deployment) -> None:
+    assert deployment()["spec"]["replicas"] == 2
+    assert deployment(replicas=5)["spec"]["replicas"] == 2
+    assert deployment(replicas=5, targets=[{"gpuClass": "nvidia-h200"}])["spec"]["replicas"] == 5
+
+
+def test_a_canary_has_a_deployment_and_pods_of_its_own_behind_the_same_service(
+    make_engine, make_class, settings
+) -> None:
+    engine = make_engine()
+    (target,) = engine.spec.targets
+    stable, canary = (
+        serving.deployment(engine, target, URI, "ab" * 32, make_class(), settings, track=track)
+        for track in serving.Track
+    )
+    assert canary["metadata"]["name"] == stable["metadata"]["name"] + "-canary"
+    labels = canary["spec"]["template"]["metadata"]["labels"]
+    assert not stable["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert serving.service(engine, settings)["spec"]["selector"].items() <= labels.items()

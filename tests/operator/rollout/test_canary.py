@@ -81,6 +81,7 @@ def test_a_canary_that_does_well_takes_over_step_by_step() -> None:
     walk = Walk()
     walk.until_settled()
     assert walk.pods == (3, 1)
+    assert walk.look().weight == 25
     walk.look(30, traffic=100)
     assert walk.row.canary is not None
     assert walk.row.canary.step == 1, "half of the pause is over"
@@ -188,3 +189,20 @@ def test_the_first_plan_of_all_needs_no_canary() -> None:
 
 def test_the_steps_are_the_usual_ones_where_none_are_given() -> None:
     assert [step.set_weight for step in api.Canary().all_steps] == [20, None, 50, None]
+
+
+def test_a_gateway_sends_the_canary_no_more_than_its_ready_pods_can_take() -> None:
+    walk = Walk()
+    walk.look(up=False)
+    assert walk.look(up=False).weight == 0
+    walk.until_settled()
+    assert walk.look().weight == 25
+    walk.look(61, traffic=100)
+    walk.look(1)
+    assert walk.look(up=False).weight <= 50
+
+
+def test_a_canary_that_is_given_up_gets_nothing_more() -> None:
+    walk = Walk(failureLimit=0)
+    walk.until_settled()
+    assert walk.look(10, traffic=100, errors=50).weight == 0

@@ -1,0 +1,66 @@
+"""How many pods there are is said in one place, by a person or an autoscaler; a drain takes one at a time."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from engines.engine_case import EngineCase
+from engines.load import Load
+
+pytestmark = pytest.mark.cluster
+
+
+def scaled(engine: EngineCase) -> tuple[int, int]:
+    """The number of pods that the spec asks for, and of those that are ready."""
+    return engine.get()["spec"]["replicas"], engine.target().get("readyReplicas", 0)
+
+
+def evict(engine: EngineCase, pod: str) -> None:
+    """What `kubectl drain` asks for; raises CalledProcessError where the budget refuses."""
+    wish = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": engine.namespace}}
+    path = f"/api/v1/namespaces/{engine.namespace}/pods/{pod}/eviction"
+    engine.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(wish))
+
+
+def test_the_engine_is_scaled_by_an_autoscaler_and_by_hand_and_drained_without_a_failed_request(
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    serving: dict[str, Any] = {"resources": {"requests": {"cpu": "10m"}}}
+    scaling = {"autoscaling": {"minReplicas": 2, "maxReplicas": 3, "cpuPercent": 80}}
+    engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving | scaling)
+    engine.becomes_ready()
+    eventually(lambda: scaled(engine) == (2, 2), 60)  # the autoscaler wrote its least number into the engine
+    engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving | scaling)
+    assert engine.get()["spec"]["replicas"] == 2, "a manifest without the number leaves the autoscaler's"
+
+    with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}", renew=20) as load:
+        engine.cluster.kubectl("scale", "ie", engine.name, "--replicas=3", "--namespace", engine.namespace)
+        eventually(lambda: scaled(engine) == (3, 3), 40)
+        first, second, _ = sorted(name for name in engine.objects("pod") if name.startswith("digits-cpu"))
+        eventually(lambda: budget(engine) == 1, 20)
+        evict(engine, first)
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            evict(engine, second)
+        assert "disruption budget" in refused.value.stderr
+        eventually(lambda: first not in engine.objects("pod") and scaled(engine) == (3, 3), 60)
+
+        engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving)
+        eventually(lambda: engine.objects("hpa") == [], 20)
+        engine.cluster.kubectl("scale", "ie", engine.name, "--replicas=1", "--namespace", engine.namespace)
+        eventually(lambda: scaled(engine) == (1, 1) and engine.ready(), 40)
+        answered = load.answered
+        eventually(lambda: load.answered > answered + 50, 20)
+    assert load.failed == []
+    assert proxy.refused == 0
+
+    engine.cluster.kubectl("scale", "ie", engine.name, "--replicas=0", "--namespace", engine.namespace)
+    eventually(lambda: engine.target().get("reason") == "Idle", 20)
+    assert engine.ready()
+
+
+def budget(engine: EngineCase) -> int:
+    """How many pods may be moved away at this moment."""
+    found: Any = engine.cluster.get("pdb", "digits-cpu", engine.namespace)
+    return int(((found or {}).get("status") or {}).get("disruptionsAllowed", 0))
