@@ -165,6 +165,7 @@ class CanaryStatus(Lenient):
     step: int = Field(default=0, description="The step under way, from 0; as many as there are steps: it takes over.")
     weight: int = Field(default=0, description="Its share in percent, as the steps say.")
     since: str = Field(description="When this step began.", json_schema_extra={"format": "date-time"})
+    ready: int = Field(default=0, description="How many of its pods were ready at the last look.")
     passed: int = Field(default=0, description="Measurements at this weight that passed.")
     failures: int = Field(default=0, description="Measurements that failed.")
     measurement: str = Field(default="", description="What the last measurement showed.")

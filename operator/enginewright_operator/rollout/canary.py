@@ -13,8 +13,9 @@ class Moment:
     """What a step is judged by."""
 
     rules: api.Canary
+    ready: int  # pods of the canary
     settled: bool  # both Deployments are what the weight asks for, and ready
-    deadline: float  # seconds that this may take
+    deadline: float  # seconds that a pod may take
     why: str  # what keeps the canary's pods from being ready
     sample: Sample | None
     promoted: bool  # a person said so
@@ -45,6 +46,7 @@ def walk(status: api.CanaryStatus, at: Moment) -> Walked:
     steps = at.rules.all_steps
     if status.step >= len(steps):
         return Walked(status=status)
+    status = _counted(status, at)
     if not at.settled and steps[status.step].set_weight and _seconds(status.since, at.now) > at.deadline:
         return Walked(status=status, failed=at.why or f"its pods were not ready within {at.deadline:g} s")
     status = _measured(status, at)
@@ -54,6 +56,14 @@ def walk(status: api.CanaryStatus, at: Moment) -> Walked:
     if waits:
         return Walked(status=status.model_copy(update={"message": waits}))
     return Walked(status=_advanced(status, at))
+
+
+def _counted(status: api.CanaryStatus, at: Moment) -> api.CanaryStatus:
+    """Each pod that comes gives the next one the whole deadline, as it is with a Deployment's."""
+    if at.ready == status.ready:
+        return status
+    coming = at.ready > status.ready and at.rules.all_steps[status.step].set_weight is not None
+    return status.model_copy(update={"ready": at.ready} | ({"since": _stamp(at.now)} if coming else {}))
 
 
 def _measured(status: api.CanaryStatus, at: Moment) -> api.CanaryStatus:

@@ -85,6 +85,7 @@ def _canary(at: Situation) -> Step:
     goal = weights.goals(at.replicas, before.weight if before else 0)
     moment = canary.Moment(
         rules=rules,
+        ready=_ready(at),
         settled=_settled(at, goal),
         deadline=at.deadline,
         why=at.why,
@@ -112,8 +113,11 @@ def _canary(at: Situation) -> Step:
 
 def _weight(at: Situation, wanted: int, pods: int) -> int:
     """The canary's share of requests: what the step says, less while only some of its pods are ready."""
-    there = deployments.pods(at.canary).ready if deployments.served_by(at.canary) == at.wanted else 0
-    return wanted * min(there, pods) // pods
+    return wanted * min(_ready(at), pods) // pods
+
+
+def _ready(at: Situation) -> int:
+    return deployments.pods(at.canary).ready if deployments.served_by(at.canary) == at.wanted else 0
 
 
 def _towards(at: Situation, goal: tuple[int, int]) -> tuple[int, int]:

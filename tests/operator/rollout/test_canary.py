@@ -206,3 +206,11 @@ def test_a_canary_that_is_given_up_gets_nothing_more() -> None:
     walk = Walk(failureLimit=0)
     walk.until_settled()
     assert walk.look(10, traffic=100, errors=50).weight == 0
+
+
+def test_each_pod_that_comes_gives_the_next_one_the_whole_deadline() -> None:
+    walk = Walk([{"setWeight": 50}])
+    walk.look()
+    walk.look(90)
+    walk.look(90, up=False)
+    assert walk.row.rejected is None
