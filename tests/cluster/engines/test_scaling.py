@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,12 @@ def test_the_engine_is_scaled_by_an_autoscaler_and_by_hand_and_drained_without_a
     assert load.failed == []
     assert proxy.refused == 0
 
+    engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving, paused=True)
+    eventually(lambda: engine.condition("Ready").get("reason") == "Paused", 20)
     engine.cluster.kubectl("scale", "ie", engine.name, "--replicas=0", "--namespace", engine.namespace)
+    time.sleep(3)  # longer than a resync
+    assert engine.target()["readyReplicas"] == 1, "a paused engine is left as it is"
+    engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving)
     eventually(lambda: engine.target().get("reason") == "Idle", 20)
     assert engine.ready()
 
