@@ -38,13 +38,16 @@ def test_a_policy_selects_the_pods_that_the_operator_makes(name: str, golden: st
     assert policies()[f"ew-enginewright-{name}"]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
-def test_the_operators_policy_selects_its_pod_and_lets_it_reach_api_server_names_and_storage():
+def test_the_operators_policy_selects_its_pod_and_lets_it_reach_api_server_names_storage_and_pods_metrics():
     rendered = render(ON)
     pod = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"]
     spec = policies()["ew-enginewright"]
     assert spec["podSelector"]["matchLabels"].items() <= pod.items()
     assert ports(spec["ingress"]) == {9090}
-    assert ports(spec["egress"]) == {53, 443, 6443}
+    assert ports(spec["egress"]) == {53, 443, 6443, "http"}
+    (metrics,) = (rule for rule in spec["egress"] if ports([rule]) == {"http"})
+    (to,) = metrics["to"]
+    assert to["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "runtime"
     assert rendered.one("NetworkPolicy", "ew-enginewright")["metadata"]["namespace"] == NAMESPACE
 
 
@@ -59,7 +62,9 @@ def test_nobody_reaches_a_build_and_serving_pods_are_reached_where_they_answer()
 def test_clients_and_scrapers_can_be_named():
     team, prometheus = {"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
     found = policies(clients=[team], scrapers=[prometheus])
-    assert found["ew-enginewright-serving"]["ingress"][0]["from"] == [team, prometheus]
+    *named, operator = found["ew-enginewright-serving"]["ingress"][0]["from"]
+    assert named == [team, prometheus]
+    assert operator["podSelector"] == found["ew-enginewright"]["podSelector"], "it judges a canary by its metrics"
     assert found["ew-enginewright"]["ingress"][0]["from"] == [prometheus]
     assert "from" not in policies(scrapers=[prometheus])["ew-enginewright-serving"]["ingress"][0], "anybody may ask"
 
