@@ -8,7 +8,9 @@ import pytest
 
 from enginewright_builder import commands, exporting
 from enginewright_builder.importers import from_onnx
-from enginewright_builder.network import text
+from enginewright_builder.network import specialize, text
+from enginewright_builder.network.definition import Network
+from enginewright_builder.plugins import collection
 from enginewright_builder.sources import identity
 from enginewright_runtime.commands.infer import infer
 from enginewright_runtime.engine.engine import Engine
@@ -99,3 +101,18 @@ def test_shapes_follow_the_rules_as_far_as_they_are_known(model, plugins):
 def test_an_export_keeps_the_layers_by_name(model, file, tmp_path):
     exporting.export(model, tmp_path / "a.txt", plugin=[file])
     assert "swish: swish = com.example.Swish(convolution, beta=1.5)" in (tmp_path / "a.txt").read_text()
+
+
+def test_a_size_that_only_the_rule_knows_is_found_when_the_batch_is(tmp_path):
+    (tmp_path / "twice.py").write_text(
+        "import numpy as np\n\nfrom enginewright_runtime.plugins import TensorSpec, plugin\n\n\n"
+        "@plugin('com.example.Twice', rule=lambda x: TensorSpec(x.dtype, (2 * x.shape[0], x.shape[1])))\n"
+        "def twice(x):\n    return np.concatenate([x, x])\n"
+    )
+    own, network = collection.load([tmp_path / "twice.py"]), Network("twice")
+    (y,) = network.add_plugin(own["com.example.Twice"], [network.add_input("x", ("batch", 3))])
+    network.mark_output(network.add_activation(y, "relu"), "y")
+    network.save(tmp_path / "twice.onnx")
+    read = from_onnx.load(tmp_path / "twice.onnx", plugins=own)
+    assert "float32[?,3]" in text.to_text(read)
+    assert "y = Relu(twice) : float32[10,3]" in text.to_text(specialize.with_shapes(read, {"x": (5, 3)}))
