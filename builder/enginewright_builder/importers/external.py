@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from enginewright_runtime.errors import ModelError
 
+_MOST_AXES = 64  # more than any runtime holds; the product of ever more sizes would take ever longer
+
 
 def check(proto: onnx.ModelProto, path: Path) -> None:
     """Refuse a model whose external tensors lie elsewhere, are missing or are cut. Raises ModelError."""
@@ -53,13 +55,23 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
         raise ModelError(f"{what} at an offset or length that is no number: export it again.") from error
     if offset < 0 or length < 0 or offset + length > size:
         raise ModelError(f"{what}, bytes {offset} to {offset + length}, but the file has {size} bytes: fetch it again.")
+    _check_axes(tensor, path)
     wanted = (math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth + 7) // 8
     if length < wanted:
         raise ModelError(f"{what}, where it has {length} bytes, and its shape takes {wanted}: export it again.")
 
 
+def _check_axes(tensor: onnx.TensorProto, path: Path) -> None:
+    if len(tensor.dims) > _MOST_AXES:
+        raise ModelError(
+            f"The model {path} is damaged: the tensor {tensor.name!r} has {len(tensor.dims)} axes, wanted {_MOST_AXES} "
+            "at most; export or fetch it again."
+        )
+
+
 def _check_elements(tensor: onnx.TensorProto, path: Path) -> None:
     """Of the types that weights have; the other fields are ONNX's checker's."""
+    _check_axes(tensor, path)
     given = {1: tensor.float_data, 7: tensor.int64_data, 11: tensor.double_data}.get(tensor.data_type)
     wanted = math.prod(tensor.dims)
     got = len(given) if given is not None and not tensor.raw_data else wanted

@@ -35,7 +35,7 @@ def load(path: Path, *, outputs: tuple[str, ...] = (), plugins: Plugins = NONE) 
     ir.external_data.set_base_dir(model.graph, path.parent)
     if not spotless:
         _sort(model, path)
-    notes = tidy.tidy(model)
+    notes = _tidy(model, path)
     network = Network(model, notes=notes, plugins=plugins)
     rewire.lift_constants(network)
     if outputs:
@@ -111,6 +111,14 @@ def _deserialize(proto: onnx.ModelProto, path: Path) -> ir.Model:
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ModelError(f"The model {path} does not hold together: {reason}; export or fetch it again.") from error
+
+
+def _tidy(model: ir.Model, path: Path) -> tuple[str, ...]:
+    try:
+        return tidy.tidy(model)
+    except ValueError as error:  # a call that does not fit its function, or functions that call each other
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ModelError(f"The model {path} is not valid ONNX: {reason}; export it again.") from error
 
 
 def _sort(model: ir.Model, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 from enginewright_builder.importers import from_caffe, from_onnx, from_tensorflow
 from enginewright_builder.network.network import Network
 from enginewright_builder.plugins.collection import NONE, Plugins
-from enginewright_runtime.errors import UnsupportedError, UsageError
+from enginewright_runtime.errors import ModelError, UnsupportedError, UsageError
 from enginewright_runtime.plan.recipe import ModelFormat
 
 
@@ -49,7 +49,19 @@ def read(
     outputs: tuple[str, ...] = (),
     plugins: Plugins = NONE,
 ) -> Network:
-    """The model at `path` as a network. Raises ModelError and its kind, UsageError for a companion that none has."""
+    """The model at `path` as a network. Raises ModelError and its kind, UsageError for a companion that none has.
+
+    What is said stays one line, whatever a model's own names hold.
+    """
+    try:
+        return _read(kind, path, companion, outputs, plugins)
+    except ModelError as error:
+        if error.message.isprintable():
+            raise
+        raise type(error)("".join(c if c.isprintable() else repr(c)[1:-1] for c in error.message)) from error
+
+
+def _read(kind: ModelFormat, path: Path, companion: Path | None, outputs: tuple[str, ...], plugins: Plugins) -> Network:
     if kind in PAIR_IMPORTERS:
         return PAIR_IMPORTERS[kind](path, companion=companion, outputs=outputs, plugins=plugins)
     if companion is not None:

@@ -31,8 +31,8 @@ def infer(network: Network) -> None:
         light = _light(network.model)
         _simplify(light.graph)
         inferred = onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return  # a body or an operator of another domain that the inference cannot follow
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError, MemoryError):
+        return  # a body or an operator of another domain that the inference cannot follow, or an absurd shape
     _merge(network.model.graph, inferred.graph)
     told = layers.infer(network.plugins, network.graph)
     if _like_input(network.model.graph) or told:

@@ -10,7 +10,9 @@ from enginewright_runtime.errors import ModelError, UnsupportedError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-LARGEST = 1 << 31  # elements that one repeated value may be spread over: 8 GiB of float32
+LARGEST = 1 << 31  # elements of a constant
+_LARGEST_SPREAD = 1 << 24  # elements that one repeated value may be spread over: 64 MiB of float32
+_MOST_AXES = 32  # what NumPy holds; the product of ever more sizes would take ever longer
 _FIELDS = {
     "float32": "float_val", "float64": "double_val", "int64": "int64_val", "bool": "bool_val", "uint32": "uint32_val",
     "uint64": "uint64_val", "float16": "half_val", "bfloat16": "half_val", "string": "string_val",
@@ -22,8 +24,11 @@ def to_array(tensor: Any, what: str) -> Array:
     whose it is."""
     shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim)
     kind = dtypes.name(tensor.dtype)
-    if tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape) or math.prod(shape) > LARGEST:
-        raise ModelError(f"{what} is damaged: its shape {list(shape)} is none of a constant; export the model again.")
+    absurd = len(shape) > _MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) > LARGEST
+    if tensor.tensor_shape.unknown_rank or absurd:
+        raise ModelError(
+            f"{what} is damaged: its shape {list(shape[:_MOST_AXES])} is none of a constant; export the model again."
+        )
     if kind == "string":
         return _spread(np.array(list(tensor.string_val), dtype=object), shape, what)
     dtype = dtypes.to_numpy(tensor.dtype)
@@ -50,8 +55,12 @@ def _spread(values: Array, shape: tuple[int, ...], what: str) -> Array:
         return values.reshape(shape)
     if len(values) > count:
         raise ModelError(f"{what} is damaged: it has {len(values)} values for {count} elements; export it again.")
+    if count > _LARGEST_SPREAD:
+        raise UnsupportedError(
+            f"{what} spreads {len(values)} values over {count} elements: wanted {_LARGEST_SPREAD} at most."
+        )
     if len(values) == 0:
-        return np.zeros(shape, dtype=values.dtype)
+        return np.full(shape, b"" if values.dtype == object else 0, dtype=values.dtype)
     whole = np.full(count, values[-1], dtype=values.dtype)
     whole[: len(values)] = values
     return whole.reshape(shape)

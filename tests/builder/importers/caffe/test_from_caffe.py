@@ -149,6 +149,11 @@ WRONG = {
     "a cut outside": (layer("Slice", "slice_param { slice_point: 9 }", tops="a b"), "it cuts the axis 1 of 4 at [9]"),
     "a permutation that is none": (layer("Permute", "permute_param { order: 1 order: 1 }"), "orders the axes of"),
     "a base that is none": (layer("Exp", "exp_param { base: -3 }"), "its base is -3.0"),
+    "a detection of scalars": (
+        layer("Reduction", name="r", tops="r")
+        + layer("DetectionOutput", "detection_output_param { num_classes: 2 }", bottoms="r r r"),
+        "it takes places and scores of [N, …] and priors of [1, 2, …], got a scalar",
+    ),
     "sizes that do not go together": (layer("PriorBox", bottoms="x x"), "it has the smallest sizes [] and the"),
 }  # fmt: skip
 
@@ -183,6 +188,11 @@ REFUSED = {
 def test_what_is_not_built_is_refused_with_the_layer_and_the_reason(sentence, name):
     text, told = REFUSED[name]
     assert told in sentence(header(SHAPE, (1, 1, 10000, 10000)) + text, kind=UnsupportedError)
+
+
+def test_an_old_flatten_has_no_parameters(imported):
+    got = imported(header(SHAPE) + 'layers { name: "y" type: FLATTEN bottom: "x" top: "y" }', feeds={"x": X})
+    np.testing.assert_array_equal(got["y"], X.reshape(2, 120))
 
 
 def test_weights_of_another_network_are_refused(sentence):

@@ -48,6 +48,8 @@ def _sizes(layer: Layer, given: Any) -> _Sizes:
     if not given.normalized_bbox:
         layer.refuse("its boxes are in pixels: train it with normalized_bbox")
     places, scores, priors = (bottom.shape for bottom in layer.bottoms)
+    if not places or not scores or not priors:
+        layer.wrong("it takes places and scores of [N, …] and priors of [1, 2, …], got a scalar")
     count, classes = priors[-1] // 4, given.num_classes
     images, groups = places[0], 1 if given.share_location else classes
     wanted = ((images, count * groups * 4), (images, count * classes), (1, 2, count * 4))
