@@ -1,4 +1,4 @@
-"""A short run of the importers' fuzzer, and that it finds what there is; docs/fuzzing.md tells of a long one."""
+"""A short run of the importers' fuzzer, and that it finds what there is; campaign.py runs a long one."""
 
 import random
 import sys
@@ -16,11 +16,11 @@ import seeds
 
 
 @pytest.mark.parametrize("kind", [ModelFormat.TENSORFLOW, ModelFormat.CAFFE])
-def test_a_thousand_damaged_models_are_networks_or_sentences(kind: ModelFormat) -> None:
-    counts, findings = campaign.run(kind, 7, range(1000))
+def test_hundreds_of_damaged_models_are_networks_or_sentences(kind: ModelFormat) -> None:
+    counts, findings = campaign.run(kind, 7, range(300))
     assert findings == []
-    assert counts["refused"] > 500
-    assert counts["valid"] > 50
+    assert counts["refused"] > 150
+    assert counts["valid"] > 15
 
 
 @pytest.mark.slow
