@@ -330,6 +330,13 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     ),
     "depth_and_space": (lambda x: [nn.depth_to_space(x, 2), nn.space_to_depth(x, 2)], (IMAGES,)),
     "einsum": (lambda x, y: tf.einsum("bij,bjk->bik", x, y), ((2, 3, 4), (2, 4, 5))),
+    "crops": (
+        lambda x, boxes: [
+            tf.image.crop_and_resize(x, boxes, [1, 0, 1], [3, 4], extrapolation_value=-1.5),
+            tf.image.crop_and_resize(x, boxes, [0, 0, 1], [1, 2], method="nearest"),
+        ],
+        (IMAGE, np.array([[0.1, 0.2, 0.8, 0.95], [0.9, 0.7, 0.3, 0.1], [-0.3, 0.0, 0.6, 1.2]], np.float32)),
+    ),
     "loop": (loop, (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
     "loop_in_frames": (in_frames(loop), (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
     "loop_not_entered": (in_frames(loop), (np.array([[50.0, 0.25], [1.5, -2.0]], np.float32),)),

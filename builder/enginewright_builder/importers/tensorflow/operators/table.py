@@ -4,6 +4,7 @@ from types import MappingProxyType
 
 from enginewright_builder.importers.tensorflow.operators import (
     branches,
+    cropping,
     images,
     lists,
     loops,
@@ -29,6 +30,7 @@ OPERATORS: Table = MappingProxyType(
         **branches.TABLE,  # conditionals and calls
         **loops.TABLE,
         **lists.TABLE,  # arrays of tensors, as loops read and write them
+        **cropping.TABLE,  # boxes of images
         **quantization.TABLE,  # what training for fewer bits leaves
     }
 )
