@@ -23,8 +23,8 @@ def build_unserved(engine: EngineCase, model: bytes, eventually: Callable[..., A
     manifest["metadata"]["name"] = "next"
     manifest["spec"]["model"]["uri"] = f"s3://{engine.bucket}/digits/next.onnx"
     engine.cluster.apply(manifest, engine.namespace)
-    (name,) = eventually(lambda: set(engine.objects("engineplan")) - known, 20)
-    eventually(lambda: (engine.plan(name).get("status") or {}).get("phase") == "Built", 60)
+    (name,) = eventually(lambda: set(engine.objects("engineplan")) - known, 20, every=0.5)
+    eventually(lambda: (engine.plan(name).get("status") or {}).get("phase") == "Built", 60, every=0.5)
     return engine.plan(name)
 
 
@@ -49,18 +49,18 @@ def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_no
 
     with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}") as load:
         engine.put_model(retrained())
-        message = eventually(lambda: engine.stalled(), 60)
+        message = eventually(lambda: engine.stalled(), 60, every=0.5)
         assert name in message
         assert f"{good} serves meanwhile" in message
         rejected = engine.target()["rejected"]
         assert rejected["plan"] == name
         assert "exit code" in rejected["message"], "the program's own sentence"
-        eventually(lambda: engine.target()["readyReplicas"] == 2, 30)
+        eventually(lambda: engine.target()["readyReplicas"] == 2, 30, every=0.5)
         assert any(name in line or good in line for line in engine.events("RolledBack"))
 
         replicas_before = replica_sets(engine)
         engine.apply(targets=[{"gpuClass": "cpu", "replicas": 3}], rollout=rollout)  # no change that could mend it
-        eventually(lambda: engine.target()["readyReplicas"] == 3, 30)
+        eventually(lambda: engine.target()["readyReplicas"] == 3, 30, every=0.5)
         assert engine.target()["rejected"] == rejected
         assert replica_sets(engine) == replicas_before
 
@@ -87,29 +87,29 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
     rules = {"strategy": "Canary", "canary": {"steps": steps, "analysis": analysis}}
     route = {"parentRefs": [{"name": "edge"}], "hostnames": ["digits.example.com"]}
     engine.apply(targets=TWO, rollout=rules, gates={}, serving={"route": route})
-    assert "install its CRDs" in eventually(lambda: engine.stalled(), 20)
+    assert "install its CRDs" in eventually(lambda: engine.stalled(), 20, every=0.5)
     engine.cluster.apply(HTTP_ROUTES.read_text())
     good = engine.becomes_ready()
     with service_proxy(engine.namespace, engine.name) as proxy:
         with Load(f"127.0.0.1:{proxy.port}", renew=10) as load:
             engine.put_model(retrained())
-            tried = eventually(lambda: canary(engine), 40)
+            tried = eventually(lambda: canary(engine), 40, every=0.5)
             assert engine.target()["plan"] == good
-            eventually(lambda: weights(engine) == {"digits-stable": 50, "digits-canary": 50}, 40)
+            eventually(lambda: weights(engine) == {"digits-stable": 50, "digits-canary": 50}, 40, every=0.5)
             better = engine.becomes_ready(other_than=good, within=90)
             assert better == tried["plan"]
-            eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20)
-            eventually(lambda: weights(engine) == {"digits-stable": 100, "digits-canary": 0}, 20)
+            eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20, every=0.5)
+            eventually(lambda: weights(engine) == {"digits-stable": 100, "digits-canary": 0}, 20, every=0.5)
         assert load.failed == []
         assert load.answered > 100
         assert proxy.refused == 0
 
         with Load(f"127.0.0.1:{proxy.port}", renew=10) as load:
             engine.put_model(renamed())
-            message = eventually(lambda: engine.stalled(), 90)
+            message = eventually(lambda: engine.stalled(), 90, every=0.5)
             answered = load.answered
-            eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20)
-            eventually(lambda: load.answered > answered + 50, 20)
+            eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20, every=0.5)
+            eventually(lambda: load.answered > answered + 50, 20, every=0.5)
     assert "of the canary's" in message
     assert "requests failed" in message
     assert engine.target()["plan"] == better
@@ -118,7 +118,7 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
     assert weights(engine) == {"digits-stable": 100, "digits-canary": 0}
 
     engine.apply(targets=TWO, rollout=rules, gates={}, serving={})
-    eventually(lambda: engine.objects("httproute,service") == ["digits"], 20)
+    eventually(lambda: engine.objects("httproute,service") == ["digits"], 20, every=0.5)
 
 
 def weights(engine: EngineCase) -> dict[str, int]:

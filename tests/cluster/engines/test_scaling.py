@@ -38,31 +38,31 @@ def test_the_engine_is_scaled_by_an_autoscaler_and_by_hand_and_drained_without_a
 
     with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}", renew=20) as load:
         engine.cluster.kubectl("scale", "ie", engine.name, "--replicas=3", "--namespace", engine.namespace)
-        eventually(lambda: scaled(engine) == (3, 3), 40)
+        eventually(lambda: scaled(engine) == (3, 3), 40, every=0.5)
         first, second, _ = sorted(name for name in engine.objects("pod") if name.startswith("digits-cpu"))
-        eventually(lambda: budget(engine) == 1, 20)
+        eventually(lambda: budget(engine) == 1, 20, every=0.5)
         evict(engine, first)
         with pytest.raises(subprocess.CalledProcessError) as refused:
             evict(engine, second)
         assert "disruption budget" in refused.value.stderr
-        eventually(lambda: first not in engine.objects("pod") and scaled(engine) == (3, 3), 60)
+        eventually(lambda: first not in engine.objects("pod") and scaled(engine) == (3, 3), 60, every=0.5)
 
         engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving)
-        eventually(lambda: engine.objects("hpa") == [], 20)
+        eventually(lambda: engine.objects("hpa") == [], 20, every=0.5)
         engine.cluster.kubectl("scale", "ie", engine.name, "--replicas=1", "--namespace", engine.namespace)
-        eventually(lambda: scaled(engine) == (1, 1) and engine.ready(), 40)
+        eventually(lambda: scaled(engine) == (1, 1) and engine.ready(), 40, every=0.5)
         answered = load.answered
-        eventually(lambda: load.answered > answered + 50, 20)
+        eventually(lambda: load.answered > answered + 50, 20, every=0.5)
     assert load.failed == []
     assert proxy.refused == 0
 
     engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving, paused=True)
-    eventually(lambda: engine.condition("Ready").get("reason") == "Paused", 20)
+    eventually(lambda: engine.condition("Ready").get("reason") == "Paused", 20, every=0.5)
     engine.cluster.kubectl("scale", "ie", engine.name, "--replicas=0", "--namespace", engine.namespace)
     time.sleep(3)  # longer than a resync
     assert engine.target()["readyReplicas"] == 1, "a paused engine is left as it is"
     engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving)
-    eventually(lambda: engine.target().get("reason") == "Idle", 20)
+    eventually(lambda: engine.target().get("reason") == "Idle", 20, every=0.5)
     assert engine.ready()
 
 
