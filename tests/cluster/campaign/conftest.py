@@ -1,0 +1,43 @@
+"""A control plane of the campaign's own: the operators here run inside the test, and no other one may be about."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from controlplane.cluster import ControlPlane
+from controlplane.tethered import tethered
+
+TESTS = Path(__file__).resolve().parents[2]
+CRDS = TESTS.parent / "crds"
+CPU = {
+    "apiVersion": "enginewright.dev/v1alpha1",
+    "kind": "GPUClass",
+    "metadata": {"name": "cpu"},
+    "spec": {"kind": "cpu"},
+}
+
+
+@pytest.fixture(scope="session")
+def stub_plane(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ControlPlane, Path]]:
+    """A control plane whose pods are ready, and whose builds are done, at once; and the file that notes the builds."""
+    builds = tmp_path_factory.mktemp("campaign") / "builds"
+    builds.touch()
+    with ControlPlane(programs=control_plane.programs, crds=sorted(CRDS.glob("*.yaml"))) as plane:
+        plane.apply(CPU)
+        command = [sys.executable, "-m", "controlplane.stub_kubelet", str(plane.kubeconfig), "--builds", str(builds)]
+        environment = os.environ | {"PYTHONPATH": str(TESTS)}
+        with subprocess.Popen(tethered(command), stdout=subprocess.PIPE, env=environment) as kubelet:
+            assert kubelet.stdout
+            assert kubelet.stdout.readline() == b"ready\n"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("KUBECONFIG", str(plane.kubeconfig))  # where kopf looks for its credentials
+                yield plane, builds
+            kubelet.kill()

@@ -1,0 +1,101 @@
+"""The operator killed between any two of its writes, and whatever else may go wrong: the same end, nothing left over.
+
+A small sample always; the whole sweep with the marker slow. It writes its table, which docs/fault-campaign.md shows, to
+the file that ENGINEWRIGHT_CAMPAIGN_TABLE names.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from campaign.faults import Fault, Kind
+from campaign.lifecycle import Ended, Life
+from controlplane.cluster import ControlPlane
+from controlplane.kube_json import KubeJson
+
+pytestmark = pytest.mark.cluster
+
+AT_ONCE = 6
+KILLS = (Kind.KILLED_BEFORE, Kind.KILLED_AFTER)
+OTHERS = tuple(kind for kind in Kind if kind not in (*KILLS, Kind.NONE))
+Plane = tuple[ControlPlane, Path]
+Result = tuple[Fault, Ended | BaseException]
+
+
+def live(plane: Plane, folder: Path, faults: Sequence[tuple[Kind, int]]) -> list[Result]:
+    """A life for each fault, some at a time, each in a loop of its own: kopf ends all tasks of the one that it is in."""
+
+    async def one(kind: Kind, at: int) -> Result:
+        fault = Fault(kind=kind, at=at)
+        async with await KubeJson.connect(plane[0].kubeconfig) as cluster:
+            life = Life(plane[0], cluster, plane[1], folder, f"life-{secrets.token_hex(4)}")
+            try:
+                return fault, await life.run(fault)
+            except AssertionError as error:
+                return fault, error
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(lambda each: asyncio.run(one(*each)), faults))
+
+
+def wrong(result: Result, usual: Ended) -> str:
+    """What is not as it would be without the fault; empty where all is."""
+    _, ended = result
+    if isinstance(ended, BaseException):
+        return str(ended)
+    if ended.states != usual.states:
+        return f"another state: {ended.states}"
+    if sorted(ended.builds) != sorted(set(ended.builds)) or len(ended.builds) != 2:
+        return f"built more than once: {ended.builds}"
+    return ""
+
+
+def failures(results: list[Result], usual: Ended) -> list[str]:
+    """All that went wrong, each with its fault."""
+    return [f"{each[0].kind} at write {each[0].at}: {found}" for each in results if (found := wrong(each, usual))]
+
+
+@pytest.fixture(scope="session")
+def usual(stub_plane: Plane, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A life without a fault."""
+    ((_, ended),) = live(stub_plane, tmp_path_factory.mktemp("usual"), [(Kind.NONE, 0)])
+    assert isinstance(ended, Ended), ended
+    return ended
+
+
+def test_a_life_without_a_fault_builds_twice_and_leaves_nothing(usual: Ended) -> None:
+    assert usual.processes == 1
+    assert len(set(usual.builds)) == len(usual.builds) == 2
+    assert [state["files"] for state in usual.states] == [1, 2]
+
+
+def test_a_sample_of_kills_and_faults_changes_nothing(stub_plane: Plane, usual: Ended, tmp_path: Path) -> None:
+    last = len(usual.writes)
+    sample = [(kind, at) for kind in KILLS for at in (4, last // 2, last - 1)]
+    sample += [(kind, 6) for kind in (Kind.ANSWER_LOST, Kind.EVENTS_DROPPED, Kind.STORAGE_DOWN)]
+    results = live(stub_plane, tmp_path, sample)
+    assert failures(results, usual) == []
+    assert sum(fault.reached for fault, _ in results) >= len(sample) - 1
+
+
+@pytest.mark.slow
+def test_killed_at_every_write_and_every_fault_at_every_write(stub_plane: Plane, usual: Ended, tmp_path: Path) -> None:
+    sweep = [(kind, at) for kind in (*KILLS, *OTHERS) for at in range(1, len(usual.writes) + 1)]
+    results = live(stub_plane, tmp_path, sweep)
+    if path := os.environ.get("ENGINEWRIGHT_CAMPAIGN_TABLE"):
+        Path(path).write_text(table(results, usual))
+    assert failures(results, usual) == []
+
+
+def table(results: list[Result], usual: Ended) -> str:
+    """The sweep as rows of Markdown."""
+    rows = ["| fault | lives | reached | same end, one build, nothing left |", "|---|---:|---:|---:|"]
+    for kind in (*KILLS, *OTHERS):
+        mine = [each for each in results if each[0].kind is kind]
+        good = sum(not wrong(each, usual) for each in mine)
+        rows.append(f"| {kind} | {len(mine)} | {sum(fault.reached for fault, _ in mine)} | {good} |")
+    return "\n".join(rows) + "\n"
