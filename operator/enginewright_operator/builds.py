@@ -77,6 +77,16 @@ def failed(result: BuildResult) -> Finding:
     return Finding(phase=api.Phase.FAILED, verdict=verdict, result=result)
 
 
+def waits_its_turn(plan: api.EnginePlan, running: int) -> Finding:
+    """A build for which too many others run."""
+    return _pending(
+        State.WORKING,
+        Reason.WAITING_FOR_TURN,
+        f"{running} builds run in the namespace {plan.metadata.namespace} on the GPUClass {plan.spec.gpu_class}, as "
+        f"many as may at a time: {plan.metadata.name} waits for its turn.",
+    )
+
+
 def _pending(state: State, reason: Reason, message: str) -> Finding:
     return Finding(phase=api.Phase.PENDING, verdict=Verdict(state=state, reason=reason, message=message))
 

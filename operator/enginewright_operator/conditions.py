@@ -40,6 +40,7 @@ class Reason(StrEnum):
     STORAGE_DENIED = "StorageDenied"
     STORAGE_UNREACHABLE = "StorageUnreachable"
     WAITING_FOR_BUILD = "WaitingForBuild"
+    WAITING_FOR_TURN = "WaitingForTurn"  # as many builds run as may
     WAITING_FOR_NODE = "WaitingForNode"
     QUEUED = "Queued"  # Kueue, or whoever suspended the Job, has not admitted it yet
     QUOTA_EXCEEDED = "QuotaExceeded"  # it goes on by itself as soon as there is room

@@ -89,7 +89,7 @@ class FinalizeInput:
 
     plan: api.EnginePlan
     job: Manifest | None
-    users: tuple[str, ...]  # Deployments that still serve it
+    users: tuple[str, ...]  # Deployments and pods that still serve it
     sharers: tuple[str, ...]  # other EnginePlans whose files are the same
     access: Access | None = field(repr=False, default=None)  # None: the Secret is gone
 
@@ -276,12 +276,19 @@ class Gatherer:
         found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         return str(found[-1].get("message", "")) if found else ""
 
+    async def under_way(self, plan: api.EnginePlan) -> int:
+        """How many builds of its namespace run on the plan's GPU class."""
+        where = ("class", names.label(plan.spec.gpu_class))
+        return sum(not builds_ended(job) for job in await self._kube.find("Job", plan.metadata.namespace, where=where))
+
     async def finalize(self, plan: api.EnginePlan) -> FinalizeInput:
         """Everything around a plan that is being deleted."""
         namespace, name, storage = plan.metadata.namespace, plan.metadata.name, plan.spec.storage
-        job, deployments, plans, secret, certificates = await asyncio.gather(
+        served = {names.DIGEST_LABEL: plan.spec.digest[: names.DIGEST_LABEL_LENGTH]}
+        job, deployments, pods, plans, secret, certificates = await asyncio.gather(
             self._kube.get("Job", namespace, name),
             self._kube.find("Deployment", namespace, where=("plan", name)),
+            self.pods(namespace, served),
             self._kube.find("EnginePlan", namespace, where=("file", plan.spec.plan_uri)),
             self._secret(namespace, storage),
             self._ca(namespace, storage),
@@ -290,7 +297,7 @@ class Gatherer:
         return FinalizeInput(
             plan=plan,
             job=job,
-            users=tuple(each["metadata"]["name"] for each in deployments),
+            users=tuple(each["metadata"]["name"] for each in (*deployments, *filter(_runs, pods))),
             sharers=tuple(each["metadata"]["name"] for each in plans if each["metadata"]["name"] != name),
             access=None if storage.credentials_secret and secret is None else access,
         )
@@ -354,6 +361,16 @@ def _identities(
 ) -> recipes.Identities:
     given = {"model": f"sha256:{spec.model.sha256}"} if spec.model.sha256 else {}
     return recipes.Identities.of(given | {name: answers[each] for name, each in asked.items()})
+
+
+def builds_ended(job: Manifest) -> bool:
+    """Whether a build Job has ended, well or not."""
+    rows = (job.get("status") or {}).get("conditions") or ()
+    return any(row["type"] in ("Complete", "Failed") and row["status"] == "True" for row in rows)
+
+
+def _runs(pod: Manifest) -> bool:
+    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
 
 
 def _uses_files(inp: EngineInput) -> bool:

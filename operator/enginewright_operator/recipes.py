@@ -235,6 +235,14 @@ def why_rebuilt(before: Recipe | None, after: Recipe) -> str:
     return f"Changed: {', '.join(changes)}." if changes else "Nothing in the recipe changed."
 
 
+def stale(before: Recipe | None, now: Recipe, *, rebuilt: bool) -> str:
+    """In what a plan of the recipe `before` is not what is asked for now, and what comes of it; empty where it is."""
+    if before is None or before == now:
+        return ""
+    why = why_rebuilt(before, now)
+    return why if rebuilt else f"{why} It is left as it is: set spec.build.rebuildOn to Upgrade to have it built anew."
+
+
 def differs_only_in_builder(before: Recipe, after: Recipe) -> bool:
     """Whether only a new version of Enginewright asks for this rebuild."""
     names = [field.name for field in fields(Recipe) if getattr(before, field.name) != getattr(after, field.name)]

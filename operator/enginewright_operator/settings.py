@@ -73,6 +73,13 @@ class Settings(BaseSettings):
     build_cpu: str = Field(default="1", description="Processors that a build pod reserves: it times kernels.")
     build_memory: str = Field(default="1Gi", description="Memory that a build pod reserves.")
     build_scratch: str = Field(default="20Gi", description="The most that a build pod may write.")
+    builds_at_once: Annotated[int, Field(ge=1)] = Field(
+        default=8,
+        description="How many builds may run at a time in one namespace on one GPU class: an upgrade wants many.",
+    )
+    collect_after: Annotated[float, Field(ge=0)] = Field(
+        default=600.0, description="Seconds for which a plan stays, once it is built, that no engine keeps any more."
+    )
     build_retries: Annotated[int, Field(ge=0, le=20)] = 3
 
     serving_port: Port = 8000

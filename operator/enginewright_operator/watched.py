@@ -32,6 +32,11 @@ def plan_of(manifest: Manifest) -> Iterator[str]:
     yield str((manifest["metadata"].get("annotations") or {}).get(names.PLAN, ""))
 
 
+def class_of(manifest: Manifest) -> Iterator[str]:
+    """Index `class`: the GPU class that a build Job runs on, as its label has it."""
+    yield str((manifest["metadata"].get("labels") or {}).get(names.GPU_CLASS_LABEL, ""))
+
+
 def file_of(manifest: Manifest) -> Iterator[str]:
     """Index `file`: where an EnginePlan's file lies."""
     yield str(manifest["spec"].get("planURI", ""))
@@ -70,7 +75,9 @@ WATCHED: Mapping[str, WatchedKind] = {
     "HorizontalPodAutoscaler": WatchedKind(
         api_version="autoscaling/v2", plural="horizontalpodautoscalers", labels=MANAGED, indexes={"owner": owner_uids}
     ),
-    "Job": WatchedKind(api_version="batch/v1", plural="jobs", labels=MANAGED),  # a build that ended
+    "Job": WatchedKind(
+        api_version="batch/v1", plural="jobs", labels=MANAGED, indexes={"class": class_of}
+    ),  # a build that ended
 }
 
 

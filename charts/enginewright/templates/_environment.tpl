@@ -14,6 +14,10 @@
   value: {{ .Values.images.pullPolicy | quote }}
 - name: ENGINEWRIGHT_OPERATOR_RESYNC_SECONDS
   value: {{ .Values.operator.resyncSeconds | quote }}
+- name: ENGINEWRIGHT_OPERATOR_BUILDS_AT_ONCE
+  value: {{ .Values.operator.buildsAtOnce | quote }}
+- name: ENGINEWRIGHT_OPERATOR_COLLECT_AFTER
+  value: {{ .Values.operator.collectAfterSeconds | quote }}
 - name: ENGINEWRIGHT_OPERATOR_LEASE_SECONDS
   value: {{ .Values.operator.leaseSeconds | quote }}
 {{- with .Values.operator.scrapeProxy }}

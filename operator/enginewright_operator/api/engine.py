@@ -231,6 +231,9 @@ class TargetStatus(Lenient):
     reason: str = Field(default="", description="One CamelCase word, for machines.")
     message: str = Field(default="", description="One sentence, for people.")
     desired_plan: str = Field(default="", description="The EnginePlan that the spec asks for.")
+    stale: str = Field(
+        default="", description="In what the plan that serves is not what the spec asks for now; empty: it is."
+    )
     plan: str = Field(default="", description="The EnginePlan that serves.")
     previous: tuple[str, ...] = Field(default=(), description="Former plans that are kept, the latest first.")
     canary: CanaryStatus | None = Field(default=None, description="How far the plan is that is tried, if one is.")

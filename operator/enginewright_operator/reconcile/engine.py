@@ -64,11 +64,11 @@ async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
 
 async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None, scope: Scope) -> Outcome:
     served = serving.untouched(target)
-    wanted: api.EnginePlan | None = None
+    wanted = wanting.Wanted()
     if blocked is None and target.gpu_class is not None:
         try:
             wanted = await wanting.ensure(inp, target, target.gpu_class, scope)
-            served = await serving.serve(inp, target, target.gpu_class, wanted, scope)
+            served = await serving.serve(inp, target, target.gpu_class, wanted.plan, scope)
         except QuotaError as error:
             blocked = _over_quota(error)
     view = TargetView(
@@ -77,7 +77,7 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
         gpu_class=target.gpu_class,
         gpu_classes=inp.gpu_classes,
         nodes=inp.nodes,
-        wanted=wanted,
+        wanted=wanted.plan,
         serving=served.plan,
         deployment=served.deployment,
         rejected=served.rejected,
@@ -87,7 +87,7 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     if verdict is None:
         raise AssertionError("the last check of a target always has a verdict")
     return Outcome(
-        row=_row(inp, target, view, verdict, scope),
+        row=_row(inp, target, view, verdict, scope, stale=wanted.stale),
         verdict=verdict,
         serving=served.plan,
         others=served.others,
@@ -109,7 +109,9 @@ async def _around(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> Ve
     return None
 
 
-def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdict, scope: Scope) -> api.TargetStatus:
+def _row(
+    inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdict, scope: Scope, *, stale: str
+) -> api.TargetStatus:
     keep, name = inp.engine.spec.rollout.keep_last, target.target.gpu_class
     plan, previous = history.advanced(
         target.row, serving=view.serving, finished=rollout.finished(view.deployment), keep=keep
@@ -122,6 +124,7 @@ def _row(inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdi
         reason=verdict.reason,
         message=verdict.message,
         desired_plan=view.wanted.metadata.name if view.wanted else (target.row.desired_plan if target.row else ""),
+        stale=stale,
         plan=plan,
         previous=previous,
         canary=view.canary,
@@ -147,6 +150,8 @@ async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict |
     rows = [outcome.row for outcome in outcomes]
     for name in history.released(inp.owned, rows, [name for each in outcomes for name in (each.serving, *each.others)]):
         plan = inp.plans[name]
+        if history.age(plan, scope.now()) < scope.settings.collect_after:
+            continue
         if plan.metadata.deletion_timestamp is None and await scope.cluster.release(plan, inp.engine):
             logger.info("Let go of the EnginePlan %s, which nobody needs any more.", name)
 

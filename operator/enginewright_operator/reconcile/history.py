@@ -4,6 +4,7 @@ A row's `plan` is the last one whose rollout was finished, so pods of a rollout 
 one; `previous` are those before it, the latest first.
 """
 
+import datetime
 from collections.abc import Iterable, Sequence
 
 from enginewright_operator import api
@@ -36,6 +37,12 @@ def adopted(owned: Iterable[api.EnginePlan], *, gpu_class: str, serving: str, ke
     ]
     built.sort(key=lambda plan: plan.metadata.creation_timestamp, reverse=True)
     return tuple(plan.metadata.name for plan in built)[:keep]
+
+
+def age(plan: api.EnginePlan, now: datetime.datetime) -> float:
+    """Seconds since the plan was built; of one that was not, none: there is nothing to come back to."""
+    stamp = plan.status.finished_at if plan.status and plan.status.phase is api.Phase.BUILT else None
+    return (now - datetime.datetime.fromisoformat(stamp)).total_seconds() if stamp else float("inf")
 
 
 def released(owned: Iterable[api.EnginePlan], rows: Sequence[api.TargetStatus], serving: Iterable[str]) -> list[str]:

@@ -38,7 +38,11 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
     finding = builds.judge(inp)
     if finding.create_job and inp.gpu_class is not None:
         try:
-            await _start(inp, inp.gpu_class, scope)
+            async with scope.turn:
+                if (running := await scope.gatherer.under_way(plan)) >= scope.settings.builds_at_once:
+                    finding = builds.waits_its_turn(plan, running)
+                else:
+                    await _start(inp, inp.gpu_class, scope)
         except ManifestError as error:
             finding = builds.failed(BuildResult.of(Outcome.USAGE, error.message))
         except QuotaError as error:

@@ -1,8 +1,9 @@
 """What every reconciliation is given: the reader, the writer, the stores and the settings; and what it gives back."""
 
+import asyncio
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from enginewright_operator.cluster import Cluster
 from enginewright_operator.gather import Gatherer
@@ -21,6 +22,7 @@ class Scope:
     stores: Stores
     settings: Settings
     now: Callable[[], datetime.datetime]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # for counting what runs and adding to it
 
     def stamp(self) -> str:
         """Now, as Kubernetes writes times."""

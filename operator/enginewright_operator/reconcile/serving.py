@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from enginewright_operator import api, rollout, traces
+from enginewright_operator import api, recipes, rollout, traces
 from enginewright_operator.conditions import Reason
 from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.kube import Manifest
@@ -11,6 +11,7 @@ from enginewright_operator.reconcile.scope import Scope
 from enginewright_operator.render import names
 from enginewright_operator.render import serving as render
 from enginewright_operator.render.names import Track
+from enginewright_runtime.errors import PlanError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ async def serve(
     inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, wanted: api.EnginePlan | None, scope: Scope
 ) -> Served:
     """One step: apply the Deployment of the plan whose turn it is, and the canary's, or take that away."""
-    usable = _usable(inp, target, wanted)
+    usable = _usable(inp, target, gpu_class, wanted)
     pods = _Pods(inp=inp, target=target, gpu_class=gpu_class, scope=scope)
     step = rollout.next_step(await _situation(pods, wanted, usable))
     if not step.plan:
@@ -152,8 +153,13 @@ async def _sample(pods: _Pods) -> rollout.Sample | None:
     return await scope.scraper.sample(stable, canary, model=engine.metadata.name)
 
 
-def _usable(inp: EngineInput, target: TargetInput, wanted: api.EnginePlan | None) -> dict[str, api.EnginePlan]:
-    """The plans that the target's pods may be given: the wanted one, what serves, and those before it."""
+def _usable(
+    inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, wanted: api.EnginePlan | None
+) -> dict[str, api.EnginePlan]:
+    """The plans that the target's pods may be given: the wanted one, what serves, and those before it.
+
+    Where the class has changed none of these fits, and the pods stay as they are until one is built that does.
+    """
     row, serving = target.row, (rollout.served_by(target.deployment), rollout.served_by(target.canary))
     known = [inp.plans.get(name) for name in (*serving, *((row.plan, *row.previous) if row else ()))]
     return {
@@ -163,7 +169,16 @@ def _usable(inp: EngineInput, target: TargetInput, wanted: api.EnginePlan | None
         and plan.metadata.deletion_timestamp is None
         and plan.status is not None
         and plan.status.phase is api.Phase.BUILT
+        and _fits(plan, gpu_class)
     }
+
+
+def _fits(plan: api.EnginePlan, gpu_class: api.GPUClass) -> bool:
+    """Whether the class still is what the plan was built for: pods on its nodes of now would refuse another."""
+    try:
+        return plan.spec.parsed_recipe().target == recipes.requirement(gpu_class)
+    except PlanError:
+        return True  # of another version of Enginewright: its pods serve, and may go on
 
 
 async def _tell(inp: EngineInput, target: TargetInput, plan: api.EnginePlan, step: rollout.Step, scope: Scope) -> None:

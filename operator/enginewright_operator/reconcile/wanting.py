@@ -1,6 +1,7 @@
 """Which plan a target wants: the recipe of what the spec asks for now, and the EnginePlan of it, made or taken up."""
 
 import logging
+from dataclasses import dataclass
 
 from enginewright_operator import api, recipes, traces
 from enginewright_operator.errors import ConflictError
@@ -13,16 +14,22 @@ from enginewright_runtime.plan.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 
-async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, scope: Scope) -> api.EnginePlan | None:
-    """The plan that the spec asks for, created or taken up; None while it cannot be."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The plan that the spec asks for (None while it cannot be told), and in what the plan that serves is another."""
+
+    plan: api.EnginePlan | None = None
+    stale: str = ""
+
+
+async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, scope: Scope) -> Wanted:
+    """The plan that the spec asks for, created or taken up."""
     engine, storage = inp.engine, inp.storage
     if inp.identities is None or storage is None:
-        return None
+        return Wanted()
     before = _current_recipe(inp, target)
-    recipe = recipes.recipe_for(engine.spec, gpu_class, inp.identities)
-    upgrades = engine.spec.build.rebuild_on is api.RebuildOn.UPGRADE
-    if before and not upgrades and recipes.differs_only_in_builder(before, recipe):
-        recipe = before
+    now = recipes.recipe_for(engine.spec, gpu_class, inp.identities)
+    recipe = _kept_at_an_upgrade(engine, before, now)
     plan = recipes.engine_plan(engine, storage, gpu_class, recipe, why=recipes.why_rebuilt(before, recipe))
     known = inp.plans.get(plan.metadata.name) or await scope.gatherer.plan_named(
         engine.metadata.namespace, plan.metadata.name
@@ -34,7 +41,13 @@ async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass,
         logger.info("Created the EnginePlan %s for %s.", plan.metadata.name, engine.metadata.name)
     elif known.metadata.deletion_timestamp is None and not owns(engine, known):
         await scope.cluster.own(known, engine)
-    return known
+    return Wanted(plan=known, stale=recipes.stale(before, now, rebuilt=recipe == now))
+
+
+def _kept_at_an_upgrade(engine: api.InferenceEngine, before: Recipe | None, now: Recipe) -> Recipe:
+    """The recipe that serves, where only a new version of Enginewright differs and the policy is to leave it."""
+    upgrades = engine.spec.build.rebuild_on is api.RebuildOn.UPGRADE
+    return before if before and not upgrades and recipes.differs_only_in_builder(before, now) else now
 
 
 def _current_recipe(inp: EngineInput, target: TargetInput) -> Recipe | None:

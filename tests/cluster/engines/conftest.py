@@ -42,6 +42,7 @@ def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str)
         "install", "enginewright", str(CHART), "--namespace", SYSTEM,
         "--wait", "--timeout=60s",
         "--set", f"operator.resyncSeconds={RESYNC_SECONDS}", "--set", f"operator.leaseSeconds={LEASE_SECONDS}",
+        "--set", "operator.collectAfterSeconds=0",
         "--set", f"operator.scrapeProxy={pod_proxy}",
     )  # fmt: skip
     yield SYSTEM
