@@ -81,6 +81,12 @@ class Operator:
         self._process.terminate()
         self._process.wait(60)
 
+    async def lives(self) -> None:
+        """Never returns; raises RuntimeError when the process ends, which nobody begins anew here."""
+        while self._process.poll() is None:
+            await asyncio.sleep(1)
+        raise RuntimeError("the operator ended")
+
     def cpu(self) -> float:
         """Seconds of processor time since it began."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -246,7 +252,14 @@ async def measure(count: int, *, idle: float, resync: float) -> Row:
                 manifests = [engine(number, recipes, endpoint) for number in range(count)]
                 operator = Operator(plane, plane.folder, resync)
                 began = time.monotonic()
-                _, _ = await asyncio.gather(create(cluster, manifests), all_ready(cluster, count))
+                guard = asyncio.create_task(operator.lives())
+                applied = asyncio.gather(create(cluster, manifests), all_ready(cluster, count))
+                await asyncio.wait({guard, applied}, return_when=asyncio.FIRST_COMPLETED)
+                if guard.done():
+                    applied.cancel()
+                    guard.result()
+                await applied
+                guard.cancel()
                 took, cpu = time.monotonic() - began, operator.cpu()
                 peak = operator.memory_mb("VmHWM")
                 await asyncio.sleep(15)  # the last events of the rollouts

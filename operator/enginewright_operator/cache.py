@@ -7,7 +7,7 @@ one, and every write is held to what it was decided on, so that a stale decision
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Manifest = dict[str, Any]
@@ -69,8 +69,12 @@ class Kind:
 
     def list(self, namespace: str = "", where: tuple[str, str] | None = None) -> Iterator[Manifest]:
         """All objects of a namespace (none: of all), of them those that an index has under a key."""
+        return (self._read(name) for name in self.names(namespace, where) if name in self._texts)
+
+    def names(self, namespace: str = "", where: tuple[str, str] | None = None) -> Sequence[Name]:
+        """The names of the same, which costs no reading."""
         among: Iterable[Name] = self._texts if where is None else self._found.get(where, ())
-        return (self._read(name) for name in sorted(among) if namespace in ("", name[0]))
+        return sorted(name for name in among if namespace in ("", name[0]))
 
     def __len__(self) -> int:
         return len(self._texts)

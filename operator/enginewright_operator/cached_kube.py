@@ -4,7 +4,8 @@ Whatever the API server answers goes into the cache, so that nobody reads less t
 refuses a write because something changed meanwhile, that something is read anew.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from kubernetes.aio import client
@@ -42,6 +43,13 @@ class CachedKube(Kube):
             return list(self._watched[kind].list(namespace, where))
         found = await self.list(kind, namespace, labels=WATCHED[kind].labels)
         return [each for each in found if where is None or where[1] in WATCHED[kind].indexes[where[0]](each)]
+
+    async def each(self, kind: str) -> AsyncIterator[Manifest]:
+        """All objects of a watched kind, one after another: thousands at once would take memory, and others' time."""
+        for name in self._watched[kind].names():
+            await asyncio.sleep(0)
+            if (found := self._watched[kind].get(*name)) is not None:
+                yield found
 
     async def relist(self, kind: str, namespaces: Sequence[str]) -> int:
         """Compare the cache of a kind with the API server; returns of how many objects the news had not come."""

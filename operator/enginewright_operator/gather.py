@@ -211,7 +211,7 @@ class Gatherer:
     async def poll_inputs(self, put: Put, *, within: float) -> int:
         """Ask the stores for the versions of all engines' inputs, spread over so many seconds; put whose is new."""
         asking: dict[Question, list[tuple[str, str]]] = defaultdict(list)
-        for manifest in await self._kube.find("InferenceEngine"):
+        async for manifest in self._kube.each("InferenceEngine"):
             engine = api.read(api.InferenceEngine, manifest)
             storage = engine.spec.storage or self._settings.default_storage
             if storage is not None and not engine.spec.paused:

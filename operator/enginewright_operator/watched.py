@@ -123,8 +123,8 @@ class Watched:
             if itself:
                 self._put(kind, namespace, name)
         if kind == "GPUClass":
-            for engine in self._kinds["InferenceEngine"].list(where=("class", name)):
-                self._put("InferenceEngine", *name_of(engine))
+            for engine in self._kinds["InferenceEngine"].names(where=("class", name)):
+                self._put("InferenceEngine", *engine)
         for owner in manifest["metadata"].get("ownerReferences") or ():
             if str(owner.get("apiVersion", "")).startswith(f"{GROUP}/"):
                 self._put(owner["kind"], namespace, owner["name"])
