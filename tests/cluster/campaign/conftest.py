@@ -1,6 +1,8 @@
 """A control plane of the campaign's own: the operators here run inside the test, and no other one may be about."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from campaign.replicas import Replicas
 from controlplane.cluster import ControlPlane
 from controlplane.tethered import tethered
 
@@ -41,3 +44,16 @@ def stub_plane(
                 patch.setenv("KUBECONFIG", str(plane.kubeconfig))  # where kopf looks for its credentials
                 yield plane, builds
             kubelet.kill()
+
+
+@pytest.fixture
+def replicas(stub_plane: tuple[ControlPlane, Path], tmp_path: Path) -> Iterator[Replicas]:
+    """None running yet."""
+    made = Replicas(stub_plane[0], tmp_path)
+    yield made
+    for process in made.processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        process.wait()
+    made.plane.kubectl("delete", "namespace", made.namespace, "--wait=false")
