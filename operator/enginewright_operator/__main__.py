@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import logging
-import os
 import socket
 import sys
 import uuid
@@ -13,11 +12,12 @@ from typing import Annotated
 
 import structlog
 import typer
-from kubernetes.aio import client, config
+from kubernetes.aio import client
 
 from enginewright_operator import handlers, metrics, probes
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.cluster import Cluster
+from enginewright_operator.connection import connect
 from enginewright_operator.controller import Controller, Key
 from enginewright_operator.errors import ClusterError
 from enginewright_operator.gather import Gatherer
@@ -73,7 +73,7 @@ def command(
 
 async def run(settings: Settings) -> None:
     """Wait to lead, lead until told to end or until the lease is lost."""
-    await _connect()
+    await connect()
     async with (
         client.ApiClient() as api,
         probes.serve(host=settings.host, health_port=settings.health_port, metrics_port=settings.metrics_port),
@@ -142,17 +142,6 @@ async def _kinds(gatherer: Gatherer, lost: asyncio.Event) -> None:
         except ClusterError as error:
             logger.warning("%s", error.message)
         await asyncio.sleep(WAIT_FOR_KINDS)
-
-
-async def _connect() -> None:
-    """Credentials from KUBECONFIG where it is set, else from the pod's service account, else from the person's own."""
-    if os.environ.get("KUBECONFIG"):
-        await config.load_kube_config()  # type: ignore[no-untyped-call]
-        return
-    try:
-        config.load_incluster_config()  # type: ignore[no-untyped-call]
-    except config.ConfigException:
-        await config.load_kube_config()  # type: ignore[no-untyped-call]
 
 
 def _terms(seconds: float) -> Terms:

@@ -221,15 +221,16 @@ class Gatherer:
             asking, self._ask, lambda namespace, name: put("InferenceEngine", namespace, name), within=within
         )
 
-    async def _ask(self, asked: Question) -> Answer:
-        storage = api.Storage.model_validate_json(asked.storage)
-        secret = await self._secret(asked.namespace, storage)
-        access = Access(
-            storage=storage, credentials=secret or {}, ca_certificates=await self._ca(asked.namespace, storage)
-        )
+    async def access(self, namespace: str, storage: api.Storage) -> Access:
+        """How to reach a storage as a namespace does. Raises StorageError where its Secret is not there."""
+        secret = await self._secret(namespace, storage)
         if secret is None:
-            return StorageError(f"The Secret {storage.credentials_secret} is not in {asked.namespace}.")
+            raise StorageError(f"The Secret {storage.credentials_secret} is not in the namespace {namespace}.")
+        return Access(storage=storage, credentials=secret, ca_certificates=await self._ca(namespace, storage))
+
+    async def _ask(self, asked: Question) -> Answer:
         try:
+            access = await self.access(asked.namespace, api.Storage.model_validate_json(asked.storage))
             return await self._stores.identity(asked.uri, access)
         except (StorageError, UsageError) as error:
             return error

@@ -52,6 +52,11 @@ class Stores:
         opened = self._open(folder, access)
         return await asyncio.to_thread(_delete_folder, opened.store, folder)
 
+    async def list_folder(self, folder: str, access: Access) -> list[str]:
+        """The URIs of every object under the URI `folder`, which ends in "/"."""
+        opened = self._open(folder, access)
+        return await asyncio.to_thread(lambda: [entry.uri for entry in opened.store.list(folder)])
+
     def _open(self, uri: str, access: Access) -> "_Opened":
         """A client takes 30 ms and some megabytes to make: the last few are kept."""
         key = f"{uris.scheme(uri)} {access.fingerprint()}"
