@@ -24,7 +24,7 @@ from enginewright_operator.watched import Watched
 from enginewright_operator.workqueue import Backoff, WorkQueue
 
 KINDS = ("InferenceEngine", "EnginePlan", "Job", "Deployment", "Service", "Pod")
-PATIENCE = 40.0
+PATIENCE = 90.0
 State = dict[str, Any]
 
 
