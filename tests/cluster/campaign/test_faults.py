@@ -5,6 +5,7 @@ the file that ENGINEWRIGHT_CAMPAIGN_TABLE names.
 """
 
 import asyncio
+import gc
 import os
 import secrets
 from collections.abc import Sequence
@@ -43,7 +44,9 @@ def live(plane: Plane, folder: Path, faults: Sequence[tuple[Kind, int]]) -> list
                 return fault, error
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(lambda each: asyncio.run(one(*each)), faults))
+        results = list(threads.map(lambda each: asyncio.run(one(*each)), faults))
+    gc.collect()  # here, where it is known that what was killed left its sockets open
+    return results
 
 
 def wrong(result: Result, usual: Ended) -> str:
@@ -79,11 +82,11 @@ def test_a_life_without_a_fault_builds_twice_and_leaves_nothing(usual: Ended) ->
 
 def test_a_sample_of_kills_and_faults_changes_nothing(stub_plane: Plane, usual: Ended, tmp_path: Path) -> None:
     last = len(usual.writes)
-    sample = [(kind, at) for kind in KILLS for at in (4, last // 2, last - 1)]
+    sample = [(kind, at) for kind in KILLS for at in (4, last // 2, last * 3 // 4)]
     sample += [(kind, 6) for kind in (Kind.ANSWER_LOST, Kind.EVENTS_DROPPED, Kind.STORAGE_DOWN)]
     results = live(stub_plane, tmp_path, sample)
     assert failures(results, usual) == []
-    assert sum(fault.reached for fault, _ in results) >= len(sample) - 1
+    assert all(fault.reached for fault, _ in results)
 
 
 @pytest.mark.slow
