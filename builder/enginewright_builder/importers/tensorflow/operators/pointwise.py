@@ -117,7 +117,7 @@ def _expm1(call: Call, values: Values) -> ir.Value:
 
 
 def _zeros_like(call: Call, values: Values) -> ir.Value:
-    return call.scope.put("Mul", values[0], scalar(call, 0))
+    return call.scope.put("Expand", scalar(call, 0), call.scope.put("Shape", values[0]))
 
 
 def _ones_like(call: Call, values: Values) -> ir.Value:
