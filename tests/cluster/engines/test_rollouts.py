@@ -38,7 +38,7 @@ def retry(engine: EngineCase, value: str) -> None:
 def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_not_tried_again_until_something_changes(
     engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    rollout = {"maxSurge": 0, "progressDeadline": "12s"}
+    rollout = {"maxSurge": 0, "progressDeadline": "25s"}
     engine.apply(targets=TWO, rollout=rollout)
     good = engine.becomes_ready()
     bad = build_unserved(engine, retrained(), eventually)
@@ -49,7 +49,7 @@ def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_no
 
     with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}") as load:
         engine.put_model(retrained())
-        message = eventually(lambda: engine.stalled(), 60, every=0.5)
+        message = eventually(lambda: engine.stalled(), 90, every=0.5)
         assert name in message
         assert f"{good} serves meanwhile" in message
         rejected = engine.target()["rejected"]
@@ -117,7 +117,7 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
     assert engine.events("RolledBack")
     assert weights(engine) == {"digits-stable": 100, "digits-canary": 0}
 
-    engine.apply(targets=TWO, rollout=rules, gates={}, serving={})
+    engine.apply(targets=TWO, rollout=rules, gates={})
     eventually(lambda: engine.objects("httproute,service") == ["digits"], 20, every=0.5)
 
 
