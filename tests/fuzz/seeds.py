@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from enginewright_builder.importers.caffe import schema as caffe_schema
@@ -95,11 +96,16 @@ def _external() -> onnx.ModelProto:
 
 
 def _tensorflow() -> Iterator[Seed]:
-    forms = {"model.pb": Form(read=tensorflow_schema.GraphDef.FromString)}
+    graph, saved = (Form(read=each.FromString) for each in (tensorflow_schema.GraphDef, tensorflow_schema.SavedModel))
     for path in sorted((TESTS / "builder/importers/tensorflow/goldens").glob("*.npz")):
         with np.load(path) as content:
             files = {"model.pb": content["graph"].tobytes()}
             outputs = tuple(name[4:] for name in content.files if name.startswith("out:"))
+        try:
+            graph.read(files["model.pb"])
+            forms = {"model.pb": graph}
+        except DecodeError:
+            forms = {"model.pb": saved}
         yield Seed(
             name=path.stem, kind=ModelFormat.TENSORFLOW, files=files, forms=forms, model="model.pb", outputs=outputs
         )
