@@ -135,7 +135,8 @@ def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
     # Here, because a machine without a GPU need not have what these import.
     from enginewright_builder.device import schedule, workshop
 
-    recipe = order.request.recipe
+    # Tuned within the request's tighter limit; the plan keeps the recipe that it was ordered by.
+    recipe = replace(order.request.recipe, workspace=order.request.workspace_limit)
     allowance = Allowance(order.request.budget_seconds, len(shapes))
     with workshop.opened(caching.address(order.request, os.environ), recipe.builder, step, order.say) as shop:
         return [

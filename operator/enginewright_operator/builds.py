@@ -156,12 +156,20 @@ def _killed(inp: PlanInput, failure: Manifest) -> BuildResult:
     states = [state for pod in inp.pods for state in _terminated(pod)]
     if states and states[-1].get("reason") == "OOMKilled":
         return BuildResult.of(
-            Outcome.OUT_OF_MEMORY, f"The build of {name} needed more memory than its node or its limit gives."
+            Outcome.OUT_OF_MEMORY,
+            f"The build of {name} was OOMKilled: it needed more memory than its node or its limit gives"
+            f"{_advice(status)}.",
         )
     told = f"exit code {states[-1].get('exitCode')}" if states else failure.get("message") or "no reason given"
     return BuildResult.of(
         Outcome.INTERNAL, f"The build of {name} ended without a word ({told}): see `kubectl logs job/{name}`."
     )
+
+
+def _advice(status: api.EnginePlanStatus | None) -> str:
+    if status is None or not status.workspace:
+        return ""  # it is tried again by itself
+    return ", also with half of the workspace; set spec.build.resources to more memory, or spec.build.workspace to less"
 
 
 def _terminated(pod: Manifest) -> list[Manifest]:
@@ -186,6 +194,8 @@ def _has(manifest: Manifest, kind: str, *, status: str = "True") -> Manifest | N
 def retry_in(status: api.EnginePlanStatus, *, now: datetime.datetime) -> float | None:
     """Seconds until a failed build is tried again; None if the same request would end the same way."""
     outcome = Outcome.__members__.get(status.outcome, Outcome.INTERNAL)
+    if outcome is Outcome.OUT_OF_MEMORY:
+        return None if status.workspace else 0.0  # once, with less
     if outcome.permanent or status.finished_at is None:
         return None
     delay = min(RETRY_LIMIT, RETRY_FIRST * 2.0 ** min(max(status.attempts - 1, 0), 10))
@@ -210,6 +220,14 @@ def log_end(log: str) -> str:
     lines = [line for line in log.splitlines() if line.strip() and not BuildProgress.is_line(line)]
     end = "\n".join(lines[-LOG_LINES:])[-LOG_CHARACTERS:]
     return f"The end of the build's log:\n{end}" if end else ""
+
+
+def next_workspace(plan: api.EnginePlan) -> int:
+    """Bytes of workspace for the next build: half of the recipe's after one that ran out of memory; 0: the recipe's."""
+    status = plan.status
+    if status is None or status.outcome != Outcome.OUT_OF_MEMORY.name:
+        return status.workspace if status else 0
+    return max(1, plan.spec.parsed_recipe().workspace // 2)
 
 
 def measurements(result: BuildResult) -> api.Measurements:

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     GPU_CLASS_MISSING = "GPUClassMissing"
     NO_MATCHING_NODE = "NoMatchingNode"
+    GPU_FOUND = "GPUFound"  # of GPUAvailable: a node has the GPU of the target's class
     STORAGE_UNKNOWN = "StorageUnknown"
     CREDENTIALS_MISSING = "CredentialsMissing"
     SIGNING_KEYS_MISSING = "SigningKeysMissing"
@@ -83,13 +84,15 @@ def conditions(
     }
     known = {condition.type: condition for condition in before}
     return tuple(
-        _condition(kind, status, verdict, generation, known.get(kind), now) for kind, status in statuses.items()
+        condition(kind, status, verdict, generation=generation, before=known.get(kind), now=now)
+        for kind, status in statuses.items()
     )
 
 
-def _condition(
-    kind: str, status: str, verdict: Verdict, generation: int, before: Condition | None, now: datetime.datetime
+def condition(
+    kind: str, status: str, verdict: Verdict, *, generation: int, before: Condition | None, now: datetime.datetime
 ) -> Condition:
+    """One condition, which keeps its time of change where its status is that of `before`."""
     stamp = now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     same = before is not None and before.status == status
     return Condition(

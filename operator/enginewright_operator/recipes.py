@@ -189,7 +189,7 @@ def engine_plan(
 
 
 def build_request(plan: EnginePlan) -> BuildRequest:
-    """What the plan's build Job is asked for. Raises PlanError for a recipe that cannot be read."""
+    """What the plan's next build Job is asked for. Raises PlanError for a recipe that cannot be read."""
     spec = plan.spec
     return BuildRequest(
         recipe=spec.parsed_recipe(),
@@ -199,6 +199,7 @@ def build_request(plan: EnginePlan) -> BuildRequest:
         calibration=spec.calibration or "",
         accuracy_data=spec.accuracy_data or "",
         plugins=spec.plugins,
+        workspace=plan.status.workspace if plan.status else 0,
         storage=store_options(spec.storage, ca_bundle=CA_BUNDLE_PATH if spec.storage.ca_bundle else ""),
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from operator_objects import gpu_class, plan
 
-from enginewright_operator import api, builds, gpu
+from enginewright_operator import api, builds, gpu, recipes
 from enginewright_operator.conditions import Reason, State
 from enginewright_operator.gather import PlanInput
 from enginewright_runtime.plan.outcome import Outcome
@@ -122,10 +122,38 @@ def test_a_failed_job_gives_the_builders_own_sentence() -> None:
     assert finding.verdict.message == "The model is empty."
 
 
-def test_a_build_that_was_killed_for_memory_is_tried_again() -> None:
+def test_a_build_that_was_killed_for_memory_says_so() -> None:
     finding = judge(job=job(FAILED), pods=(ended(code=137, reason="OOMKilled"),))
     assert finding.result is not None
     assert finding.result.outcome == "OUT_OF_MEMORY"
+    assert "OOMKilled" in finding.verdict.message
+    assert "spec.build.workspace" not in finding.verdict.message
+
+
+def with_status(**status: Any) -> api.EnginePlan:
+    return plan().model_copy(update={"status": api.EnginePlanStatus(**status)})
+
+
+def test_a_build_without_enough_memory_is_tried_again_at_once_with_half_of_the_workspace() -> None:
+    failed = with_status(outcome="OUT_OF_MEMORY", attempts=1, finished_at="2026-01-01T12:00:00Z")
+    assert failed.status is not None
+    assert builds.retry_in(failed.status, now=NOW) == 0.0
+    assert builds.next_workspace(failed) == 1 << 29
+
+
+def test_it_is_tried_again_once_and_then_the_sentence_says_what_to_change() -> None:
+    second = with_status(workspace=1 << 29)
+    assert builds.next_workspace(second) == 1 << 29
+    assert recipes.build_request(second).workspace_limit == 1 << 29
+    finding = judge(plan=second, job=job(FAILED), pods=(ended(code=137, reason="OOMKilled"),))
+    assert "spec.build.workspace" in finding.verdict.message
+    ended_again = api.EnginePlanStatus(outcome="OUT_OF_MEMORY", workspace=1 << 29, finished_at="2026-01-01T12:00:00Z")
+    assert builds.retry_in(ended_again, now=NOW + datetime.timedelta(days=1)) is None
+
+
+def test_other_failures_leave_the_workspace_as_it_is() -> None:
+    assert builds.next_workspace(plan()) == 0
+    assert builds.next_workspace(with_status(outcome="STORAGE")) == 0
 
 
 def test_a_build_that_says_nothing_is_pointed_to_its_logs() -> None:

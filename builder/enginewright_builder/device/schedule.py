@@ -180,6 +180,7 @@ def _device_part(
         device=workshop.device,
         timings=workshop.timings,
         effort=recipe.effort,
+        workspace=recipe.workspace,
         builder=recipe.builder,
         step=workshop.step,
         deadline=deadline,

@@ -76,6 +76,7 @@ class Tuner:
     device: Device
     timings: Timings
     effort: Effort
+    workspace: int  # bytes that one tactic may use; a last resort takes what it needs
     builder: str
     step: Callable[[str], None]
     deadline: Deadline = field(default_factory=Deadline)
@@ -113,7 +114,9 @@ class Tuner:
     def _problems(self, layers: Sequence[DeviceLayer]) -> list[_Problem]:
         found: dict[str, _Problem] = {}
         for number, layer in enumerate(layers):
-            name = timings.key(layer.problem, sorted(layer.constants), self.device, self.builder, self.effort)
+            name = timings.key(
+                layer.problem, sorted(layer.constants), self.device, self.builder, self.effort, self.workspace
+            )
             found.setdefault(name, _Problem(layers=[], key=name)).layers.append(number)
         return list(found.values())
 
@@ -158,7 +161,14 @@ class Tuner:
 
     def _try(self, candidate: Candidate, tried: trial.Subject) -> Timed:
         try:
-            judged = trial.judge(tried, candidate.build(), self.bench)
+            made = candidate.build()
+            if made.workspace_bytes > self.workspace and not candidate.last_resort:
+                return Timed(
+                    tactic=candidate.tactic,
+                    name=candidate.name,
+                    dropped=f"takes {made.workspace_bytes} bytes of workspace, and {self.workspace} are allowed",
+                )
+            judged = trial.judge(tried, made, self.bench)
         except EnginewrightError as failure:
             return Timed(tactic=candidate.tactic, name=candidate.name, dropped=f"fails: {failure.message}")
         return Timed(

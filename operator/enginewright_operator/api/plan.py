@@ -120,6 +120,11 @@ class EnginePlanStatus(Lenient):
     )
     measurements: Measurements | None = Field(default=None, description="What the build measured.")
     gates: tuple[GateVerdict, ...] = Field(default=(), description="The gates' verdicts.")
+    workspace: int = Field(
+        default=0,
+        description="Bytes of workspace that the second build has, after one ran out of memory; 0: the recipe's own.",
+        json_schema_extra={"format": "int64"},
+    )
 
 
 class EnginePlan(Lenient):

@@ -7,7 +7,7 @@ is left alone.
 import logging
 from dataclasses import dataclass
 
-from enginewright_operator import api, policies, rollout, traces
+from enginewright_operator import api, availability, policies, rollout, traces
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
 from enginewright_operator.errors import QuotaError
 from enginewright_operator.gather import EngineInput, TargetInput
@@ -31,6 +31,7 @@ class Outcome:
     serving: str  # the plan that its Deployment names
     others: tuple[str, ...] = ()  # plans that a canary's pods serve
     weight: int = 0  # percent of what comes through Gateways that goes to them
+    gpu: Verdict | None = None  # whether a node has its GPU
 
 
 async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
@@ -86,12 +87,14 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     verdict = blocked or policies.first(policies.TARGET_CHECKS, view)
     if verdict is None:
         raise AssertionError("the last check of a target always has a verdict")
+    gpu = availability.of_target(target.gpu_class, inp.nodes)
     return Outcome(
-        row=_row(inp, target, view, verdict, scope, stale=wanted.stale),
+        row=_row(inp, target, view, verdict, gpu, scope, stale=wanted.stale),
         verdict=verdict,
         serving=served.plan,
         others=served.others,
         weight=served.weight,
+        gpu=gpu,
     )
 
 
@@ -110,7 +113,14 @@ async def _around(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> Ve
 
 
 def _row(
-    inp: EngineInput, target: TargetInput, view: TargetView, verdict: Verdict, scope: Scope, *, stale: str
+    inp: EngineInput,
+    target: TargetInput,
+    view: TargetView,
+    verdict: Verdict,
+    gpu: Verdict | None,
+    scope: Scope,
+    *,
+    stale: str,
 ) -> api.TargetStatus:
     keep, name = inp.engine.spec.rollout.keep_last, target.target.gpu_class
     plan, previous = history.advanced(
@@ -131,12 +141,21 @@ def _row(
         rejected=view.rejected,
         replicas=view.replicas,
         ready_replicas=rollout.pods(view.deployment).ready,
-        conditions=conditions(
-            verdict,
-            generation=inp.engine.metadata.generation,
-            before=target.row.conditions if target.row else (),
-            now=scope.now(),
-        ),
+        conditions=_conditions(inp.engine, verdict, gpu, target.row, scope),
+    )
+
+
+def _conditions(
+    engine: api.InferenceEngine,
+    verdict: Verdict,
+    gpu: Verdict | None,
+    before: api.TargetStatus | api.InferenceEngineStatus | None,
+    scope: Scope,
+) -> tuple[api.Condition, ...]:
+    generation, known, now = engine.metadata.generation, before.conditions if before else (), scope.now()
+    return (
+        *conditions(verdict, generation=generation, before=known, now=now),
+        *availability.conditions(gpu, generation=generation, before=known, now=now),
     )
 
 
@@ -166,11 +185,8 @@ async def _report(inp: EngineInput, outcomes: list[Outcome], held: Verdict | Non
     served = any(outcome.serving for outcome in outcomes)
     status = api.InferenceEngineStatus(
         observed_generation=engine.metadata.generation,
-        conditions=conditions(
-            overall,
-            generation=engine.metadata.generation,
-            before=engine.status.conditions if engine.status else (),
-            now=scope.now(),
+        conditions=_conditions(
+            engine, overall, availability.of_engine([outcome.gpu for outcome in outcomes]), engine.status, scope
         ),
         model=api.ModelStatus(uri=engine.spec.model.uri, identity=inp.identities.model)
         if inp.identities

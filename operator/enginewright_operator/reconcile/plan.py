@@ -71,7 +71,8 @@ async def _failed(inp: PlanInput, status: api.EnginePlanStatus, scope: Scope) ->
     if inp.job is not None:
         await scope.cluster.delete("Job", plan.metadata.namespace, plan.metadata.name, foreground=True)
         return Again(seconds=1.0)
-    message = f"The build is tried again. The last time: {status.message}"
+    less = f" with {workspace} bytes of workspace" if (workspace := builds.next_workspace(plan)) else ""
+    message = f"The build is tried again{less}. The last time: {status.message}"
     finding = Finding(
         phase=api.Phase.PENDING,
         verdict=Verdict(state=State.WORKING, reason=Reason.RETRYING, message=message),
@@ -102,6 +103,7 @@ async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope, *, log: 
         finished_at=scope.stamp() if ended else None,
         measurements=builds.measurements(result) if result else None,
         gates=builds.verdicts(result) if result else (),
+        workspace=builds.next_workspace(plan),
     )
     if not await scope.cluster.patch_status(plan, status):
         return

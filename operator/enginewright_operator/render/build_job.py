@@ -5,17 +5,19 @@ access to the cluster's API. It is kept until its plan goes, because the operato
 """
 
 import math
+from collections.abc import Sequence
 
 from enginewright_operator.api import EnginePlan, GPUClass, parse_duration
 from enginewright_operator.render import names, pods, signing
 from enginewright_operator.render.pods import Json
 from enginewright_operator.settings import Settings
-from enginewright_runtime.plan.outcome import PERMANENT
+from enginewright_runtime.plan.outcome import PERMANENT, Outcome
 from enginewright_runtime.plan.request import REQUEST_VARIABLE, TERMINATION_VARIABLE, BuildRequest
 
 CONTAINER = "build"
 SCRATCH = "/scratch"
 TERMINATION_LOG = "/dev/termination-log"
+KILLED = 137  # by SIGKILL, as the kernel does where memory is short
 
 
 def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, settings: Settings) -> Json:
@@ -95,10 +97,24 @@ def _container(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, set
 
 
 def _failure_policy() -> Json:
-    """A permanent outcome fails the Job at once; a pod that was moved away does not count as a try."""
-    codes = {"containerName": CONTAINER, "operator": "In", "values": sorted(int(outcome) for outcome in PERMANENT)}
+    """A permanent outcome fails the Job at once; a pod that was moved away does not count as a try.
+
+    A build without enough memory fails its Job too, since the Job would only ask for as much again: the operator makes
+    one that asks for less.
+    """
     moved = [{"type": "DisruptionTarget", "status": "True"}]
-    return {"rules": [{"action": "FailJob", "onExitCodes": codes}, {"action": "Ignore", "onPodConditions": moved}]}
+    return {
+        "rules": [
+            _fail_at_once([int(outcome) for outcome in PERMANENT]),
+            {"action": "Ignore", "onPodConditions": moved},  # before what is said of SIGKILL: that ends such pods too
+            _fail_at_once([int(Outcome.OUT_OF_MEMORY), KILLED]),
+        ]
+    }
+
+
+def _fail_at_once(codes: Sequence[int]) -> Json:
+    listed = {"containerName": CONTAINER, "operator": "In", "values": sorted(codes)}
+    return {"action": "FailJob", "onExitCodes": listed}
 
 
 def _literal(text: str) -> str:

@@ -38,6 +38,7 @@ class BuildRequest:
 
     `timing_cache` is where builders share what they measured; it decides no plan's name, so the recipe has none of it.
     `budget_seconds` is what trying tactics may take; 0 is as long as the effort says.
+    `workspace`, where it is not 0, is a limit in bytes below the recipe's own: a build before this one took too much.
     """
 
     recipe: Recipe
@@ -49,7 +50,13 @@ class BuildRequest:
     plugins: tuple[str, ...] = ()
     timing_cache: str = ""
     budget_seconds: float = 0.0
+    workspace: int = 0
     storage: StoreOptions = field(default_factory=StoreOptions)
+
+    @property
+    def workspace_limit(self) -> int:
+        """Bytes that one tactic may use for scratch."""
+        return min(self.recipe.workspace, self.workspace or self.recipe.workspace)
 
     def to_json(self) -> str:
         """The canonical JSON text."""

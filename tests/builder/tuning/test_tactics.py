@@ -34,6 +34,7 @@ pair (float[2, 3] x) => (float[2, 3] y)
 """
 DEVICE = Device(capability=90, multiprocessors=132, l2_bytes=60 << 20, shared_bytes=227 << 10)
 RIGHT, WRONG, CRASH = 1, 2, 3  # what a Fill's value means to the bench below
+ALLOWED = 1 << 20  # bytes of workspace
 
 
 class Pretending:
@@ -67,10 +68,11 @@ class _Running:
         return sum(self.bench.times[step.fill.bytes] for step in self.program.steps if step.fill is not None)
 
 
-def _candidate(name: str, value: int, identity: int) -> Candidate:
+def _candidate(name: str, value: int, identity: int, *, workspace: int = 0, last_resort: bool = False) -> Candidate:
     pointer = Pointer(space=Space.OPERAND, name="1")
     fill = Step(layer="", fill=Fill(pointer=pointer, bytes=identity, value=value))
-    return Candidate(tactic="test", name=name, build=lambda: Implementation(steps=(fill,)))
+    made = Implementation(steps=(fill,), workspace_bytes=workspace)
+    return Candidate(tactic="test", name=name, build=lambda: made, last_resort=last_resort)
 
 
 def _layers() -> tuple[list[DeviceLayer], Mapping[str, layout.Place]]:
@@ -91,6 +93,7 @@ def _tuner(
         device=DEVICE,
         timings=timings,
         effort=effort,
+        workspace=ALLOWED,
         builder="test",
         step=lambda _what: None,
     )
@@ -105,6 +108,25 @@ def test_the_fastest_that_is_right_wins_and_the_others_are_named() -> None:
     dropped = {rival.name: rival.dropped for rival in chosen[0].rivals}
     assert dropped["wrong"].startswith("wrong: output")
     assert dropped["crash"] == "fails: the kernel failed."
+
+
+def test_what_takes_more_workspace_than_is_allowed_is_never_run_and_says_so() -> None:
+    offered = [
+        _candidate("greedy", RIGHT, 1, workspace=ALLOWED + 1),
+        _candidate("modest", RIGHT, 10, workspace=ALLOWED),
+    ]
+    layers, places = _layers()
+    _, chosen = _tuner(offered, Pretending({1: 1.0, 10: 9.0}), Timings(None)).tune(layers, places, lambda _made: 1.0)
+    assert {each.name for each in chosen} == {"modest"}
+    dropped = {rival.name: rival.dropped for rival in chosen[0].rivals}
+    assert dropped["greedy"] == f"takes {ALLOWED + 1} bytes of workspace, and {ALLOWED} are allowed"
+
+
+def test_a_last_resort_takes_the_workspace_that_it_needs() -> None:
+    offered = [_candidate("portable", RIGHT, 10, workspace=ALLOWED + 1, last_resort=True)]
+    layers, places = _layers()
+    _, chosen = _tuner(offered, Pretending({10: 9.0}), Timings(None)).tune(layers, places, lambda _made: 1.0)
+    assert {each.name for each in chosen} == {"portable"}
 
 
 def test_equal_layers_are_tuned_once() -> None:

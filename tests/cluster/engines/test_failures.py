@@ -1,6 +1,9 @@
 """What goes wrong, and what is said of it; whatever happens, the plan that serves goes on serving."""
 
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +55,44 @@ def test_a_plan_that_fails_its_gate_never_serves_and_the_one_before_goes_on(
     assert engine.target()["readyReplicas"] == 1
 
 
+def test_a_build_that_is_oom_killed_is_named_as_that_and_built_with_half_of_its_workspace(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    engine.apply()
+    os.kill(eventually(lambda: builder_of(engine.bucket), 90), signal.SIGKILL)
+    plan = engine.plan(engine.becomes_ready())
+    assert plan["status"]["workspace"] == plan["spec"]["recipe"].get("workspace", 1 << 30) // 2
+    assert plan["status"]["attempts"] == 2
+    (told,) = engine.events("BuildFailed")[:1]
+    assert "OOMKilled" in told
+
+
+def builder_of(bucket: str) -> int:
+    """The process of the build whose request names the bucket; 0 while there is none."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+        asked = environment.partition(b"ENGINEWRIGHT_BUILD_REQUEST=")[2].partition(b"\0")[0]
+        if bucket.encode() in asked and b"--request-from-environment" in words:
+            return int(process.name)
+    return 0
+
+
+def test_an_unwanted_build_is_ended_with_its_job_and_its_plan(
+    engine: EngineCase, eventually: Callable[..., Any]
+) -> None:
+    engine.apply(build={"effort": "thorough"})
+    running = eventually(lambda: builder_of(engine.bucket), 90)
+    (unwanted,) = engine.objects("engineplan")
+    engine.apply(build={"effort": "fast"})
+    assert Path(f"/proc/{running}").exists(), "it ended before anybody changed their mind"
+    eventually(lambda: unwanted not in engine.objects("engineplan"), 40)
+    assert unwanted not in engine.objects("job")
+    assert engine.becomes_ready() != unwanted
+
+
 def test_mending_the_model_after_a_failed_build_makes_it_ready(
     engine: EngineCase, eventually: Callable[..., Any]
 ) -> None:
@@ -87,6 +128,9 @@ def test_a_gpu_class_that_no_node_has_names_the_products_that_the_cluster_does_h
     message = eventually(lambda: engine.target("nvidia-l4").get("message"), 20)
     assert "NVIDIA-L4" in message
     assert "NVIDIA-H200" in message
+    available = engine.condition("GPUAvailable")
+    assert (available["status"], available["reason"]) == ("False", "NoMatchingNode")
+    assert "NVIDIA-H200" in available["message"]
     assert engine.objects("job") == []
 
 

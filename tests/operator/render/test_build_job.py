@@ -53,6 +53,12 @@ def test_a_pod_that_was_moved_away_is_not_counted_as_a_try(job) -> None:
     assert (rule["action"], rule["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
 
 
+def test_a_build_without_enough_memory_is_not_run_again_as_it_was(job) -> None:
+    moved, hungry = job()["spec"]["podFailurePolicy"]["rules"][1:]
+    assert moved["action"] == "Ignore"  # it comes first: a pod that is moved may end by SIGKILL too
+    assert (hungry["action"], hungry["onExitCodes"]["values"]) == ("FailJob", [int(Outcome.OUT_OF_MEMORY), 137])
+
+
 def test_the_deadline_is_the_manifests(job) -> None:
     assert job(build={"deadline": "1h30m"})["spec"]["activeDeadlineSeconds"] == 5400
 
