@@ -120,3 +120,7 @@ def test_layers_on_the_host_are_part_of_the_recipe() -> None:
     allowed = recipes.recipe_for(engine(build={"allowHost": True}).spec, gpu_class(), IDENTITIES)
     assert (plain.allow_host, allowed.allow_host) == (False, True)
     assert plain.digest != allowed.digest
+
+
+def test_builds_of_a_namespace_share_their_timings_beside_its_plans() -> None:
+    assert recipes.build_request(plan()).timing_cache == "s3://p/timings/n/"
