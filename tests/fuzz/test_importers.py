@@ -1,4 +1,4 @@
-"""A short run of the importers' fuzzer, and that it finds what there is; campaign.py runs a long one."""
+"""A short run of the importers' fuzzer, and that it finds what there is; fuzzer.py runs a long one."""
 
 import random
 import sys
@@ -10,13 +10,13 @@ import pytest
 from enginewright_runtime.plan.recipe import ModelFormat
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # tests are no packages
-import campaign
+import fuzzer
 import mutations
 import seeds
 
 
 def test_hundreds_of_damaged_models_are_networks_or_sentences() -> None:
-    counts, findings = campaign.run(ModelFormat.CAFFE, 7, range(300))
+    counts, findings = fuzzer.run(ModelFormat.CAFFE, 7, range(300))
     assert findings == []
     assert counts["refused"] > 150
     assert counts["valid"] > 15
@@ -25,7 +25,7 @@ def test_hundreds_of_damaged_models_are_networks_or_sentences() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [ModelFormat.ONNX, ModelFormat.CAFFE])  # TensorFlow: docs/fuzzing.md, "Open"
 def test_ten_thousand_damaged_models_are_networks_or_sentences(kind: ModelFormat) -> None:
-    assert campaign.run(kind, 8, range(10_000))[1] == []
+    assert fuzzer.run(kind, 8, range(10_000))[1] == []
 
 
 def test_sound_models_are_read(tmp_path: Path) -> None:
@@ -33,12 +33,12 @@ def test_sound_models_are_read(tmp_path: Path) -> None:
         for sound in seeds.seeds(kind):
             for name, content in sound.files.items():
                 (tmp_path / name).write_bytes(content)
-            assert campaign.read(sound, tmp_path) == "valid", sound.name
+            assert fuzzer.read(sound, tmp_path) == "valid", sound.name
 
 
 def test_a_mutation_is_made_again_from_its_number() -> None:
-    assert campaign.mutated(ModelFormat.CAFFE, 1, 5)[1] == campaign.mutated(ModelFormat.CAFFE, 1, 5)[1]
-    assert campaign.mutated(ModelFormat.CAFFE, 1, 5)[1] != campaign.mutated(ModelFormat.CAFFE, 1, 6)[1]
+    assert fuzzer.mutated(ModelFormat.CAFFE, 1, 5)[1] == fuzzer.mutated(ModelFormat.CAFFE, 1, 5)[1]
+    assert fuzzer.mutated(ModelFormat.CAFFE, 1, 5)[1] != fuzzer.mutated(ModelFormat.CAFFE, 1, 6)[1]
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_the_fuzzer_finds_what_is_there_to_find(
 ) -> None:
     program = tmp_path / "careless.py"
     program.write_text(
-        f"import sys\nsys.path.insert(0, {str(campaign.PROGRAM.parent)!r})\n"
-        "import campaign\nfrom enginewright_runtime.errors import ModelError\n"
+        f"import sys\nsys.path.insert(0, {str(fuzzer.PROGRAM.parent)!r})\n"
+        "import fuzzer\nfrom enginewright_runtime.errors import ModelError\n"
         f"def read(*_, **__):\n    {careless}\n"
-        "campaign.table.read = read\ncampaign.worker(sys.argv[2:])\n"
+        "fuzzer.table.read = read\nfuzzer.worker(sys.argv[2:])\n"
     )
-    monkeypatch.setattr(campaign, "PROGRAM", program)
-    _, findings = campaign.run(ModelFormat.CAFFE, 1, range(2))
+    monkeypatch.setattr(fuzzer, "PROGRAM", program)
+    _, findings = fuzzer.run(ModelFormat.CAFFE, 1, range(2))
     assert [finding.number for finding in findings] == [0, 1]
     assert found in findings[0].what
 

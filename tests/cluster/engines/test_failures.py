@@ -19,7 +19,7 @@ def test_a_model_that_is_none_stalls_with_the_builders_own_sentence_and_an_event
 ) -> None:
     engine.put_model(b"not a model at all")
     engine.apply()
-    message = eventually(engine.stalled, 40)
+    message = eventually(engine.stalled, 90)
     assert "model.onnx" in message
     assert engine.condition("Ready")["status"] == "False"
     (plan,) = engine.objects("engineplan")
@@ -33,7 +33,7 @@ def test_a_model_that_is_none_stalls_with_the_builders_own_sentence_and_an_event
 def test_a_bad_model_is_built_once_and_not_again_and_again(engine: EngineCase, eventually: Callable[..., Any]) -> None:
     engine.put_model(b"")
     engine.apply()
-    eventually(engine.stalled, 40)
+    eventually(engine.stalled, 90)
     pods = engine.cluster.kubectl("get", "pods", "--namespace", engine.namespace, "--output=name").split()
     assert len(pods) == 1
 
@@ -47,7 +47,7 @@ def test_a_plan_that_fails_its_gate_never_serves_and_the_one_before_goes_on(
         # The limit is a latency that no machine reaches, so the very same model now fails.
         gates = engine.manifest()["spec"]["gates"] | {"latency": {"batch": 1, "p99": "0.001us"}}
         engine.apply(gates=gates)
-        message = eventually(engine.stalled, 40)
+        message = eventually(engine.stalled, 90)
     assert "latency gate" in message
     assert load.failed == []
     assert load.answered > 0
@@ -98,7 +98,7 @@ def test_mending_the_model_after_a_failed_build_makes_it_ready(
 ) -> None:
     engine.put_model(b"broken")
     engine.apply()
-    eventually(engine.stalled, 40)
+    eventually(engine.stalled, 90)
     engine.put_model(retrained())
     engine.becomes_ready()
     assert not engine.stalled()
@@ -106,7 +106,7 @@ def test_mending_the_model_after_a_failed_build_makes_it_ready(
 
 def test_a_missing_model_is_said_before_anything_is_built(engine: EngineCase, eventually: Callable[..., Any]) -> None:
     engine.apply(model={"uri": f"s3://{engine.bucket}/nowhere.onnx"})
-    message = eventually(engine.stalled, 20)
+    message = eventually(engine.stalled, 60)
     assert f"s3://{engine.bucket}/nowhere.onnx" in message
     assert engine.objects("job") == []
 
@@ -116,7 +116,7 @@ def test_wrong_credentials_are_said_before_anything_is_built(
 ) -> None:
     storage = engine.manifest()["spec"]["storage"] | {"credentialsSecret": "nobody"}
     engine.apply(storage=storage)
-    message = eventually(engine.stalled, 20)
+    message = eventually(engine.stalled, 60)
     assert "nobody" in message
     assert engine.objects("job") == []
 
@@ -150,7 +150,7 @@ def test_a_service_of_somebody_elses_with_the_engines_name_is_left_alone(
     theirs = {"metadata": {"name": engine.name}, "spec": {"selector": selector, "ports": [{"port": 80}]}}
     engine.cluster.apply({"apiVersion": "v1", "kind": "Service"} | theirs, engine.namespace)
     engine.apply()
-    assert f"The Service {engine.name} is in the namespace" in eventually(engine.stalled, 20)
+    assert f"The Service {engine.name} is in the namespace" in eventually(engine.stalled, 60)
     service: Any = engine.cluster.get("service", engine.name, engine.namespace)
     assert service["spec"]["selector"] == selector
     assert engine.objects("engineplan,deployment") == []

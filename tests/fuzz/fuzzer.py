@@ -1,6 +1,6 @@
 """Damages models at random and demands that reading one ends in a network or in one clear sentence.
 
-    python tests/fuzz/campaign.py --mutations 100000 --seed 1 --keep findings/ [FORMAT ...]
+    python tests/fuzz/fuzzer.py --mutations 100000 --seed 1 --keep findings/ [FORMAT ...]
 
 Never another exception, a crash, a hang, memory beyond a bound, or a file opened outside of the model's folder. Worker
 processes do it, under limits; one that dies is a finding, and its next takes over behind the mutation that killed it.
