@@ -91,7 +91,7 @@ def measured(model: model_catalog.Model, folder: Path, effort: str, seconds: flo
             )
             result = build.build(request, progress=Silent(), workdir=Path(workdir), overwrite=True)
         except EnginewrightError as error:
-            return Row(name=model.name, native=label, problem=error.message, refused=True)
+            return Row(name=model.name, native=label, problem=error.message.replace(f"{folder}/", ""), refused=True)
         took = time.monotonic() - started
         with Engine(plan) as engine:
             names = [binding.name for binding in engine.outputs]
