@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass, replace
 
-from enginewright_operator import api, gpu
+from enginewright_operator import api, gpu, stamps
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.gather import PlanInput
 from enginewright_operator.kube import Manifest
@@ -199,8 +199,7 @@ def retry_in(status: api.EnginePlanStatus, *, now: datetime.datetime) -> float |
     if outcome.permanent or status.finished_at is None:
         return None
     delay = min(RETRY_LIMIT, RETRY_FIRST * 2.0 ** min(max(status.attempts - 1, 0), 10))
-    ended = datetime.datetime.fromisoformat(status.finished_at)
-    return max(0.0, delay - (now - ended).total_seconds())
+    return max(0.0, delay - stamps.since(status.finished_at, now))
 
 
 def shown(progress: BuildProgress | None) -> api.BuildProgress | None:

@@ -22,6 +22,7 @@ class Kind:
         self._indexes = indexes
         self._texts: dict[Name, bytes] = {}
         self._versions: dict[Name, int] = {}  # of those that are gone, too, until the next list
+        self._listed = -1  # the version of the last list: what it lacked and is no newer is gone
         self._entries: dict[Name, tuple[tuple[str, str], ...]] = {}
         self._found: dict[tuple[str, str], set[Name]] = defaultdict(set)
         self.synced = False
@@ -29,7 +30,7 @@ class Kind:
     def put(self, manifest: Manifest) -> bool:
         """Take up an object as it is; False where this or a newer version of it is known."""
         name, version = name_of(manifest), version_of(manifest)
-        if version <= self._versions.get(name, -1):
+        if version <= self._versions.get(name, self._listed):
             return False
         metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
         self._unindex(name)
@@ -44,7 +45,7 @@ class Kind:
 
     def drop(self, name: Name, version: int | None = None) -> bool:
         """An object is gone, as of a version (unknown: the one that is known); False where a newer one is known."""
-        known = self._versions.get(name, -1)
+        known = self._versions.get(name, self._listed)
         if version is not None and version < known:
             return False
         self._versions[name] = known if version is None else version
@@ -57,6 +58,7 @@ class Kind:
         dropped = [self._read(name) for name in gone]
         for name in gone:
             self.drop(name, version)
+        self._listed = max(self._listed, version)
         self._versions = {
             name: known for name, known in self._versions.items() if name in self._texts or known > version
         }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
-from enginewright_operator import api
+from enginewright_operator import api, stamps
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.conditions import Reason, shortened
 from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
@@ -180,7 +180,7 @@ class Cluster:
         now = self._now().astimezone(datetime.UTC)
         seed = f"{about.metadata.uid}{reason}{message}{now.isoformat()}"
         name = f"{about.metadata.name}.{sha256(seed.encode()).hexdigest()[:16]}"
-        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = stamps.stamp(now)
         body = {
             "apiVersion": "v1",
             "kind": "Event",

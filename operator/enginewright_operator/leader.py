@@ -2,8 +2,8 @@
 
 The protocol is client-go's leaderelection. Nobody compares two machines' clocks: a candidate takes a Lease over when it
 has seen it unchanged for the lease's whole duration by its own clock; a leader that could not renew for `renew_within`,
-which is shorter, stops before anybody else can start. Every write carries the resourceVersion it was decided on, so of
-two candidates one is refused by the API server.
+which is shorter, stops before anybody else can start. One that comes too late even to ask asks once. Every write
+carries the resourceVersion it was decided on, so of two candidates one is refused by the API server.
 
 A process that was stopped for a while (by SIGSTOP, by its hypervisor) goes on where it was and knows of nothing: so
 each write to the cluster asks `may_write_for` first, on a clock that counts the time in which the machine slept.
@@ -123,8 +123,10 @@ class Leader:
     async def _renew(self, stop: asyncio.Event) -> None:
         while True:
             await asyncio.sleep(self._terms.retry_every)
-            left = max(self.may_write_for(), 0)  # an attempt that hangs must not outlast the term
-            if await self._try_once(within=min(left, self._terms.retry_every * 2)):
+            # An attempt that hangs must not outlast the lease. One that comes late, on a busy machine, is made all the
+            # same: where it succeeds nobody has taken the Lease meanwhile, and nothing was written without it.
+            left = max(self.may_write_for(), self._terms.retry_every)
+            if await self._try_once(within=min(left, self._terms.renew_within / 2)):
                 continue
             if self.may_write_for() <= 0 or self._held_by_another():
                 self._leads_until = self._clock()

@@ -24,12 +24,13 @@ async def run(scope: Scope, put: Put, stop: asyncio.Event, *, begin: asyncio.Eve
         await asyncio.sleep(RETRY)
     begin.set()
     period = scope.settings.resync_seconds
+    clock = asyncio.get_running_loop().time  # the wall clock may be set back meanwhile, by hours
     await asyncio.sleep(min(SECOND_LOOK, period))
     while not stop.is_set():
         await _compared(scope)
-        began = scope.now()
+        began = clock()
         await _polled(scope, put, within=period / 2)
-        await asyncio.sleep(max(period / 4, period - (scope.now() - began).total_seconds()))
+        await asyncio.sleep(max(period / 4, period - (clock() - began)))
 
 
 async def _compared(scope: Scope) -> bool:

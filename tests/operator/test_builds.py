@@ -195,6 +195,11 @@ def test_what_may_pass_is_tried_again_later_and_later(attempts: int, seconds: fl
     assert builds.retry_in(status, now=NOW + datetime.timedelta(hours=2)) == 0.0
 
 
+def test_another_try_does_not_wait_for_a_clock_that_was_set_back() -> None:
+    status = api.EnginePlanStatus(outcome="STORAGE", attempts=1, finished_at="2026-01-01T12:00:00Z")
+    assert builds.retry_in(status, now=NOW - datetime.timedelta(days=1)) == 0.0
+
+
 def test_what_would_end_the_same_way_is_not_tried_again() -> None:
     status = api.EnginePlanStatus(outcome="BAD_MODEL", attempts=1, finished_at="2026-01-01T12:00:00Z")
     assert builds.retry_in(status, now=NOW) is None

@@ -39,6 +39,15 @@ def test_what_is_gone_does_not_come_back_by_a_late_event() -> None:
     assert watched.saw("InferenceEngine", seen(version=8)), "one of the same name that was made since"
 
 
+def test_what_a_list_lacked_does_not_come_back_by_an_event_from_before_it() -> None:
+    watched, _ = world()
+    watched.saw("InferenceEngine", seen(version=5))
+    watched.listed("InferenceEngine", set(), 10)
+    assert not watched.saw("InferenceEngine", seen(version=7)), "it came and went before the list"
+    assert watched["InferenceEngine"].get("n", "a") is None
+    assert watched.saw("InferenceEngine", seen(version=11))
+
+
 def test_a_late_deletion_does_not_take_away_what_was_made_since() -> None:
     watched, _ = world()
     watched.saw("InferenceEngine", seen(version=8))

@@ -79,3 +79,10 @@ def test_a_plan_has_its_age_from_when_it_was_built_and_a_failed_one_is_old_at_on
     finished = built.status.model_copy(update={"finished_at": "2026-01-01T11:00:00Z"})
     assert history.age(built.model_copy(update={"status": finished}), NOW) == 3600.0
     assert history.age(plan(phase="Failed"), NOW) == float("inf")
+
+
+def test_a_plan_that_was_built_before_the_clock_was_set_back_is_no_younger_for_it() -> None:
+    built = plan(phase="Built")
+    assert built.status is not None
+    finished = built.status.model_copy(update={"finished_at": "2026-01-02T12:00:00Z"})  # a day from NOW
+    assert history.age(built.model_copy(update={"status": finished}), NOW) == 86400.0

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from enginewright_operator.__main__ import _terms
 from enginewright_operator.leader import Leader, LeaseState, Terms
 
 TERMS = Terms(duration=0.2, renew_within=0.1, retry_every=0.02)
@@ -142,3 +143,36 @@ async def test_an_attempt_that_hangs_does_not_outlast_the_leaders_term() -> None
     await _until(lambda: not working.leading)
     assert asyncio.get_running_loop().time() - started < TERMS.duration
     await _ended(task)
+
+
+async def test_a_leader_that_wakes_late_leads_on_where_nobody_took_its_lease() -> None:
+    now, lease, working = [100.0], SharedLease(), Working()
+    leader = Leader(lease.of("one"), identity="one", terms=TERMS, clock=lambda: now[0])
+    task = working.by("one", leader)
+    await _until(lambda: working.leading == {"one"})
+    renewed = lease.state
+    now[0] += TERMS.duration * 3
+    assert leader.may_write_for() < 0, "and nothing was written meanwhile"
+    await _until(lambda: lease.state != renewed)
+    await _until(lambda: leader.may_write_for() > 0)
+    assert working.leading == {"one"}
+    await _ended(task)
+
+
+async def test_a_leader_that_wakes_late_stops_where_another_leads() -> None:
+    now, lease, working = [100.0], SharedLease(), Working()
+    leader = Leader(lease.of("one"), identity="one", terms=TERMS, clock=lambda: now[0])
+    task = working.by("one", leader)
+    await _until(lambda: working.leading == {"one"})
+    now[0] += TERMS.duration * 3
+    lease.put("two")
+    await _until(lambda: not working.leading)
+    assert lease.state is not None
+    assert lease.state.holder == "two"
+    await _ended(task)
+
+
+def test_the_terms_have_the_proportions_of_client_gos_and_the_last_attempt_ends_before_the_lease_does() -> None:
+    terms = _terms(15.0)
+    assert (terms.duration, terms.renew_within, terms.retry_every) == (15.0, 10.0, 2.0)
+    assert terms.renew_within + 2 * terms.retry_every < terms.duration

@@ -7,7 +7,7 @@ one; `previous` are those before it, the latest first.
 import datetime
 from collections.abc import Iterable, Sequence
 
-from enginewright_operator import api
+from enginewright_operator import api, stamps
 
 
 def advanced(row: api.TargetStatus | None, *, serving: str, finished: bool, keep: int) -> tuple[str, tuple[str, ...]]:
@@ -41,8 +41,8 @@ def adopted(owned: Iterable[api.EnginePlan], *, gpu_class: str, serving: str, ke
 
 def age(plan: api.EnginePlan, now: datetime.datetime) -> float:
     """Seconds since the plan was built; of one that was not, none: there is nothing to come back to."""
-    stamp = plan.status.finished_at if plan.status and plan.status.phase is api.Phase.BUILT else None
-    return (now - datetime.datetime.fromisoformat(stamp)).total_seconds() if stamp else float("inf")
+    built = plan.status.finished_at if plan.status and plan.status.phase is api.Phase.BUILT else None
+    return stamps.since(built, now) if built else float("inf")
 
 
 def released(owned: Iterable[api.EnginePlan], rows: Sequence[api.TargetStatus], serving: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from enginewright_operator import stamps
 from enginewright_operator.cluster import Cluster
 from enginewright_operator.gather import Gatherer
 from enginewright_operator.scrape import Scraper
@@ -26,7 +27,7 @@ class Scope:
 
     def stamp(self) -> str:
         """Now, as Kubernetes writes times."""
-        return self.now().astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return stamps.stamp(self.now())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

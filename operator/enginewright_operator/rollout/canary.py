@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
-from enginewright_operator import api
+from enginewright_operator import api, stamps
 from enginewright_operator.rollout import analysis
 from enginewright_operator.rollout.analysis import Sample
 
@@ -32,13 +32,13 @@ class Walked:
 
 def begin(plan: str, at: Moment) -> api.CanaryStatus:
     """A canary that has done nothing yet."""
-    return api.CanaryStatus(plan=plan, weight=at.rules.all_steps[0].set_weight or 0, since=_stamp(at.now))
+    return api.CanaryStatus(plan=plan, weight=at.rules.all_steps[0].set_weight or 0, since=stamps.stamp(at.now))
 
 
 def sample_due(status: api.CanaryStatus, rules: api.Canary, now: datetime.datetime) -> bool:
     """Whether it is time to read the metrics."""
     begun = status.window
-    return begun is None or _seconds(begun.at, now) >= api.parse_duration(rules.analysis.interval)
+    return begun is None or stamps.since(begun.at, now) >= api.parse_duration(rules.analysis.interval)
 
 
 def walk(status: api.CanaryStatus, at: Moment) -> Walked:
@@ -46,8 +46,10 @@ def walk(status: api.CanaryStatus, at: Moment) -> Walked:
     steps = at.rules.all_steps
     if status.step >= len(steps):
         return Walked(status=status)
+    if stamps.ahead(status.since, at.now):  # the clock was set back: the step's time begins anew
+        status = status.model_copy(update={"since": stamps.stamp(at.now)})
     status = _counted(status, at)
-    if not at.settled and steps[status.step].set_weight and _seconds(status.since, at.now) > at.deadline:
+    if not at.settled and steps[status.step].set_weight and stamps.since(status.since, at.now) > at.deadline:
         return Walked(status=status, failed=at.why or f"its pods were not ready within {at.deadline:g} s")
     status = _measured(status, at)
     if status.failures > at.rules.analysis.failure_limit:
@@ -63,13 +65,13 @@ def _counted(status: api.CanaryStatus, at: Moment) -> api.CanaryStatus:
     if at.ready == status.ready:
         return status
     coming = at.ready > status.ready and at.rules.all_steps[status.step].set_weight is not None
-    return status.model_copy(update={"ready": at.ready} | ({"since": _stamp(at.now)} if coming else {}))
+    return status.model_copy(update={"ready": at.ready} | ({"since": stamps.stamp(at.now)} if coming else {}))
 
 
 def _measured(status: api.CanaryStatus, at: Moment) -> api.CanaryStatus:
     if at.sample is None:
         return status
-    begun, fresh = status.window, analysis.window(at.sample, at=_stamp(at.now)) if at.settled else None
+    begun, fresh = status.window, analysis.window(at.sample, at=stamps.stamp(at.now)) if at.settled else None
     if begun is None:
         return status.model_copy(update={"window": fresh})
     found = analysis.measure(at.rules.analysis, begun, at.sample)
@@ -82,7 +84,8 @@ def _measured(status: api.CanaryStatus, at: Moment) -> api.CanaryStatus:
             "passed": status.passed + found.passed,
             "failures": status.failures + (not found.passed),
             "measurement": found.message,
-            "window": fresh or begun.model_copy(update={"at": _stamp(at.now), "restarts": at.sample.canary.restarts}),
+            "window": fresh
+            or begun.model_copy(update={"at": stamps.stamp(at.now), "restarts": at.sample.canary.restarts}),
         }
     )
 
@@ -96,7 +99,7 @@ def _waits(status: api.CanaryStatus, at: Moment) -> str:
     if step.pause is not None:
         if step.pause.duration is None and not at.promoted:
             return f"a person has to say so: set the annotation enginewright.dev/promote to {status.plan}"
-        if step.pause.duration and _seconds(status.since, at.now) < api.parse_duration(step.pause.duration):
+        if step.pause.duration and stamps.since(status.since, at.now) < api.parse_duration(step.pause.duration):
             return f"until {step.pause.duration} have passed; {_so_far(status)}"
     leaves = not rest or rest[0].set_weight is not None
     if leaves and not status.passed and at.rules.analysis.min_requests:
@@ -111,17 +114,9 @@ def _so_far(status: api.CanaryStatus) -> str:
 
 def _advanced(status: api.CanaryStatus, at: Moment) -> api.CanaryStatus:
     steps, step = at.rules.all_steps, status.step + 1
-    update = {"step": step, "since": _stamp(at.now)}
+    update = {"step": step, "since": stamps.stamp(at.now)}
     if step < len(steps) and (weight := steps[step].set_weight):
         update |= {"weight": weight, "passed": 0, "window": None}
     if step >= len(steps):
         update |= {"message": "it takes over", "window": None}
     return status.model_copy(update=update)
-
-
-def _seconds(stamp: str, now: datetime.datetime) -> float:
-    return (now - datetime.datetime.fromisoformat(stamp)).total_seconds()
-
-
-def _stamp(now: datetime.datetime) -> str:
-    return now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 
-from enginewright_operator import api
+from enginewright_operator import api, stamps
 from enginewright_operator.kube import Manifest
 from enginewright_operator.render import names
 from enginewright_operator.rollout import canary, deployments, weights
@@ -153,8 +153,7 @@ def _given_up(at: Situation) -> api.Rejection | None:
 
 
 def _rejection(at: Situation, message: str) -> api.Rejection:
-    stamp = at.now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return api.Rejection(plan=at.wanted, message=message, at=stamp, fingerprint=at.fingerprint)
+    return api.Rejection(plan=at.wanted, message=message, at=stamps.stamp(at.now), fingerprint=at.fingerprint)
 
 
 def fingerprint(deployment: Manifest, engine: api.InferenceEngine) -> str:

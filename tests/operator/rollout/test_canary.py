@@ -214,3 +214,12 @@ def test_each_pod_that_comes_gives_the_next_one_the_whole_deadline() -> None:
     walk.look(90)
     walk.look(90, up=False)
     assert walk.row.rejected is None
+
+
+def test_a_clock_that_is_set_back_begins_the_steps_time_anew_and_no_more() -> None:
+    walk = Walk([{"setWeight": 50}, {"pause": {"duration": "60s"}}], minRequests=0)
+    walk.until_settled()
+    walk.look(-86400)
+    assert walk.look(30).canary is not None
+    walk.look(31)
+    assert walk.until_settled().plan == "new"
