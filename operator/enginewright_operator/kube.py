@@ -1,6 +1,6 @@
 """HTTP to the API server, on kubernetes.aio's connection and credentials: paths and JSON, nothing else.
 
-Only gather.py (reads) and cluster.py (writes) use it. The typed classes are left out on purpose: they drop fields
+Only gather (reads) and cluster.py (writes) use it. The typed classes are left out on purpose: they drop fields
 they do not know, and the dynamic client keeps a discovery cache on disk.
 """
 

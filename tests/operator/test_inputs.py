@@ -2,7 +2,7 @@
 
 from operator_objects import engine
 
-from enginewright_operator.inputs import Answer, Inputs, Question, question
+from enginewright_operator.gather.inputs import Answer, Inputs, Question, question
 from enginewright_runtime.errors import StorageError
 
 STORAGE = engine().spec.storage

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from enginewright_operator.gather.signing_keys import SigningKeys
 from enginewright_operator.settings import Settings
-from enginewright_operator.signing_keys import SigningKeys
 
 SIGNED = Settings(signature_policy="warn", signing_secret="plan-signing", trusted_keys="plan-keys")
 

@@ -1,0 +1,52 @@
+"""What there is to build and to serve on: GPU classes, and nodes."""
+
+from collections.abc import Callable, Mapping
+
+from enginewright_operator import api, gpu
+from enginewright_operator.cached_kube import CachedKube
+from enginewright_operator.kube import Manifest
+from enginewright_operator.settings import Settings
+
+NODES_FRESH_FOR = 10.0
+
+
+class Machines:
+    """Reads GPUClasses and Nodes, where they may be read."""
+
+    def __init__(self, kube: CachedKube, settings: Settings, *, clock: Callable[[], float]) -> None:
+        self._kube = kube
+        self._settings = settings
+        self._clock = clock
+        self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
+
+    async def gpu_class(self, name: str) -> api.GPUClass | None:
+        """The GPUClass of that name."""
+        if self._settings.gpu_classes is not None:
+            return (await self.gpu_classes()).get(name)
+        found = await self._kube.get("GPUClass", "", name)
+        return api.read(api.GPUClass, found) if found else None
+
+    async def gpu_classes(self) -> Mapping[str, api.GPUClass]:
+        """Every GPUClass by name: the cluster's, or those of the settings where the cluster's may not be read."""
+        given = self._settings.gpu_classes
+        if given is None:
+            listed = await self._kube.find("GPUClass")
+            return {each["metadata"]["name"]: api.read(api.GPUClass, each) for each in listed}
+        return {name: api.GPUClass(metadata=api.ObjectMeta(name=name), spec=spec) for name, spec in given.items()}
+
+    async def nodes(self) -> tuple[gpu.Node, ...] | None:
+        """The cluster's nodes, at most ten seconds old: they are many, and every plan asks. None: not to be read."""
+        if self._settings.gpu_classes is not None:
+            return None
+        if self._clock() - self._nodes[0] >= NODES_FRESH_FOR:
+            found = await self._kube.list("Node")
+            self._nodes = (self._clock(), tuple(_node(each) for each in found))
+        return self._nodes[1]
+
+
+def _node(manifest: Manifest) -> gpu.Node:
+    return gpu.Node(
+        name=manifest["metadata"]["name"],
+        labels=manifest["metadata"].get("labels") or {},
+        allocatable=(manifest.get("status") or {}).get("allocatable") or {},
+    )
