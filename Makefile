@@ -13,6 +13,7 @@ SUM := $(shell cksum < pyproject.toml | tr ' ' -)
 DEMO_STAMP := .venv/.installed-demo-$(SUM)
 DEV_STAMP := .venv/.installed-dev-$(SUM)
 ORACLES_STAMP := .venv/.installed-oracles-$(SUM)
+TRITON_STAMP := .venv/.installed-triton-$(SUM)
 GPU_STAMP := .venv/.installed-gpu-$(SUM)
 SAY := printf '\n\033[1m==> %s\033[0m\n'
 PACKAGES := -p enginewright_runtime -p enginewright_builder -p enginewright_operator
@@ -21,7 +22,7 @@ MODELS ?= $(HOME)/.cache/enginewright/models
 SANITIZED := tests/gpu/test_session.py tests/gpu/test_hopper_gemm.py tests/gpu/test_hopper_latency_conv.py
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help demo demo-cluster test test-full test-models test-gpu sanitize-gpu lint format crds clean controlplane
+.PHONY: help demo demo-cluster test test-full test-models test-triton test-gpu sanitize-gpu lint format crds clean controlplane
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +51,10 @@ test-full: lint controlplane ## the same, with the long sweeps
 test-models: $(ORACLES_STAMP) ## the world's models: fetched, built, compared with their native runtimes, timed beside them
 	@$(SAY) "Building the models of bench/models.tsv and comparing each with its native runtime"
 	$(BIN)/python bench/models.py $(MODELS) --write docs/models.md
+
+test-triton: $(TRITON_STAMP) ## the tests of kernels in Triton, which `make test` skips: no GPU, but a gigabyte of Triton
+	@$(SAY) "Compiling Triton kernels for every architecture, and running them in its interpreter"
+	$(BIN)/python -m pytest -m 'not gpu' $$(grep -rl triton_on_host tests --include='test_*.py')
 
 test-gpu: $(GPU_STAMP) ## the tests that need an NVIDIA GPU
 	@$(SAY) "Testing on the GPU, one test at a time"
@@ -115,7 +120,12 @@ $(ORACLES_STAMP): | $(BIN)/uv
 	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev,oracles]'
 	@rm -f .venv/.installed-*; touch $@ $(DEV_STAMP) $(DEMO_STAMP)
 
-$(GPU_STAMP): | $(BIN)/uv
-	@$(SAY) "Installing what the development needs, and CUDA's libraries, into .venv (once)"
-	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev,cuda13]'
+$(TRITON_STAMP): | $(BIN)/uv
+	@$(SAY) "Installing what the development needs, and Triton, into .venv (once)"
+	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev,triton]'
 	@rm -f .venv/.installed-*; touch $@ $(DEV_STAMP) $(DEMO_STAMP)
+
+$(GPU_STAMP): | $(BIN)/uv
+	@$(SAY) "Installing what the development needs, CUDA's libraries and Triton, into .venv (once)"
+	$(BIN)/uv pip install --python $(BIN)/python -e '.[dev,cuda13,triton]'
+	@rm -f .venv/.installed-*; touch $@ $(TRITON_STAMP) $(DEV_STAMP) $(DEMO_STAMP)

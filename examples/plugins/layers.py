@@ -1,4 +1,5 @@
-"""Two layers of one's own: Swish, whose kernel is one line, and YOLO's Reorg, whose output has another shape.
+"""Three layers of one's own: Swish, whose kernel is one line, YOLO's Reorg, whose output has another shape, and
+RMSNorm, whose kernel is in Triton.
 
     enginewright build model.onnx -o model.plan --plugin examples/plugins/layers.py
     enginewright serve model.plan --allow-plugins
@@ -9,7 +10,7 @@ kernels are held against.
 
 import numpy as np
 
-from enginewright_runtime.plugins import Cuda, TensorSpec, plugin
+from enginewright_runtime.plugins import Cuda, TensorSpec, Triton, plugin
 
 SWISH = r"""
 extern "C" __global__ void swish(const T* x, T* y) {
@@ -30,6 +31,21 @@ extern "C" __global__ void reorg(const T* x, T* y) {
   long long high = row * STRIDE + part / STRIDE, wide = column * STRIDE + part % STRIDE;
   y[output0(at)] = x[input0(((image * INPUT0_1 + from) * INPUT0_2 + high) * INPUT0_3 + wide)];
 }
+"""
+
+RMS_NORM = r"""
+WIDTH = tl.constexpr(triton.next_power_of_2(INPUT0_1.value))
+
+
+@triton.jit
+def rms_norm(x, scale, y):
+    column = tl.arange(0, WIDTH)
+    inside = column < INPUT0_1
+    at = tl.program_id(0) * INPUT0_1 + column
+    value = tl.load(x + input0(at), mask=inside, other=0.0).to(tl.float32)
+    gain = tl.load(scale + input1(column), mask=inside, other=0.0).to(tl.float32)
+    root = tl.rsqrt(tl.sum(value * value, 0) / INPUT0_1 + EPSILON)
+    tl.store(y + output0(at), (value * root * gain).to(T), mask=inside)
 """
 
 
@@ -53,3 +69,15 @@ def reorg(x, stride):
     batch, channels, height, width = x.shape
     squares = x.reshape(batch, channels, height // stride, stride, width // stride, stride)
     return squares.transpose(0, 3, 5, 1, 2, 4).reshape(batch, -1, height // stride, width // stride)
+
+
+@plugin(
+    "com.example.RMSNorm",
+    attributes={"epsilon": 1e-6},
+    triton=Triton(source=RMS_NORM, entry="rms_norm", programs=lambda x, scale, epsilon: x.shape[0]),
+)
+def rms_norm(x, scale, epsilon):
+    """Rows x / rms(x) * scale. Zhang and Sennrich 2019."""
+    wide = x.astype(np.float32)
+    root = np.sqrt((wide * wide).mean(axis=1, keepdims=True) + np.float32(epsilon))
+    return (wide / root * scale.astype(np.float32)).astype(x.dtype)

@@ -10,7 +10,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
@@ -28,6 +28,7 @@ from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, 
 from enginewright_runtime.engine.values import dtype_of as numpy_dtype
 
 Array = np.ndarray
+Launch = Callable[[Sequence[Kernel], Mapping[str, str], Mapping[tuple[Space, str], Array]], None]
 HERE = Path(__file__).parent
 CACHE = Path.home() / ".cache" / "enginewright" / "cuda_on_host"
 OPTIONS = (
@@ -182,8 +183,11 @@ def host_compilation() -> Iterator[None]:
         compiler.compile = before
 
 
-def computed(implementation: Implementation, problem: Problem, inputs: Sequence[Array | None]) -> list[Array]:
-    """The outputs of an implementation built under `host_compilation`, for inputs of logical shapes."""
+def computed(
+    implementation: Implementation, problem: Problem, inputs: Sequence[Array | None], launch: Launch | None = None
+) -> list[Array]:
+    """The outputs of an implementation built under `host_compilation`, for inputs of logical shapes; or under what
+    belongs to another `launch` than run_on_host."""
     kinds = problem.operands
     raws: list[Array | None] = [
         None if kind is None else packed(values, kind) if values is not None else empty(kind)
@@ -200,7 +204,7 @@ def computed(implementation: Implementation, problem: Problem, inputs: Sequence[
     sources = {name: text.decode() for name, text in implementation.cubins.items()}
     for step in implementation.steps:
         if step.kernel is not None:
-            run_on_host([step.kernel], sources, buffers)
+            (launch or run_on_host)([step.kernel], sources, buffers)
         elif step.fill is not None:
             ctypes.memset(_address(step.fill.pointer, buffers), step.fill.value, step.fill.bytes)
         elif step.copy is not None:

@@ -64,10 +64,11 @@ def test_a_final_stage_ends_as_a_user_whose_number_is_not_zero(name: str):
 def test_a_final_stage_installs_the_wheel_with_its_extra_and_nothing_else(name: str):
     installs = re.findall(r"pip install (.*?);", " ".join(STAGES[name].all("RUN")))
     assert len(installs) == 1
-    cuda = "" if name == "operator" else "${CUDA:+,${CUDA}}"  # nothing more, unless CUDA's generation is given
+    # Nothing more, unless CUDA's generation is given.
+    cuda = {"operator": "", "builder": "${CUDA:+,${CUDA},triton}", "runtime": "${CUDA:+,${CUDA}}"}[name]
     assert re.findall(r'"\$\{wheel\}\[(.+?)\]"', installs[0]) == [f"{name},tracing{cuda}"]
     assert STAGES[name].all("ARG") == ([] if name == "operator" else ['CUDA=""'])
-    assert {name, "cuda12", "cuda13"} <= set(PROJECT["optional-dependencies"])
+    assert {name, "cuda12", "cuda13", "triton"} <= set(PROJECT["optional-dependencies"])
     assert "--no-cache-dir" in installs[0]
     assert "--only-binary :all:" in installs[0]  # from a source package a compiler would be asked for
 

@@ -1,23 +1,20 @@
 """CUDA C++ to cubins through NVRTC, at build time only: what a plan ships needs no compiler any more.
 
-Equal text for an equal architecture, options and compiler gives equal bytes, so results are kept on disk by their
-content. The cache may be deleted at any time. Never runs anything on a device: it compiles for GPUs that are not here.
+Equal text for an equal architecture, options and compiler gives equal bytes, so results are kept (kept.py). Never
+runs anything on a device: it compiles for GPUs that are not here.
 """
 
 import importlib
 import importlib.util
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from enginewright_builder.device.kept import kept
 from enginewright_runtime.errors import EnginewrightError, MissingExtraError
 
-CACHE = Path.home() / ".cache" / "enginewright" / "cubins"
-CACHE_BYTES = 512 << 20  # a cubin is 5 to 100 kB: some ten thousand kernels
 _ALWAYS = ("--std=c++20", "--device-as-default-execution-space")
 
 
@@ -30,15 +27,8 @@ def compile(source: str, architecture: str, options: Sequence[str] = ()) -> byte
 
     Raises KernelCompileError with the log's first line, MissingExtraError where NVRTC's bindings are not installed.
     """
-    key = sha256("\0".join((version(), architecture, *_ALWAYS, *options, source)).encode()).hexdigest()
-    path = CACHE / f"{key}.cubin"
-    try:
-        found = path.read_bytes()
-        os.utime(path)
-    except OSError:
-        found = translate(source, architecture, options)
-        _keep(path, found)
-    return found
+    key = (version(), architecture, *_ALWAYS, *options, source)
+    return kept(key, lambda: translate(source, architecture, options))
 
 
 @cache
@@ -112,26 +102,3 @@ def _nvrtc() -> Any:
         return importlib.import_module("cuda.bindings.nvrtc")
     except ImportError as error:
         raise MissingExtraError(package="cuda-bindings", extra="cuda13", purpose="Compiling kernels") from error
-
-
-def _keep(path: Path, content: bytes) -> None:
-    """Written whole or not at all; a folder that cannot be written to only costs time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(path)
-        _trim(path.parent)
-    except OSError:
-        return
-
-
-def _trim(folder: Path) -> None:
-    """The least recently used leave until the rest fits CACHE_BYTES."""
-    kept = [(each.stat().st_mtime, each.stat().st_size, each) for each in folder.iterdir()]
-    total = sum(size for _, size, _ in kept)
-    for _, size, path in sorted(kept):
-        if total <= CACHE_BYTES:
-            return
-        path.unlink(missing_ok=True)
-        total -= size

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cuda.bindings.driver as cuda
 
 from enginewright_builder.device import compile as compiler
+from enginewright_builder.device import compile_triton
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.schedule import Workshop
 from enginewright_builder.emit import Blobs
@@ -73,7 +74,13 @@ def describe() -> Device:
         multiprocessors=_attribute(_ATTRIBUTE.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
         l2_bytes=_attribute(_ATTRIBUTE.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE),
         shared_bytes=_attribute(_ATTRIBUTE.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
-        libraries={**target.libraries, "nvrtc": compiler.version(), "driver": target.driver, "product": target.product},
+        libraries={
+            **target.libraries,
+            "nvrtc": compiler.version(),
+            "driver": target.driver,
+            "product": target.product,
+            **({"triton": compile_triton.version()} if compile_triton.version() else {}),
+        },
     )
 
 

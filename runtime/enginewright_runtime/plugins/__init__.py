@@ -1,4 +1,4 @@
-"""Layers of one's own: a NumPy reference, the rule of its outputs, its attributes, and perhaps a CUDA kernel.
+"""Layers of one's own: a NumPy reference, the rule of its outputs, its attributes, and perhaps kernels.
 
     from enginewright_runtime.plugins import TensorSpec, plugin
 
@@ -9,6 +9,6 @@
 A plugin's file is one module that imports NumPy and this package alone: it travels inside the plan.
 """
 
-from enginewright_runtime.plugins.definition import Cuda, Plugin, PluginError, TensorSpec, plugin
+from enginewright_runtime.plugins.definition import Cuda, Plugin, PluginError, TensorSpec, Triton, plugin
 
-__all__ = ["Cuda", "Plugin", "PluginError", "TensorSpec", "plugin"]
+__all__ = ["Cuda", "Plugin", "PluginError", "TensorSpec", "Triton", "plugin"]

@@ -47,6 +47,23 @@ class Cuda:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Triton:
+    """A kernel in Triton's language: `entry(inputs…, outputs…)`, pointers, with `warps` a program.
+
+    It is text, since the module must load where there is no Triton. The builder puts in front of `source`: triton, tl,
+    and as tl.constexpr what Cuda has too; BLOCK; T, a dtype of tl's. There is a program for each `block` of the N
+    elements of the first output, or as many as `programs` says for the inputs' TensorSpecs and the attributes.
+    """
+
+    source: str
+    entry: str
+    block: int = 1024
+    programs: Callable[..., int] | None = None
+    warps: int = 4
+    stages: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
     """A layer of one's own. `source` is the module that it is from, once it was loaded from a file."""
 
@@ -55,6 +72,7 @@ class Plugin:
     rule: Rule
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     cuda: Cuda | None = None
+    triton: Triton | None = None
     source: bytes = b""
 
     @property
@@ -121,6 +139,7 @@ def plugin(
     rule: Rule = like_first,
     attributes: Mapping[str, Attribute] | None = None,
     cuda: Cuda | None = None,
+    triton: Triton | None = None,
 ) -> Callable[[Callable[..., Array | Sequence[Array]]], Plugin]:
     """Make a layer of a function from arrays and attributes to an array or several: its reference, and its proof.
 
@@ -133,7 +152,9 @@ def plugin(
         )
 
     def make(reference: Callable[..., Array | Sequence[Array]]) -> Plugin:
-        return Plugin(name=name, reference=reference, rule=rule, attributes=dict(attributes or {}), cuda=cuda)
+        return Plugin(
+            name=name, reference=reference, rule=rule, attributes=dict(attributes or {}), cuda=cuda, triton=triton
+        )
 
     return make
 

@@ -3,6 +3,7 @@
 import pytest
 
 from enginewright_builder.device import compile as compiler
+from enginewright_builder.device import kept
 from enginewright_builder.device.compile import KernelCompileError
 
 KERNEL = 'extern "C" __global__ void k(float* to) { to[threadIdx.x] = 1.0f; }'
@@ -11,7 +12,7 @@ KERNEL = 'extern "C" __global__ void k(float* to) { to[threadIdx.x] = 1.0f; }'
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache."""
-    monkeypatch.setattr(compiler, "CACHE", tmp_path / "cubins")
+    monkeypatch.setattr(kept, "CACHE", tmp_path / "cubins")
     return tmp_path / "cubins"
 
 
@@ -31,7 +32,7 @@ def test_another_architecture_is_another_cubin(cache):
 
 def test_the_least_recently_used_leave_a_full_cache(cache, monkeypatch):
     size = len(compiler.compile(KERNEL, "sm_80"))
-    monkeypatch.setattr(compiler, "CACHE_BYTES", 2 * size + size // 2)
+    monkeypatch.setattr(kept, "CACHE_BYTES", 2 * size + size // 2)
     for number in range(4):
         compiler.compile(KERNEL.replace("1.0f", f"{number}.5f"), "sm_80")
     assert len(list(cache.iterdir())) <= 3
@@ -39,7 +40,7 @@ def test_the_least_recently_used_leave_a_full_cache(cache, monkeypatch):
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(compiler, "CACHE", tmp_path / "file" / "cubins")
+    monkeypatch.setattr(kept, "CACHE", tmp_path / "file" / "cubins")
     assert compiler.compile(KERNEL, "sm_80")[:4] == b"\x7fELF"
 
 

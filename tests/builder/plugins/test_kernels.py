@@ -9,7 +9,7 @@ import pytest
 from cuda_on_host.running import computed, host_compilation
 
 from enginewright_builder import passes
-from enginewright_builder.device import checking, layout, lower, plugin_kernels
+from enginewright_builder.device import checking, layout, lower, plugin_cuda, plugin_kernels
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.operators.layer import Declined
 from enginewright_builder.network import specialize
@@ -59,7 +59,7 @@ def test_a_wrong_kernel_is_found_out(layers):
     wrong = replace(swish, cuda=replace(swish.cuda, source=swish.cuda.source.replace("1.0f +", "1.01f +")))
     check = checking.check(layers[0])
     with host_compilation():
-        made = plugin_kernels.build(layers[0], wrong, "sm_90a")
+        made = plugin_cuda.build(layers[0], wrong, "sm_90a")
         outputs = computed(made, layers[0].problem, [check.feed[name] for name in layers[0].inputs])
     reason, _ = check.judge(dict(zip(layers[0].outputs, outputs, strict=True)))
     assert "wanted" in reason
@@ -74,7 +74,7 @@ def test_tensors_that_lie_channels_last_are_found(layers):
 @pytest.mark.parametrize("place", [0, 1])
 def test_the_kernel_compiles_for_every_architecture(layers, place, architecture):
     own = plugin_kernels.plugin_of(layers[place].network)
-    (cubin,) = plugin_kernels.build(layers[place], own, architecture).cubins.values()
+    (cubin,) = plugin_cuda.build(layers[place], own, architecture).cubins.values()
     assert cubin[:4] == b"\x7fELF"
 
 
@@ -85,7 +85,7 @@ def test_half_types_compile(plugins):
         network.mark_output(y)
         (layer,) = layers_of(network)
         own = plugin_kernels.plugin_of(layer.network)
-        assert plugin_kernels.build(layer, own, "sm_90a").cubins["0"][:4] == b"\x7fELF"
+        assert plugin_cuda.build(layer, own, "sm_90a").cubins["swish"][:4] == b"\x7fELF"
 
 
 def test_constants_and_lists_of_attributes_reach_the_kernel():
@@ -104,7 +104,7 @@ def test_constants_and_lists_of_attributes_reach_the_kernel():
     (layer,) = layers_of(network)
     given = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
     with host_compilation():
-        (result,) = computed(plugin_kernels.build(layer, weighted, "sm_90a"), layer.problem, [given, w])
+        (result,) = computed(plugin_cuda.build(layer, weighted, "sm_90a"), layer.problem, [given, w])
     np.testing.assert_allclose(result, given * w + 3, rtol=1e-6)
 
 
@@ -112,16 +112,23 @@ def test_what_does_not_compile_or_is_not_there_is_said(layers, plugins):
     swish = plugins["com.example.Swish"]
     broken = replace(swish.cuda, source=swish.cuda.source.replace("BETA", "BETTA"))
     with pytest.raises(PluginError, match=r"The CUDA kernel of the plugin com\.example\.Swish is refused: .*BETTA"):
-        plugin_kernels.build(layers[0], replace(swish, cuda=broken), "sm_90a")
+        plugin_cuda.build(layers[0], replace(swish, cuda=broken), "sm_90a")
     with pytest.raises(PluginError, match="has no kernel 'swoosh' with C's name"):
-        plugin_kernels.build(layers[0], replace(swish, cuda=replace(swish.cuda, entry="swoosh")), "sm_90a")
-    with pytest.raises(Declined, match=r"the plugin com\.example\.Swish has no CUDA kernel"):
+        plugin_cuda.build(layers[0], replace(swish, cuda=replace(swish.cuda, entry="swoosh")), "sm_90a")
+    with pytest.raises(Declined, match=r"the plugin com\.example\.Swish has no kernel"):
         plugin_kernels.require(replace(swish, cuda=None))
+
+
+def test_a_dtype_that_no_kernel_knows_drops_the_kernel_and_not_the_build(layers, plugins):
+    kind = replace(layers[0].problem.inputs[0], dtype="float8_e4m3fn")
+    odd = replace(layers[0], problem=replace(layers[0].problem, inputs=(kind,)))
+    with pytest.raises(PluginError, match=r"No kernel of the plugin com\.example\.Swish can take float8_e4m3fn"):
+        plugin_cuda.build(odd, plugins["com.example.Swish"], "sm_90a")
 
 
 def test_the_plugin_of_the_manual_does_what_it_says(tmp_path):
     page = Path(__file__).resolve().parents[3] / "docs" / "plugins.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
     (tmp_path / "halve.py").write_text(code)
     halve = collection.load([tmp_path / "halve.py"])["com.example.Halve"]
     network = Network()
@@ -130,6 +137,6 @@ def test_the_plugin_of_the_manual_does_what_it_says(tmp_path):
     (layer,) = layers_of(network, x=(2, 7))
     x = np.arange(14, dtype=np.float32).reshape(2, 7)
     with host_compilation():
-        (result,) = computed(plugin_kernels.build(layer, halve, "sm_90a"), layer.problem, [x])
+        (result,) = computed(plugin_cuda.build(layer, halve, "sm_90a"), layer.problem, [x])
     np.testing.assert_array_equal(result, x[:, ::3] / 2)
     np.testing.assert_array_equal(result, halve.reference(x, step=3, gain=0.5))
