@@ -1,35 +1,34 @@
 """The world's models: each of models.tsv built for the CPU, compared with its native runtime, and timed beside it.
 
-usage: models.py FOLDER [--effort fast] [--seconds 1] [--write docs/models.md] [WORD ...]
+usage: models.py FOLDER [--effort fast] [--seconds 1] [--limit 300] [--write docs/models.md] [WORD ...]
 
-Models that are not in FOLDER are fetched into it. Every model has a process of its own, so that one that breaks does
-not take the others along. Errors are of the output's range: the largest
-difference over the largest absolute value; of integers and texts the share that differs. Allowed is 1e-4, or what the
-native runtime differs from itself with and without its optimizer where that is more (quantized and fp16 models). Ours
-and the native runtime take turns on the same input; the ratio is of the medians. Exit code 1 if any model is wrong.
+Models that are not in FOLDER are fetched into it. Every model has a process of its own, which may take `limit` seconds,
+so that one that breaks or hangs does not take the others along. agreement.py says what is allowed. Ours and the native
+runtime take turns on the same input; the ratio is of the medians. The page is replaced when every row is there. Exit
+code 1 if any model is wrong.
 """
 
 import argparse
+import itertools
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import agreement
 import model_catalog
 import natives
-import numpy as np
+import page
 
-ALLOWED = 1e-4  # of the output's range, in fp32
 SLOWER = 1.05  # a ratio of medians above this is said
 MARKER = "<!-- measured by bench/models.py -->"
+_PATIENCE = 30.0  # seconds for the turns of a model whose runs take seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +39,7 @@ class Row:
     native: str
     layers: str = ""
     error: float = 0.0
+    inputs: str = ""
     ours_ms: float = 0.0
     native_ms: float = 0.0
     build_s: float = 0.0
@@ -60,7 +60,7 @@ class Row:
         ratio = self.ours_ms / self.native_ms
         slower = " (slower)" if ratio > SLOWER else ""
         return (
-            f"| {self.name} | {self.native} | {self.layers} | {self.error:.1e} | {self.ours_ms:.3f} "
+            f"| {self.name} | {self.native} | {self.layers} | {self.error:.1e}{self.inputs} | {self.ours_ms:.3f} "
             f"| {self.native_ms:.3f} | {ratio:.2f}{slower} | {self.build_s:.1f} |"
         )
 
@@ -96,19 +96,22 @@ def measured(model: model_catalog.Model, folder: Path, effort: str, seconds: flo
         with Engine(plan) as engine:
             names = [binding.name for binding in engine.outputs]
             right, rival = native(names, False), native(names, True)
-            feed = _feed(engine, right)
-            expected, spread = right(feed), _worst(right(feed), rival(feed))
-            worst, allowed = _worst(expected, engine.infer(feed)), max(ALLOWED, spread)
+            found = agreement.judge(_samples(engine, right, rival))
+            feed = next(natives.feeds(engine.manifest.schedules[0].inputs, right))
             ours_ms, native_ms = _race({"ours": lambda: engine.infer(feed), "native": lambda: rival(feed)}, seconds)
+    error, allowed = found.sample.error, found.sample.allowed
     return Row(
         name=model.name,
         native=label,
         layers=f"{result.layers_before} → {result.layers_after}",
-        error=worst,
+        error=error,
+        inputs=found.words,
         ours_ms=ours_ms,
         native_ms=native_ms,
         build_s=took,
-        problem="" if worst <= allowed else f"error {worst:.1e} of the output's range, allowed {allowed:.1e}",
+        problem=""
+        if found.sample.agrees
+        else f"error {error:.1e} of the output's range, allowed {allowed:.1e}{found.words}",
     )
 
 
@@ -124,48 +127,27 @@ def _native(model: model_catalog.Model, folder: Path) -> tuple[str, Callable[[Se
     if model.format == "tf-graphdef":
         import tensorflow
 
-        return f"TensorFlow {tensorflow.__version__}", lambda names, fast: natives.tensorflow(path, names)
+        return f"TensorFlow {tensorflow.__version__}", lambda names, fast: natives.tensorflow(
+            path, names, optimized=fast
+        )
     import cv2
 
-    return f"OpenCV {cv2.__version__}", lambda names, fast: natives.opencv(path, folder / model.companion_name, names)
+    return f"OpenCV {cv2.__version__}", lambda names, fast: natives.opencv(
+        path, folder / model.companion_name, names, optimized=fast
+    )
 
 
-def _feed(engine: Any, right: natives.Run) -> dict[str, Any]:
-    """The first random inputs on which the native runtime gives finite results."""
-    from enginewright_builder.tuning import inputs
-
-    for rung in inputs.LADDER:
-        feed = dict(inputs.random(engine.manifest.schedules[0].inputs, rung))
-        try:
-            outputs = right(feed)
-        except Exception as error:  # the runtimes' errors have no common class
-            print(f"  (another range of inputs: {type(error).__name__})", file=sys.stderr)
-            continue
-        if all(np.isfinite(o).all() for o in outputs.values() if isinstance(o, np.ndarray) and o.dtype.kind == "f"):
-            return feed
-    raise SystemExit("no random input is one that the native runtime takes")
-
-
-def _worst(right: Mapping[str, Any], ours: Mapping[str, Any]) -> float:
-    return max(_error(right[name], ours[name]) for name in right)
-
-
-def _error(right: Any, ours: Any) -> float:
-    right, ours = np.asarray(right), np.asarray(ours)
-    if right.shape != ours.shape:
-        return float("inf")
-    if right.size == 0:
-        return 0.0
-    if right.dtype.kind != "f":
-        return float(np.mean(right != ours))
-    range_ = float(np.max(np.abs(right))) or 1.0
-    return float(np.max(np.abs(right.astype(np.float64) - ours.astype(np.float64)))) / range_
+def _samples(engine: Any, right: natives.Run, rival: natives.Run) -> Iterator[agreement.Sample]:
+    for feed in itertools.islice(natives.feeds(engine.manifest.schedules[0].inputs, right), agreement.INPUTS):
+        plain, optimized, ours = right(feed), rival(feed), engine.infer(feed)
+        nearer = min(agreement.worst(plain, ours), agreement.worst(optimized, ours))
+        yield agreement.Sample(error=nearer, spread=agreement.worst(plain, optimized))
 
 
 def _race(runs: Mapping[str, Callable[[], object]], seconds: float) -> tuple[float, float]:
     from enginewright_builder.tuning import timer
 
-    samples = timer.measure(runs, timer.Budget(seconds=seconds * len(runs), least=8, most=2000))
+    samples = timer.measure(runs, timer.Budget(seconds=seconds * len(runs), least=8, most=2000, patience=_PATIENCE))
     return statistics.median(samples["ours"]) * 1e3, statistics.median(samples["native"]) * 1e3
 
 
@@ -173,23 +155,21 @@ def _apart(model: model_catalog.Model, arguments: argparse.Namespace) -> Row:
     """`measured` in a process of its own."""
     command = [sys.executable, __file__, str(arguments.folder), "--only", model.name]
     command += ["--effort", arguments.effort, "--seconds", f"{arguments.seconds}"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=arguments.limit)
+    except subprocess.TimeoutExpired:
+        return Row(name=model.name, native=model.format, problem=f"it took longer than {arguments.limit:g} s")
     if ended.returncode == 0:
         return Row(**json.loads(ended.stdout.splitlines()[-1]))
     last = (ended.stderr.strip().splitlines() or [f"ended by signal {-ended.returncode}"])[-1]
     return Row(name=model.name, native=model.format, problem=last)
 
 
-def page(rows: Sequence[Row], command: str) -> str:
-    """The table with what it was measured on."""
-    from enginewright_runtime.engine import available
-
-    here = available.describe_host()
+def table(rows: Sequence[Row], command: str) -> str:
+    """The rows with what they were measured on."""
     good = sum(not row.problem for row in rows)
     lines = [
-        f"{here.product}, {here.processors} CPUs, {here.memory / (1 << 30):.0f} GiB; Linux {platform.release()}, "
-        f"Python {platform.python_version()}, {time.strftime('%Y-%m-%d', time.gmtime())}. Load average at the end: "
-        f"{os.getloadavg()[0]:.1f} (beyond the number of CPUs, other work slowed both).",
+        page.machine(),
         "",
         f"    {command}",
         "",
@@ -209,6 +189,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*")
     parser.add_argument("--effort", default="fast")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each of the two that take turns")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for each model")
     parser.add_argument("--write", type=Path, help=f"replace what follows {MARKER} in this file")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     told = parser.parse_intermixed_args()
@@ -224,9 +205,8 @@ def main() -> None:
         rows.append(_apart(model, told))
         print(rows[-1].line(), flush=True)
     if told.write:
-        kept, _, _ = told.write.read_text(encoding="utf-8").partition(MARKER)
         command = f"python bench/models.py FOLDER --effort {told.effort} --seconds {told.seconds:g}"
-        told.write.write_text(f"{kept}{MARKER}\n\n{page(rows, command)}", encoding="utf-8")
+        page.replace_after(MARKER, told.write, table(rows, command))
     sys.exit(1 if any(row.wrong for row in rows) else 0)
 
 

@@ -3,15 +3,38 @@
 Each is what its users would run; here they say what is right, and how long it takes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from enginewright_builder.tuning import inputs
+from enginewright_runtime.plan.manifest import Binding
+
 Feed = Mapping[str, Any]
 Run = Callable[[Feed], Mapping[str, Any]]
+
+
+def feeds(taken: Sequence[Binding], run: Run) -> Iterator[Feed]:
+    """Random inputs without end, the same each time, of the first kind on which `run` gives finite results."""
+    rung = next((each for each in inputs.LADDER if _is_taken(inputs.random(taken, each), run)), None)
+    if rung is None:
+        raise SystemExit("no random input is one that the native runtime takes")
+    yield inputs.random(taken, rung)
+    yield from (inputs.random(taken, rung, seed) for seed in itertools.count(1))
+
+
+def _is_taken(feed: Feed, run: Run) -> bool:
+    try:
+        outputs = run(feed)
+    except Exception as error:  # the runtimes' errors have no common class
+        print(f"  (another range of inputs: {type(error).__name__})", file=sys.stderr)
+        return False
+    return all(np.isfinite(o).all() for o in outputs.values() if isinstance(o, np.ndarray) and o.dtype.kind == "f")
 
 
 def onnx_runtime(model: Path, names: Sequence[str], *, optimized: bool = True) -> Run:
@@ -25,10 +48,11 @@ def onnx_runtime(model: Path, names: Sequence[str], *, optimized: bool = True) -
     return lambda feed: dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))
 
 
-def tensorflow(model: Path, names: Sequence[str]) -> Run:
+def tensorflow(model: Path, names: Sequence[str], *, optimized: bool = True) -> Run:
     """A frozen GraphDef in TensorFlow, pruned to what is asked for. Inputs and outputs by their nodes' names.
 
-    A truth value that is not fed says whether the model trains: it does not.
+    Not `optimized`: without the rewriter that folds and fuses before the first run. A truth value that is not fed says
+    whether the model trains: it does not.
     """
     import tensorflow as tf
 
@@ -44,7 +68,9 @@ def tensorflow(model: Path, names: Sequence[str]) -> Run:
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(graph_def, name="")
-    session = tf.compat.v1.Session(graph=graph)
+    options = tf.compat.v1.ConfigProto()
+    options.graph_options.rewrite_options.disable_meta_optimizer = not optimized
+    session = tf.compat.v1.Session(graph=graph, config=options)
     wanted = {name: name if ":" in name else f"{name}:0" for name in names}
     runs: dict[tuple[str, ...], Any] = {}
 
@@ -59,11 +85,13 @@ def tensorflow(model: Path, names: Sequence[str]) -> Run:
     return run
 
 
-def opencv(model: Path, prototxt: Path, names: Sequence[str]) -> Run:
-    """A Caffe model in OpenCV's dnn module."""
+def opencv(model: Path, prototxt: Path, names: Sequence[str], *, optimized: bool = True) -> Run:
+    """A Caffe model in OpenCV's dnn module; not `optimized`: no layers fused, no Winograd convolutions."""
     import cv2
 
     net = cv2.dnn.readNetFromCaffe(str(prototxt), str(model))
+    net.enableFusion(optimized)
+    net.enableWinograd(optimized)
     wanted = list(names)
 
     def run(feed: Feed) -> Mapping[str, Any]:

@@ -25,15 +25,14 @@ from enginewright_runtime.plan.manifest import Binding, Segment
 from enginewright_runtime.plan.recipe import Effort
 
 FINALISTS = 6
-_ROUGH = Budget(seconds=0.03, least=3, most=50, turn=3, pause=0)  # of the first round
+_ROUGH = Budget(seconds=0.03, least=3, most=50, turn=3, pause=0, patience=1)  # of the first round
 _ENDLESS = Deadline()
 _FIRST = 0.6  # of a deadline: what is after it is for the finalists
 _TURNS = 4  # runs of a finalist at least: its first of a turn is thrown away, and loading it costs some
-_SLOW = 0.1  # seconds a run from which on turns are of one run
 BUDGETS: Mapping[Effort, Budget] = {
-    Effort.FAST: Budget(seconds=0.6),
-    Effort.BALANCED: Budget(seconds=3.0),
-    Effort.THOROUGH: Budget(seconds=12.0, least=10),
+    Effort.FAST: Budget(seconds=0.6, patience=10),
+    Effort.BALANCED: Budget(seconds=3.0, patience=30),
+    Effort.THOROUGH: Budget(seconds=12.0, least=10, patience=120),
 }
 UNCHECKED = {"graph_optimization": "all"}  # the library's defaults, where nothing could be checked
 REFERENCE = {"graph_optimization": "disabled"}  # what every candidate is checked against
@@ -113,7 +112,7 @@ def tune(
             return _by_rough_time(task, finalists[0], trials)
         budget = replace(budget, seconds=min(budget.seconds, deadline.left), least=1, turn=1)
     step("the best side by side")
-    samples = _race(task, finalists, budget, slow=max(trials[c.name].rough_ms for c in finalists) > _SLOW * 1000)
+    samples = _race(task, finalists, budget)
     choice = choose(samples)
     for name, taken in samples.items():
         trials[name] = replace(
@@ -186,14 +185,14 @@ def _by_rough_time(task: Task, winner: Candidate, trials: Mapping[str, Trial]) -
     )
 
 
-def _race(task: Task, finalists: Sequence[Candidate], budget: Budget, *, slow: bool) -> dict[str, list[float]]:
+def _race(task: Task, finalists: Sequence[Candidate], budget: Budget) -> dict[str, list[float]]:
     feed = task.proof.feeds[0]
     with ExitStack() as stack:
         runs: dict[str, timer.Run] = {}
         for candidate in finalists:
             run = stack.enter_context(trial.loaded(_segment(task, candidate), task.inputs, task.outputs, task.blobs))
             runs[candidate.name] = lambda run=run: run(feed)  # type: ignore[misc]  # bound now, not at the call
-        return timer.measure(runs, replace(budget, turn=1, least=3) if slow else budget)
+        return timer.measure(runs, budget)
 
 
 def _segment(task: Task, candidate: Candidate) -> Segment:

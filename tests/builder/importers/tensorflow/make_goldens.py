@@ -337,6 +337,13 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
         ],
         (IMAGE, np.array([[0.1, 0.2, 0.8, 0.95], [0.9, 0.7, 0.3, 0.1], [-0.3, 0.0, 0.6, 1.2]], np.float32)),
     ),
+    "crops_at_the_border": (  # whether the last sample lies inside of the image is up to the last bit of a sum
+        lambda x, boxes: tf.image.crop_and_resize(x, boxes, [0] * 48, [14, 14], extrapolation_value=-9.0),
+        (
+            np.arange(15 * 20, dtype=np.float32).reshape(1, 15, 20, 1),
+            np.array([[i / 67, i / 59, 1, 1] for i in range(48)], np.float32),
+        ),
+    ),
     "loop": (loop, (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
     "loop_in_frames": (in_frames(loop), (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
     "loop_not_entered": (in_frames(loop), (np.array([[50.0, 0.25], [1.5, -2.0]], np.float32),)),
