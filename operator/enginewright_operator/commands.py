@@ -37,7 +37,7 @@ def explain(file: File, storage: Folder = None, as_json: Json = False) -> None:
         enginewright explain -f manifest.yaml --json
     """
     given = manifests.read(file)
-    seen = cluster.look()
+    seen = cluster.look(given.engine.metadata)
     given = replace(given, gpu_classes={**seen.gpu_classes, **given.gpu_classes})
     notes = (storage or orders.default_folder()).expanduser()
     own = given.engine.spec.storage if storage is None else None
@@ -48,13 +48,14 @@ def explain(file: File, storage: Folder = None, as_json: Json = False) -> None:
         if gpu_class is None:
             rows.append(unknown(given, target))
             continue
-        ordered = orders.order(given, target, place, notes=notes)
+        held = seen.products.get(target.gpu_class, "")
+        ordered = orders.order(given, target, place, notes=notes, nodes=seen.nodes, held=held)
         rows.append(
             Row(
                 target=target,
                 replicas=given.engine.spec.replicas_on(target),
                 order=ordered,
-                nodes=nodes_in_words(gpu_class.spec, seen.nodes),
+                nodes=nodes_in_words(ordered.gpu_class.spec, seen.nodes),
             )
         )
     if as_json:
@@ -124,6 +125,7 @@ def _show(row: Row, console: Console) -> None:
         state = "is there already: nothing is built" if row.order.exists else f"is to be built. {row.order.why}"
         lines = [
             *recipe_in_words(row.order.recipe),
+            *([("choice", row.order.choice)] if row.order.choice else []),
             *lines,
             ("digest", row.order.digest),
             ("plan", row.order.plan.spec.plan_uri),

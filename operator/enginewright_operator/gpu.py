@@ -2,13 +2,14 @@
 
 The values of the node label nvidia.com/gpu.product that a class accepts are a finite list, made here; a node matches
 if its label is one of them. So A10 can never match A100, nor L4 an L40S, and the same list goes into a pod's affinity.
+A class that names no product takes any that its other requirements take; choice.py says which one a plan is for.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from enginewright_operator.api import GPUClassSpec, parse_quantity
+from enginewright_operator.api import DEFAULT_RESOURCE, GPUClassSpec, parse_quantity
 from enginewright_runtime.plan.target import TargetKind
 
 PRODUCT_LABEL = "nvidia.com/gpu.product"
@@ -19,6 +20,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # what the machine says
 
 _SHARING = ("time-slicing", "mps")
 _SHARED_SUFFIX = "-SHARED"  # of the product, where the plugin does not give shared GPUs another resource
+_MIG = "-MIG-"
 _VENDORS = ("NVIDIA-", "Tesla-", "")  # drivers of different ages put different words before the same name
 
 # What people call a GPU, where its driver calls it otherwise. A form factor is a product of its own: clocks differ.
@@ -40,6 +42,7 @@ class Node:
     name: str
     labels: Mapping[str, str]
     allocatable: Mapping[str, str]
+    closed: bool = False  # cordoned, as for draining it: no new pod goes there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +67,61 @@ class Requirement:
         return f"{self.label} {words[self.operator]} ({', '.join(self.values)})"
 
 
+def products(spec: GPUClassSpec) -> Mapping[str, tuple[str, ...]]:
+    """The products of a class in its own order, each as its driver calls it, with the values of its node label.
+
+    Empty for a class that needs no GPU, and for one that takes any product.
+    """
+    if spec.kind is TargetKind.CPU:
+        return {}
+    found: dict[str, list[str]] = {}
+    if spec.product_labels is not None:
+        for label in spec.product_labels:
+            found.setdefault(_read(label).product, []).append(label)
+        if len(found) == 1 and spec.product:  # a label may be anybody's; the driver's name is then the product
+            found = {spec.product: list(spec.product_labels)}
+    elif spec.product:
+        for product in (*ALIASES.get(spec.product, ()), spec.product):
+            found[product] = [vendor + product for vendor in _VENDORS]
+    return {product: _as_written(spec, labels) for product, labels in found.items()}
+
+
 def product_labels(spec: GPUClassSpec) -> tuple[str, ...]:
-    """Every value of the label nvidia.com/gpu.product that is this class; empty for a class that needs no GPU."""
-    if spec.kind is TargetKind.CPU or spec.product is None:
-        return ()
-    names = spec.product_labels
-    if names is None:
-        products = (*ALIASES.get(spec.product, ()), spec.product)
-        names = tuple(vendor + product for product in products for vendor in _VENDORS)
-    if spec.mig_profile and spec.resource_name == "nvidia.com/gpu":  # the strategy "single" writes it into the label
-        names = tuple(f"{name}-MIG-{spec.mig_profile.replace('+', '.')}" for name in names)
+    """Every value of the label nvidia.com/gpu.product that is this class; empty for a class that takes any."""
+    return tuple(label for labels in products(spec).values() for label in labels)
+
+
+def _as_written(spec: GPUClassSpec, labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels with what is written behind them for a part of a GPU, and for one that is shared."""
+    names = tuple(label + _mig_suffix(spec) for label in labels)
     return (*names, *(name + _SHARED_SUFFIX for name in names)) if spec.shared else names
+
+
+def _mig_suffix(spec: GPUClassSpec) -> str:
+    if not spec.mig_profile or spec.resource_name != DEFAULT_RESOURCE:
+        return ""
+    return _MIG + spec.mig_profile.replace("+", ".")  # the strategy "single" writes it there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Label:
+    """What a value of the label nvidia.com/gpu.product says."""
+
+    product: str
+    suffix: str  # "-MIG-1g.18gb" of a part of a GPU
+    shared: bool
+
+
+def product_of(label: str) -> str:
+    """The product of a value of the label nvidia.com/gpu.product, as its driver calls it."""
+    return _read(label).product
+
+
+def _read(label: str) -> _Label:
+    name = label.removesuffix(_SHARED_SUFFIX)
+    name, dash, profile = name.partition(_MIG)
+    vendor = next(each for each in _VENDORS if name.startswith(each))
+    return _Label(product=name.removeprefix(vendor), suffix=dash + profile, shared=label.endswith(_SHARED_SUFFIX))
 
 
 def requirements(spec: GPUClassSpec) -> tuple[Requirement, ...]:
@@ -82,8 +129,8 @@ def requirements(spec: GPUClassSpec) -> tuple[Requirement, ...]:
     wanted: dict[str, tuple[str, ...]] = {name: (value,) for name, value in spec.node_selector.items()}
     if spec.architecture:
         wanted[ARCHITECTURE_LABEL] = (ARCHITECTURES[spec.architecture],)
-    if products := product_labels(spec):
-        wanted[PRODUCT_LABEL] = products
+    if labels := product_labels(spec):
+        wanted[PRODUCT_LABEL] = labels
     if spec.compute_capability:
         major, _, minor = spec.compute_capability.partition(".")
         wanted |= {MAJOR_LABEL: (major,), MINOR_LABEL: (minor,)}
@@ -98,16 +145,60 @@ def requirements(spec: GPUClassSpec) -> tuple[Requirement, ...]:
 
 def matches(spec: GPUClassSpec, node: Node) -> bool:
     """Whether the node is of the class and has its resource."""
-    if not all(requirement.met_by(node.labels) for requirement in requirements(spec)):
-        return False
-    resource = spec.resource_name
-    return not resource or node.allocatable.get(resource, "0") != "0"
+    if spec.kind is TargetKind.CPU:
+        return _is_labelled(spec, node)
+    return bool(offered(spec, node))
+
+
+def offered(spec: GPUClassSpec, node: Node) -> Counter[str]:
+    """How many GPUs of the class pods may have of the node, by product; empty where the node is not of the class."""
+    label = node.labels.get(PRODUCT_LABEL, "")
+    amount = node.allocatable.get(spec.resource_name, "0")
+    count = int(amount) if amount.isdecimal() else 0
+    if not label or not count or not _is_labelled(spec, node):
+        return Counter()
+    known = products(spec)
+    if known:
+        return Counter({product: count for product, labels in known.items() if label in labels})
+    read = _read(label)
+    fits = read.suffix == _mig_suffix(spec) and (spec.shared or not read.shared)
+    return Counter({read.product: count} if fits else {})
+
+
+def _is_labelled(spec: GPUClassSpec, node: Node) -> bool:
+    return all(requirement.met_by(node.labels) for requirement in requirements(spec))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpus:
+    """The GPUs of one product on one node, as far as plans depend on them."""
+
+    node: str
+    product: str
+    count: int
+    closed: bool
+
+
+def gpus(spec: GPUClassSpec, nodes: Iterable[Node]) -> frozenset[Gpus]:
+    """All GPUs of a class; empty for a class that needs none."""
+    if spec.kind is TargetKind.CPU:
+        return frozenset()
+    return frozenset(
+        Gpus(node=node.name, product=product, count=count, closed=node.closed)
+        for node in nodes
+        for product, count in offered(spec, node).items()
+    )
 
 
 def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node] | None) -> str:
     """The sentence for a class that no node is of; empty if there is one, or nodes may not be read (None)."""
     if nodes is None:
-        return ""
+        if spec.kind is TargetKind.CPU or products(spec):
+            return ""
+        return (
+            f"The GPUClass {name} takes any product, and the operator may not read nodes to choose one: give the class "
+            "its product."
+        )
     nodes = tuple(nodes)
     if any(matches(spec, node) for node in nodes):
         return ""

@@ -3,13 +3,14 @@
 The operator and `enginewright up` both come through here, so that what runs on a laptop has the cluster's digest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import enginewright_runtime
+from enginewright_operator import choice
 from enginewright_operator.api import (
     CA_BUNDLE_PATH,
     EnginePlan,
@@ -23,6 +24,7 @@ from enginewright_operator.api import (
     parse_quantity,
 )
 from enginewright_operator.errors import ManifestError
+from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan import recipe as parts
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.recipe import ModelFormat, Recipe
@@ -133,6 +135,19 @@ def _gates(spec: InferenceEngineSpec, identities: Identities) -> parts.Gates:
     )
 
 
+def class_of(plan: EnginePlan, gpu_class: GPUClass | None) -> GPUClass | None:
+    """The plan's class with the plan's product alone; None where the class is gone, or has it no more.
+
+    A plan of another version of Enginewright, which cannot be read, has the class as it is.
+    """
+    if gpu_class is None:
+        return None
+    try:
+        return choice.only(gpu_class, plan.spec.parsed_recipe().target.product)
+    except PlanError:
+        return gpu_class
+
+
 def requirement(gpu_class: GPUClass) -> TargetRequirement:
     """What the class asks of a machine."""
     spec = gpu_class.spec
@@ -228,13 +243,24 @@ def why_rebuilt(before: Recipe | None, after: Recipe) -> str:
     """What changed from one recipe to the next, in words; where there was none before, that it is the first."""
     if before is None:
         return "It is the first plan of this target."
-    changes = []
-    for field in fields(Recipe):
-        old, new = getattr(before, field.name), getattr(after, field.name)
-        if old != new:
-            word = _WORDS.get(field.name, f"the {field.name.replace('_', ' ')}")
-            changes.append(f"{word} (was {_short(old)}, is {_short(new)})")
+    changes = [
+        *_changes(before, after, lambda name: _WORDS.get(name, f"the {name.replace('_', ' ')}"), apart=("target",)),
+        *_changes(before.target, after.target, lambda name: f"the target's {name.replace('_', ' ')}"),
+    ]
     return f"Changed: {', '.join(changes)}." if changes else "Nothing in the recipe changed."
+
+
+Part = TypeVar("Part", Recipe, TargetRequirement)
+
+
+def _changes(before: Part, after: Part, word: Callable[[str], str], *, apart: Sequence[str] = ()) -> list[str]:
+    """Each field in which two of a kind differ, in words."""
+    pairs = [
+        (field.name, getattr(before, field.name), getattr(after, field.name))
+        for field in fields(before)
+        if field.name not in apart
+    ]
+    return [f"{word(name)} (was {_short(old)}, is {_short(new)})" for name, old, new in pairs if old != new]
 
 
 def stale(before: Recipe | None, now: Recipe, *, rebuilt: bool) -> str:

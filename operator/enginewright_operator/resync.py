@@ -1,7 +1,7 @@
-"""What no event tells: events that did not come, and inputs that were replaced in their store.
+"""What no event tells: events that did not come, nodes that changed, and inputs that were replaced in their store.
 
-The lists of all watched kinds are compared with the cache, and the stores are asked for each input's version, once in
-every resync period. Who is not concerned by a difference is not looked at.
+The lists of all watched kinds are compared with the cache, the nodes' GPUs with those of before, and the stores are
+asked for each input's version, once in every resync period. Who is not concerned by a difference is not looked at.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ async def run(scope: Scope, put: Put, stop: asyncio.Event, *, begin: asyncio.Eve
     while not stop.is_set():
         await _compared(scope)
         began = clock()
+        await _looked_at_nodes(scope, put)
         await _polled(scope, put, within=period / 2)
         await asyncio.sleep(max(period / 4, period - (clock() - began)))
 
@@ -41,6 +42,16 @@ async def _compared(scope: Scope) -> bool:
         return False
     logger.info("Resynced: %d objects were news.", missed)
     return True
+
+
+async def _looked_at_nodes(scope: Scope, put: Put) -> None:
+    try:
+        changed = await scope.gatherer.poll_nodes(put)
+    except EnginewrightError as error:
+        logger.warning("The nodes are looked at again later: %s", error.message)
+        return
+    if changed:
+        logger.info("The GPUs of %d classes are others than before.", changed)
 
 
 async def _polled(scope: Scope, put: Put, *, within: float) -> None:

@@ -14,7 +14,7 @@ from enginewright_operator.api.engine import (
     TargetStatus,
 )
 from enginewright_operator.api.gates import Gates
-from enginewright_operator.api.gpu_class import GPUClass, GPUClassSpec, Toleration
+from enginewright_operator.api.gpu_class import DEFAULT_RESOURCE, GPUClass, GPUClassSpec, Toleration
 from enginewright_operator.api.plan import (
     FINALIZER,
     BuildProgress,
@@ -45,6 +45,7 @@ __all__ = [
     "API_VERSION",
     "CA_BUNDLE_PATH",
     "CREDENTIAL_KEYS",
+    "DEFAULT_RESOURCE",
     "FINALIZER",
     "GROUP",
     "SESSION_TOKEN",

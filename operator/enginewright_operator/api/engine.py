@@ -227,6 +227,9 @@ class TargetStatus(Lenient):
     """Where one target stands."""
 
     gpu_class: str = Field(description="The GPU class.")
+    product: str = Field(
+        default="", description="The GPU product, of those of the class, that its plans are built for and served on."
+    )
     ready: bool = Field(default=False, description="Whether the wanted plan serves with all its replicas.")
     reason: str = Field(default="", description="One CamelCase word, for machines.")
     message: str = Field(default="", description="One sentence, for people.")

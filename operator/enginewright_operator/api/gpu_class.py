@@ -31,8 +31,8 @@ class GPUClassSpec(Strict):
     model_config = ConfigDict(
         json_schema_extra=validations(
             (
-                "self.kind != 'cuda' || has(self.product)",
-                "a GPU class of kind cuda needs spec.product, as in H200",
+                "self.kind != 'cuda' || has(self.product) || has(self.productLabels) || has(self.computeCapability)",
+                "a GPU class of kind cuda needs spec.product, as in H200, or productLabels, or computeCapability",
             ),
             (
                 "self.kind != 'cpu' || !(has(self.product) || has(self.productLabels) || has(self.computeCapability) "
@@ -50,12 +50,15 @@ class GPUClassSpec(Strict):
         min_length=1,
         max_length=63,
         description="The GPU's name without the vendor: H200, A100-80GB, L4, L40S. Compared as a whole word: A10 never "
-        "matches an A100.",
+        "matches an A100. Without it, and without productLabels, any product will do that has the computeCapability "
+        "and the memory.",
     )
     product_labels: Annotated[tuple[LabelValue, ...], Field(max_length=32)] | None = Field(
         default=None,
-        description="The exact values of the node label nvidia.com/gpu.product that are this GPU, where they are "
-        "others than the product with a vendor before it; never several products, since their timings differ.",
+        description="The exact values of the node label nvidia.com/gpu.product that are of this class, where they are "
+        "others than the product with a vendor before it. Of several products a plan is for one, since their timings "
+        "differ: the first here that a node has, or where nothing is listed the one with the most GPUs; it stays that "
+        "one for as long as a node has it.",
     )
     compute_capability: str | None = Field(
         default=None, max_length=8, pattern=r"^[0-9]{1,2}\.[0-9]$", description='The compute capability, as in "9.0".'

@@ -49,7 +49,7 @@ class EngineInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInput:
-    """What is known of an EnginePlan. `pods` are those of its Job, the oldest first."""
+    """What is known of an EnginePlan. `pods` are those of its Job, the oldest first; of its class its product alone."""
 
     plan: api.EnginePlan
     gpu_class: api.GPUClass | None = None

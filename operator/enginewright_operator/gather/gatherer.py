@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from enginewright_operator import api
+from enginewright_operator import api, recipes
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.errors import ClusterError
 from enginewright_operator.gather import neighbours
@@ -112,6 +112,10 @@ class Gatherer:
         """Ask the stores for the versions of all engines' inputs, spread over so many seconds; put whose is new."""
         return await self._versions.poll(put, within=within)
 
+    async def poll_nodes(self, put: Put) -> int:
+        """Look at the nodes anew; put the engines whose GPUs are others. Returns of how many classes that is so."""
+        return await self._machines.poll(put)
+
     async def access(self, namespace: str, storage: api.Storage) -> Access:
         """How to reach a storage as a namespace does. Raises StorageError where its Secret is not there."""
         return await self._credentials.access(namespace, storage)
@@ -139,7 +143,13 @@ class Gatherer:
         refusal = "" if job is None or pods else await self._refusal(namespace, str(job["metadata"]["uid"]))
         log = await self._log(namespace, pods[-1]) if pods else ""
         return PlanInput(
-            plan=plan, gpu_class=gpu_class, job=job, pods=tuple(pods), nodes=nodes, refusal=refusal, log=log
+            plan=plan,
+            gpu_class=recipes.class_of(plan, gpu_class) or gpu_class,
+            job=job,
+            pods=tuple(pods),
+            nodes=nodes,
+            refusal=refusal,
+            log=log,
         )
 
     async def _log(self, namespace: str, pod: Manifest) -> str:

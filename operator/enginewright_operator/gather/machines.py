@@ -6,6 +6,7 @@ from enginewright_operator import api, gpu
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.kube import Manifest
 from enginewright_operator.settings import Settings
+from enginewright_operator.watched import Put
 
 NODES_FRESH_FOR = 10.0
 
@@ -18,6 +19,7 @@ class Machines:
         self._settings = settings
         self._clock = clock
         self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
+        self._gpus: Mapping[str, frozenset[gpu.Gpus]] = {}  # by GPU class, as they were at the last poll
 
     async def gpu_class(self, name: str) -> api.GPUClass | None:
         """The GPUClass of that name."""
@@ -43,10 +45,27 @@ class Machines:
             self._nodes = (self._clock(), tuple(_node(each) for each in found))
         return self._nodes[1]
 
+    async def poll(self, put: Put) -> int:
+        """Look at the nodes anew; engines on whose class's GPUs something is other than before are put.
+
+        Returns of how many classes that is so. No event tells of it: nodes are written every few seconds.
+        """
+        nodes = await self.nodes()
+        if nodes is None:
+            return 0
+        found = {name: gpu.gpus(each.spec, nodes) for name, each in (await self.gpu_classes()).items()}
+        changed = [name for name, gpus in found.items() if gpus != self._gpus.get(name, gpus)]
+        self._gpus = found
+        for gpu_class in changed:
+            for engine in await self._kube.find("InferenceEngine", where=("class", gpu_class)):
+                put("InferenceEngine", engine["metadata"]["namespace"], engine["metadata"]["name"])
+        return len(changed)
+
 
 def _node(manifest: Manifest) -> gpu.Node:
     return gpu.Node(
         name=manifest["metadata"]["name"],
         labels=manifest["metadata"].get("labels") or {},
         allocatable=(manifest.get("status") or {}).get("allocatable") or {},
+        closed=bool((manifest.get("spec") or {}).get("unschedulable")),
     )

@@ -1,4 +1,4 @@
-"""The cluster that a kubeconfig names, if one answers: its nodes and GPU classes, for `explain`. Reads only.
+"""The cluster that a kubeconfig names, if one answers, and what `explain` asks of it. Reads only.
 
 `explain` must also be of use without a cluster, and quickly: a cluster that does not answer at once counts as none.
 """
@@ -22,11 +22,15 @@ class Seen:
 
     nodes: tuple[Node, ...] | None = None
     gpu_classes: Mapping[str, api.GPUClass] = field(default_factory=dict)
+    products: Mapping[str, str] = field(default_factory=dict)  # that the engine's plans are for, by GPU class
     why_not: str = ""
 
 
-def look(environment: Mapping[str, str] = os.environ) -> Seen:
-    """The cluster of the current kubeconfig. One that cannot be asked is no error: `why_not` says why."""
+def look(engine: api.ObjectMeta, environment: Mapping[str, str] = os.environ) -> Seen:
+    """The cluster of the current kubeconfig, and what it has of the engine of this name.
+
+    One that cannot be asked is no error: `why_not` says why.
+    """
     file = environment.get("KUBECONFIG", "") or str(Path.home() / ".kube" / "config")
     if not any(Path(part).is_file() for part in file.split(os.pathsep) if part):
         return Seen(why_not="there is no kubeconfig")
@@ -44,14 +48,23 @@ def look(environment: Mapping[str, str] = os.environ) -> Seen:
         with client.ApiClient(wanted) as connection:
             listed = client.CoreV1Api(connection).list_node(_request_timeout=PATIENCE)
             nodes = tuple(_node(each) for each in listed.items)
-            classes: Any = client.CustomObjectsApi(connection).list_cluster_custom_object(
+            ours = client.CustomObjectsApi(connection)
+            classes: Any = ours.list_cluster_custom_object(
                 api.GROUP, api.VERSION, api.GPUClass.PLURAL, _request_timeout=PATIENCE
+            )
+            engines: Any = ours.list_namespaced_custom_object(
+                api.GROUP,
+                api.VERSION,
+                engine.namespace or "default",
+                api.InferenceEngine.PLURAL,
+                field_selector=f"metadata.name={engine.name}",
+                _request_timeout=PATIENCE,
             )
     except config.ConfigException as error:
         return Seen(why_not=f"the kubeconfig cannot be used: {error}")
     except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
         return Seen(why_not=f"the cluster of the kubeconfig gave no answer: {' '.join(str(error).split())[:160]}")
-    return Seen(nodes=nodes, gpu_classes=_classes(classes.get("items", ())))
+    return Seen(nodes=nodes, gpu_classes=_classes(classes.get("items", ())), products=_products(engines))
 
 
 def _node(node: Any) -> Node:
@@ -59,7 +72,13 @@ def _node(node: Any) -> Node:
         name=node.metadata.name,
         labels=dict(node.metadata.labels or {}),
         allocatable=dict(node.status.allocatable or {}),
+        closed=bool(node.spec and node.spec.unschedulable),
     )
+
+
+def _products(engines: Any) -> dict[str, str]:
+    rows = [row for each in engines.get("items", ()) for row in (each.get("status") or {}).get("targets") or ()]
+    return {str(row["gpuClass"]): str(row.get("product", "")) for row in rows}
 
 
 def _classes(items: Any) -> dict[str, api.GPUClass]:

@@ -32,6 +32,8 @@ class Row:
             "planURI": self.order.plan.spec.plan_uri,
             "exists": self.order.exists,
             "why": "" if self.order.exists else self.order.why,
+            "product": self.order.recipe.target.product,
+            "choice": self.order.choice,
             "recipe": records.to_json(self.order.recipe),
         }
 
@@ -76,6 +78,7 @@ def recipe_in_words(recipe: Recipe) -> list[tuple[str, str]]:
         passes.append(f"at most {gates.memory} bytes")
     words = [
         ("model", f"{recipe.model} ({recipe.format})"),
+        ("product", recipe.target.product),
         ("outputs", ", ".join(recipe.outputs)),
         ("shapes", " | ".join(shapes)),
         ("batches", ", ".join(map(str, recipe.batch_sizes))),

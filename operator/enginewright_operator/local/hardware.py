@@ -33,6 +33,14 @@ def why_not(gpu_class: GPUClass, found: Sequence[str], *, architecture: str = pl
         return ""
     if not found:
         return f"it asks for a GPU {spec.product}, and this machine has none"
-    if not set(found) & set(gpu.product_labels(spec)):
+    if not product_here(gpu_class, found):
         return f"it asks for a GPU {spec.product}, and this machine has {', '.join(sorted(set(found)))}"
     return ""
+
+
+def product_here(gpu_class: GPUClass, found: Sequence[str]) -> str:
+    """The product of the class that this machine has, whose GPUs are `found`; empty where it has none."""
+    listed = gpu.products(gpu_class.spec)
+    if not listed and gpu_class.spec.kind is TargetKind.CUDA:
+        return gpu.product_of(found[0]) if found else ""
+    return next((product for product, labels in listed.items() if set(labels) & set(found)), "")

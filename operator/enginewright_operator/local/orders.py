@@ -4,11 +4,13 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginewright_operator import api, recipes
+from enginewright_operator import api, choice, recipes
+from enginewright_operator.errors import ManifestError
+from enginewright_operator.gpu import Node
 from enginewright_operator.local import manifests
 from enginewright_operator.local.manifests import Manifests
 from enginewright_runtime.errors import ObjectMissingError, PlanError
@@ -22,7 +24,7 @@ from enginewright_runtime.storage.store import ObjectStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One target's plan. `why` says what differs from the plan before it."""
+    """One target's plan. `why` says what differs from the plan before it, `choice` why this product of several."""
 
     target: api.Target
     gpu_class: api.GPUClass
@@ -30,6 +32,7 @@ class Order:
     plan: api.EnginePlan
     exists: bool
     why: str
+    choice: str = ""
 
     @property
     def digest(self) -> str:
@@ -59,9 +62,27 @@ def local_storage(given: Manifests, folder: Path) -> api.Storage:
     return storage.model_copy(update={"uri": uri})
 
 
-def order(given: Manifests, target: api.Target, storage: api.Storage, *, notes: Path) -> Order:
-    """The order for one target, whose class the file must hold. Raises StorageError and its kin, ManifestError."""
-    gpu_class = given.gpu_classes[target.gpu_class]
+def order(
+    given: Manifests,
+    target: api.Target,
+    storage: api.Storage,
+    *,
+    notes: Path,
+    nodes: Sequence[Node] | None = None,
+    held: str = "",
+) -> Order:
+    """The order for one target, whose class the file must hold. Raises StorageError and its kin, ManifestError.
+
+    Of a class of several products it is for the one that the nodes decide on, `held` where that is the present one's.
+    """
+    whole = given.gpu_classes[target.gpu_class]
+    chosen = choice.choose(whole, nodes, held=held)
+    gpu_class = choice.only(whole, chosen.product) if chosen else None
+    if chosen is None or gpu_class is None:
+        raise ManifestError(
+            f"The GPUClass {target.gpu_class} takes any product, and no node is there to choose one by: give the class "
+            "its product, or ask where its cluster answers."
+        )
     recipe = recipes.recipe_for(given.engine.spec, gpu_class, _identities(given, storage))
     before = _noted(_note(given, target, notes))
     why = recipes.why_rebuilt(before, recipe)
@@ -73,6 +94,7 @@ def order(given: Manifests, target: api.Target, storage: api.Storage, *, notes: 
         plan=plan,
         exists=_exists(plan.spec.plan_uri, given, storage),
         why=why,
+        choice=chosen.sentence,
     )
 
 

@@ -156,7 +156,8 @@ class Up:
         return here
 
     def _serve(self, target: api.Target, storage: api.Storage, folder: Path, port: int) -> None:
-        ordered = orders.order(self.manifests, target, storage, notes=self._wishes.storage.expanduser())
+        held = hardware.product_here(self.manifests.gpu_classes[target.gpu_class], hardware.products())
+        ordered = orders.order(self.manifests, target, storage, notes=self._wishes.storage.expanduser(), held=held)
         settings = Settings(allow_file_uris=True, allow_plugins=True, serving_port=port, drain_delay=0)
         result = None if ordered.exists and not self._wishes.fresh else self._build(ordered, settings, folder / "build")
         if result is None:

@@ -5,7 +5,7 @@ is left alone.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from enginewright_operator import api, availability, policies, rollout, traces
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
@@ -87,9 +87,11 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     verdict = blocked or policies.first(policies.TARGET_CHECKS, view)
     if verdict is None:
         raise AssertionError("the last check of a target always has a verdict")
+    if wanted.choice and wanted.choice.sentence:
+        verdict = replace(verdict, message=f"{verdict.message.rstrip('.')}. {wanted.choice.sentence}")
     gpu = availability.of_target(target.gpu_class, inp.nodes)
     return Outcome(
-        row=_row(inp, target, view, verdict, gpu, scope, stale=wanted.stale),
+        row=_row(inp, target, view, verdict, gpu, scope, wanted=wanted),
         verdict=verdict,
         serving=served.plan,
         others=served.others,
@@ -120,7 +122,7 @@ def _row(
     gpu: Verdict | None,
     scope: Scope,
     *,
-    stale: str,
+    wanted: wanting.Wanted,
 ) -> api.TargetStatus:
     keep, name = inp.engine.spec.rollout.keep_last, target.target.gpu_class
     plan, previous = history.advanced(
@@ -130,11 +132,12 @@ def _row(
         previous = history.adopted(inp.owned, gpu_class=name, serving=view.serving, keep=keep)
     return api.TargetStatus(
         gpu_class=name,
+        product=wanted.choice.product if wanted.choice else (target.row.product if target.row else ""),
         ready=verdict.state is State.READY,
         reason=verdict.reason,
         message=verdict.message,
         desired_plan=view.wanted.metadata.name if view.wanted else (target.row.desired_plan if target.row else ""),
-        stale=stale,
+        stale=wanted.stale,
         plan=plan,
         previous=previous,
         canary=view.canary,

@@ -86,7 +86,7 @@ class _Pods:
             self.target.target,
             plan.spec.plan_uri,
             plan.spec.digest,
-            self.gpu_class,
+            recipes.class_of(plan, self.gpu_class) or self.gpu_class,
             self.scope.settings,
             storage=plan.spec.storage,
             track=track,
@@ -175,8 +175,9 @@ def _usable(
 
 def _fits(plan: api.EnginePlan, gpu_class: api.GPUClass) -> bool:
     """Whether the class still is what the plan was built for: pods on its nodes of now would refuse another."""
+    pinned = recipes.class_of(plan, gpu_class)
     try:
-        return plan.spec.parsed_recipe().target == recipes.requirement(gpu_class)
+        return pinned is not None and plan.spec.parsed_recipe().target == recipes.requirement(pinned)
     except PlanError:
         return True  # of another version of Enginewright: its pods serve, and may go on
 

@@ -3,7 +3,8 @@
 import logging
 from dataclasses import dataclass
 
-from enginewright_operator import api, recipes, traces
+from enginewright_operator import api, choice, recipes, traces
+from enginewright_operator.choice import Choice
 from enginewright_operator.errors import ConflictError
 from enginewright_operator.gather import EngineInput, TargetInput, owns
 from enginewright_operator.reconcile.scope import Scope
@@ -16,10 +17,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The plan that the spec asks for (None while it cannot be told), and in what the plan that serves is another."""
+    """The plan that the spec asks for (None while it cannot be told), and in what the plan that serves is another.
+
+    `choice` is the product of the class that it is for; None where none can be told.
+    """
 
     plan: api.EnginePlan | None = None
     stale: str = ""
+    choice: Choice | None = None
 
 
 async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass, scope: Scope) -> Wanted:
@@ -28,9 +33,13 @@ async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass,
     if inp.identities is None or storage is None:
         return Wanted()
     before = _current_recipe(inp, target)
-    now = recipes.recipe_for(engine.spec, gpu_class, inp.identities)
+    chosen = choice.choose(gpu_class, inp.nodes, held=before.target.product if before else "")
+    pinned = choice.only(gpu_class, chosen.product) if chosen else None
+    if pinned is None:
+        return Wanted()
+    now = recipes.recipe_for(engine.spec, pinned, inp.identities)
     recipe = _kept_at_an_upgrade(engine, before, now)
-    plan = recipes.engine_plan(engine, storage, gpu_class, recipe, why=recipes.why_rebuilt(before, recipe))
+    plan = recipes.engine_plan(engine, storage, pinned, recipe, why=recipes.why_rebuilt(before, recipe))
     known = inp.plans.get(plan.metadata.name) or await scope.gatherer.plan_named(
         engine.metadata.namespace, plan.metadata.name
     )
@@ -41,7 +50,7 @@ async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass,
         logger.info("Created the EnginePlan %s for %s.", plan.metadata.name, engine.metadata.name)
     elif known.metadata.deletion_timestamp is None and not owns(engine, known):
         await scope.cluster.own(known, engine)
-    return Wanted(plan=known, stale=recipes.stale(before, now, rebuilt=recipe == now))
+    return Wanted(plan=known, stale=recipes.stale(before, now, rebuilt=recipe == now), choice=chosen)
 
 
 def _kept_at_an_upgrade(engine: api.InferenceEngine, before: Recipe | None, now: Recipe) -> Recipe:

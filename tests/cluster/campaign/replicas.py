@@ -25,8 +25,8 @@ class Replicas:
         plane.kubectl("create", "namespace", self.namespace)
         (folder / "model.onnx").write_text("a model")
 
-    def start(self) -> int:
-        """Another replica; its number."""
+    def start(self, **more: str) -> int:
+        """Another replica, with more settings where they are given; its number."""
         number = len(self.processes)
         settings = {
             "OPERATOR_NAMESPACE": self.namespace,
@@ -35,7 +35,7 @@ class Replicas:
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "METRICS_PORT": "0",
             "HEALTH_PORT": "0",
-        }
+        } | more
         environment = os.environ | {f"ENGINEWRIGHT_OPERATOR_{name}": value for name, value in settings.items()}
         environment["KUBECONFIG"] = str(self.plane.kubeconfig)
         with (self.folder / f"{number}.log").open("w") as log:

@@ -29,7 +29,7 @@ def test_a_class_that_changed_leaves_the_pods_alone_until_a_node_of_the_new_kind
 
     replicas.plane.apply(gpu_class(name, architecture="aarch64"))
     row = eventually(lambda: [row for row in replicas.status("engine")["targets"] if row["stale"]], 30)[0]
-    assert "the target (was" in row["stale"]
+    assert "the target's architecture (was x86_64, is aarch64)" in row["stale"]
     assert row["reason"] == "NoMatchingNode"
     assert row["plan"] == served
     assert row["desiredPlan"] != served
@@ -43,7 +43,7 @@ def test_a_class_that_changed_leaves_the_pods_alone_until_a_node_of_the_new_kind
     finally:
         replicas.plane.kubectl("label", "node", "stub-1", "--overwrite", "kubernetes.io/arch=amd64")
     why = replicas.plane.get("engineplan", row["desiredPlan"], replicas.namespace)
-    assert "the target (was" in str(why)
+    assert "the target's architecture (was x86_64, is aarch64)" in str(why)
 
 
 def template(replicas: Replicas) -> Any:

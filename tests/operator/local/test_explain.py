@@ -1,12 +1,13 @@
 """explain says what would be built, where, and why, with and without a cluster."""
 
-from enginewright_operator.api import GPUClassSpec
+from enginewright_operator.api import GPUClassSpec, ObjectMeta
 from enginewright_operator.gpu import Node
 from enginewright_operator.local import cluster, explain
 from enginewright_runtime.plan.target import TargetKind
 
 H200 = GPUClassSpec(kind=TargetKind.CUDA, product="H200", product_labels=("NVIDIA-H200",))
 LABEL = "nvidia.com/gpu.product"
+NAMED = ObjectMeta(name="e")
 
 
 def node(name: str, product: str) -> Node:
@@ -41,13 +42,13 @@ def test_an_unknown_class_is_said_to_be_so_with_those_that_are_known(given) -> N
 
 
 def test_no_kubeconfig_is_no_cluster(tmp_path) -> None:
-    seen = cluster.look({"KUBECONFIG": str(tmp_path / "absent")})
+    seen = cluster.look(NAMED, {"KUBECONFIG": str(tmp_path / "absent")})
     assert (seen.nodes, seen.why_not) == (None, "there is no kubeconfig")
 
 
 def test_a_kubeconfig_that_is_damaged_is_no_cluster_and_says_why(tmp_path) -> None:
     (tmp_path / "config").write_text("{}")
-    assert "cannot be used" in cluster.look({"KUBECONFIG": str(tmp_path / "config")}).why_not
+    assert "cannot be used" in cluster.look(NAMED, {"KUBECONFIG": str(tmp_path / "config")}).why_not
 
 
 def test_a_cluster_that_does_not_answer_is_no_cluster_and_says_why(tmp_path) -> None:
@@ -55,4 +56,4 @@ def test_a_cluster_that_does_not_answer_is_no_cluster_and_says_why(tmp_path) -> 
         "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
         "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\nusers: [{name: u, user: {}}]\n"
     )
-    assert "gave no answer" in cluster.look({"KUBECONFIG": str(tmp_path / "config")}).why_not
+    assert "gave no answer" in cluster.look(NAMED, {"KUBECONFIG": str(tmp_path / "config")}).why_not

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from enginewright_operator.errors import ManifestError
+from enginewright_operator.gpu import Node
 from enginewright_operator.local import orders
 from enginewright_runtime.errors import ObjectMissingError
 
@@ -85,3 +87,36 @@ def test_a_model_in_a_bucket_is_reached_as_the_manifest_says(given, tmp_path, en
     storage = orders.local_storage(given(text), tmp_path)
     assert (storage.uri, storage.endpoint) == (f"file://{tmp_path}", "http://127.0.0.1:9")
     assert storage.credentials_secret == "keys"
+
+
+CLASS = """
+apiVersion: enginewright.dev/v1alpha1
+kind: GPUClass
+metadata: {name: a100}
+spec: {kind: cuda, productLabels: [NVIDIA-A100-SXM4-40GB, NVIDIA-A100-80GB-PCIe]}
+"""
+
+
+def test_of_a_class_of_several_products_it_is_for_the_one_that_the_nodes_decide_on(
+    given, tmp_path, engine_text
+) -> None:
+    found = given(engine_text.replace("gpuClass: cpu", "gpuClass: a100"), CLASS)
+    nodes = [
+        Node(name=product, labels={"nvidia.com/gpu.product": product}, allocatable={"nvidia.com/gpu": "1"})
+        for product in ("NVIDIA-A100-80GB-PCIe", "NVIDIA-A100-SXM4-40GB")
+    ]
+    storage = orders.local_storage(found, tmp_path)
+
+    def ordered(held: str = "") -> orders.Order:
+        return orders.order(found, found.engine.spec.targets[0], storage, notes=tmp_path, nodes=nodes, held=held)
+
+    assert ordered().recipe.target.product == "A100-SXM4-40GB"
+    assert "its plans are for A100-SXM4-40GB" in ordered().choice
+    assert ordered("A100-80GB-PCIe").recipe.target.product == "A100-80GB-PCIe"
+
+
+def test_a_class_of_any_product_needs_nodes_to_choose_by(given, tmp_path, engine_text) -> None:
+    anything = CLASS.partition("spec:")[0] + 'spec: {kind: cuda, computeCapability: "8.0"}'
+    found = given(engine_text.replace("gpuClass: cpu", "gpuClass: a100"), anything)
+    with pytest.raises(ManifestError, match="a100 takes any product"):
+        orders.order(found, found.engine.spec.targets[0], orders.local_storage(found, tmp_path), notes=tmp_path)

@@ -1,0 +1,82 @@
+"""A class of several products on nodes of both: one is chosen, said, pinned, kept, and left only when it is drained."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from campaign.replicas import Replicas
+
+pytestmark = pytest.mark.cluster
+
+API = "enginewright.dev/v1alpha1"
+PRODUCTS = {"stub-0": "A100-80GB-PCIe", "stub-1": "A100-SXM4-40GB"}
+
+
+@pytest.fixture
+def gpus(replicas: Replicas) -> Iterator[Callable[[str, int], None]]:
+    """Nodes with a GPU each, of two products; the value changes how many a node has. Afterwards they have none."""
+
+    def has(node: str, count: int) -> None:
+        amounts = {"nvidia.com/gpu": str(count) if count else None}
+        patch = json.dumps({"status": {"capacity": amounts, "allocatable": amounts}})
+        replicas.plane.kubectl("patch", "node", node, "--subresource=status", "--type=merge", f"--patch={patch}")
+
+    for node, product in PRODUCTS.items():
+        replicas.plane.kubectl("label", "node", node, f"nvidia.com/gpu.product=NVIDIA-{product}")
+        has(node, 4)
+    yield has
+    for node in PRODUCTS:
+        replicas.plane.kubectl("uncordon", node)
+        replicas.plane.kubectl("label", "node", node, "nvidia.com/gpu.product-")
+        has(node, 0)
+
+
+def test_a_plan_is_for_one_product_of_its_class_until_no_node_takes_pods_for_it(
+    replicas: Replicas, gpus: Callable[[str, int], None], eventually: Callable[..., Any]
+) -> None:
+    name, plane = replicas.namespace, replicas.plane
+    listed = [f"NVIDIA-{product}" for product in ("A30", *reversed(PRODUCTS.values()))]
+    spec = {"kind": "cuda", "productLabels": listed}
+    plane.apply({"apiVersion": API, "kind": "GPUClass", "metadata": {"name": name}, "spec": spec})
+    replicas.start(RESYNC_SECONDS="2")
+    replicas.apply("engine", gpu_class=name)
+    eventually(lambda: replicas.ready("engine"), 60)
+
+    first = row(replicas)
+    assert first["product"] == "A100-SXM4-40GB"
+    assert "A100-80GB-PCIe (4), A100-SXM4-40GB (4), its plans are for A100-SXM4-40GB" in first["message"]
+    assert nodes_of_pods(replicas) == {"stub-1"}
+
+    gpus("stub-0", 8)
+    eventually(lambda: "A100-80GB-PCIe (8)" in row(replicas)["message"], 30)
+    assert row(replicas)["desiredPlan"] == first["plan"], "more GPUs of another product rebuilt it"
+
+    plane.kubectl("cordon", "stub-1")
+    moved = eventually(
+        lambda: replicas.ready("engine") and row(replicas)["plan"] != first["plan"] and row(replicas), 60
+    )
+    assert moved["product"] == "A100-80GB-PCIe"
+    why = plane.get("engineplan", moved["plan"], name)["spec"]["why"]
+    assert "the target's product (was A100-SXM4-40GB, is A100-80GB-PCIe)" in why
+    eventually(lambda: nodes_of_pods(replicas) == {"stub-0"}, 30)
+
+    plane.kubectl("uncordon", "stub-1")
+    eventually(lambda: "A100-SXM4-40GB (4)" in row(replicas)["message"], 30)
+    assert row(replicas)["desiredPlan"] == moved["plan"], "it went back to where it was driven from"
+
+
+def row(replicas: Replicas) -> dict[str, Any]:
+    """The status of the engine's one target."""
+    found: dict[str, Any] = replicas.status("engine")["targets"][0]
+    return found
+
+
+def nodes_of_pods(replicas: Replicas) -> set[str]:
+    """The nodes of all pods of the namespace that serve."""
+    listed = json.loads(
+        replicas.plane.kubectl(
+            "get", "pods", "--namespace", replicas.namespace, "--selector=enginewright.dev/engine", "--output=json"
+        )
+    )
+    return {pod["spec"]["nodeName"] for pod in listed["items"] if not pod["metadata"].get("deletionTimestamp")}
