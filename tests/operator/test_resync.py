@@ -27,6 +27,9 @@ class World:
             raise ClusterError("down")
         return 0
 
+    async def poll_nodes(self, put: Any) -> int:
+        return 0
+
     async def poll_inputs(self, put: Any, *, within: float) -> int:
         self.polls += 1
         return 0
