@@ -63,7 +63,6 @@ def emit(
         grid=(plan.blocks, 1, 1),
         block=plan.block,
         arguments=tuple(Argument(pointer=Pointer(space=Space.OPERAND, name=str(number))) for number in used),
-        dependent=True,
     )
     return Emitted(source=_source(body, inputs, outputs, math.prod(plan.block)), kernel=kernel, loops=plan.words)
 

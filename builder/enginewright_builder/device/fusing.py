@@ -36,19 +36,22 @@ def fused(staged: Staged) -> Staged:
         if made is None:
             apart.add(producer.output.name)
             continue
-        stages[stages.index(reader)] = made
-        stages.remove(producer)
+        stages = [made if each is reader else each for each in stages if each is not producer]
     return Staged(stages=tuple(stages), constants=staged.constants)
 
 
 def _next(stages: Sequence[Stage], apart: set[str]) -> tuple[Stage, Stage] | None:
     """A stage whose result one other stage alone reads, and that one."""
+    readers: dict[str, list[Stage]] = {}
+    for stage in stages:
+        for name in {held.name for held in stage.inputs if held is not None}:
+            readers.setdefault(name, []).append(stage)
     for stage in stages:
         if stage.output.holder is not Holder.TEMPORARY or stage.output.name in apart:
             continue
-        readers = [each for each in stages if stage.output in each.inputs]
-        if len(readers) == 1:
-            return stage, readers[0]
+        reading = readers.get(stage.output.name, [])
+        if len(reading) == 1:
+            return stage, reading[0]
     return None
 
 

@@ -34,9 +34,9 @@ class Implementation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A configuration of a tactic for a problem: `name` is what the timing cache and the report keep, and from the
-    problem and the name alone `build` must make the same implementation again. `risky` ones are tried in a child;
-    `serial` ones are built one at a time, since they ask a library that is not made for several threads; a
-    `last_resort` is tried only where nothing else is right."""
+    problem and the name alone `build` must make the same implementation again. `risky` ones first run in a child
+    process (rehearsal/), since their code is not ours; `serial` ones are built one at a time, since they ask a library
+    that is not made for several threads; a `last_resort` is tried only where nothing else is right."""
 
     tactic: str
     name: str
@@ -61,6 +61,12 @@ class Device:
     def architecture(self) -> str:
         """For the compiler: sm_90a where the Hopper-only instructions exist, else sm_NN."""
         return f"sm_{self.capability}" + ("a" if self.capability >= 90 else "")
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a kernel may start before its predecessor ends (programmatic dependent launch). Elsewhere the wait
+        inside the kernel does not exist, and a launch that asks for it would read what is not yet written."""
+        return self.capability >= 90
 
 
 class Tactic(Protocol):

@@ -5,7 +5,7 @@ schedule of its kernel that is worth trying; one of several stages takes each st
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -43,8 +43,7 @@ def _of_form(form: "_Form", device: Device) -> tuple[Candidate, ...]:
     most = max((len(form.schedules(stage)) for stage in form.staged.stages), default=0)
     numbers = range(min(most, _MOST if len(form.staged.stages) == 1 else 2))
     return tuple(
-        Candidate(tactic=NAME, name=form.name(number), build=partial(form.build, number, device.architecture))
-        for number in numbers
+        Candidate(tactic=NAME, name=form.name(number), build=partial(form.build, number, device)) for number in numbers
     )
 
 
@@ -54,8 +53,15 @@ class _Form:
 
     layer: DeviceLayer
     staged: Staged
+    _known: dict[int, list[Schedule]] = field(default_factory=dict, init=False)
 
     def schedules(self, stage: Stage) -> list[Schedule]:
+        """Worth trying for a stage's kernel, best guess first; found once."""
+        if id(stage) not in self._known:
+            self._known[id(stage)] = self._schedules(stage)
+        return self._known[id(stage)]
+
+    def _schedules(self, stage: Stage) -> list[Schedule]:
         inputs, output = self._types(stage)
         if 0 in output.shape:
             return [Schedule(shape=schedule_kernel.Shape.COLUMNS)]
@@ -67,7 +73,7 @@ class _Form:
         """The schedules of the stages' kernels."""
         return "; ".join(self._pick(stage, number).name for stage in self.staged.stages)
 
-    def build(self, number: int, architecture: str) -> Implementation:
+    def build(self, number: int, device: Device) -> Implementation:
         """The kernels, compiled."""
         offsets, size = self._temporaries()
         steps: list[Step] = []
@@ -78,9 +84,10 @@ class _Form:
             if made.kernel is None:
                 continue
             cubin = f"{len(cubins)}"
-            cubins[cubin] = compiler.compile(made.source, architecture)
+            cubins[cubin] = compiler.compile(made.source, device.architecture)
             pointers = [self._pointer(each, offsets) for each in (*stage.inputs, stage.output) if each is not None]
-            steps.append(Step(layer="", kernel=_bound(made.kernel, cubin, pointers)))
+            kernel = _bound(made.kernel, cubin, pointers)
+            steps.append(Step(layer="", kernel=replace(kernel, dependent=device.overlaps)))
         return Implementation(
             steps=tuple(steps),
             cubins=cubins,

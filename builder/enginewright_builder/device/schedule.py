@@ -15,7 +15,7 @@ from enginewright_builder.device import assemble, layout, lower
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.operators.layer import Declined
-from enginewright_builder.device.trial import Bench
+from enginewright_builder.device.trial import Bench, Rehearsing
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import layers as counts
 from enginewright_builder.network import lowering, segments, specialize
@@ -42,12 +42,14 @@ from enginewright_runtime.plan.recipe import Precision, Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """What every schedule of a build shares: the device, who runs candidates, what is known of their times."""
+    """What every schedule of a build shares: the device, who runs candidates, and first in a child process, what is
+    known of their times."""
 
     device: Device
     bench: Bench
     timings: Timings
     step: Callable[[str], None]
+    rehearsals: Rehearsing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +172,7 @@ def _device_part(
 
     def whole(implementations: Sequence[Implementation]) -> float:
         made = assemble.assemble(layers, implementations, placed.places, border, scratch, {})
-        with workshop.bench.opened(made.program, scratch.blobs) as running:
+        with workshop.bench.opened(made.program, scratch.blobs.content()) as running:
             running.run(feed)
             return running.microseconds(1)
 
@@ -184,6 +186,7 @@ def _device_part(
         builder=recipe.builder,
         step=workshop.step,
         deadline=deadline,
+        rehearsals=workshop.rehearsals,
     )
     implementations, chosen = tuner.tune(layers, placed.places, whole)
     libraries = tactics.libraries(implementations, workshop.device)

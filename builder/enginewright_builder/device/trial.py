@@ -4,8 +4,8 @@ The operands lie in memory as they will in the network, strides and all: each is
 flat, as long as its span, and is packed and unpacked here.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -38,8 +38,19 @@ class Running(Protocol):
 class Bench(Protocol):
     """Loads device programs from memory: the runtime's session on a GPU, something else in tests."""
 
-    def opened(self, program: DeviceProgram, blobs: Blobs) -> AbstractContextManager[Running]:
+    def opened(self, program: DeviceProgram, blobs: Mapping[str, bytes]) -> AbstractContextManager[Running]:
         """The program, ready to run. Raises PlanError or DeviceError where it cannot be loaded."""
+
+
+class Rehearsing(Protocol):
+    """Runs device programs where a crash does no harm: a child process."""
+
+    @property
+    def wary(self) -> bool:
+        """Whether something was so bad that nothing should be run here before it was run there."""
+
+    def rehearse(self, program: DeviceProgram, blobs: Mapping[str, bytes], feed: Mapping[str, Array]) -> None:
+        """Run it once. Raises EnginewrightError where it fails, hangs or ends its process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +84,32 @@ class Judged:
     microseconds: float
 
 
-def judge(tried: Subject, implementation: Implementation, bench: Bench) -> Judged:
-    """Check an implementation and, if it is right, time it. Raises EnginewrightError where it fails."""
-    blobs = Blobs()
-    with bench.opened(_program(tried, implementation, blobs), blobs) as running:
+def judge(tried: Subject, implementation: Implementation, bench: Bench, rehearsals: Rehearsing | None = None) -> Judged:
+    """Check an implementation and, if it is right, time it, first in `rehearsals`. Raises EnginewrightError where it
+    fails."""
+    with _opened(tried, implementation, bench, rehearsals) as running:
         wrong, error = _checked(tried, running)
         return Judged(wrong=wrong, error=error, microseconds=0.0 if wrong else running.microseconds(CHAIN))
 
 
-def check(tried: Subject, implementation: Implementation, bench: Bench) -> tuple[str, float]:
+def check(
+    tried: Subject, implementation: Implementation, bench: Bench, rehearsals: Rehearsing | None = None
+) -> tuple[str, float]:
     """Only check an implementation: why it is wrong, and its error. Raises EnginewrightError where it fails."""
-    blobs = Blobs()
-    with bench.opened(_program(tried, implementation, blobs), blobs) as running:
+    with _opened(tried, implementation, bench, rehearsals) as running:
         return _checked(tried, running)
+
+
+@contextmanager
+def _opened(
+    tried: Subject, implementation: Implementation, bench: Bench, rehearsals: Rehearsing | None
+) -> Iterator[Running]:
+    blobs = Blobs()
+    program = _program(tried, implementation, blobs)
+    if rehearsals is not None:
+        rehearsals.rehearse(program, blobs.content(), tried.feed)
+    with bench.opened(program, blobs.content()) as running:
+        yield running
 
 
 def _checked(tried: Subject, running: Running) -> tuple[str, float]:

@@ -1,9 +1,7 @@
 """The GPU of this machine as a builder uses it: what it is, and the runtime's own session to run candidates with."""
 
-import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import cuda.bindings.driver as cuda
 
@@ -11,46 +9,14 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device import compile_triton
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.schedule import Workshop
-from enginewright_builder.emit import Blobs
+from enginewright_builder.device.session_bench import SessionBench
+from enginewright_builder.rehearsal import rehearsals
 from enginewright_builder.tuning import caching
 from enginewright_builder.tuning.caching import Address
 from enginewright_runtime.engine import available
-from enginewright_runtime.engine.cuda.program import DeviceProgram
-from enginewright_runtime.engine.cuda.session import Session
-from enginewright_runtime.engine.values import Array
 from enginewright_runtime.errors import TargetMismatchError
 
-_SAMPLES = 15
-_QUICK = 400.0  # microseconds below which a replay is repeated more often: it is noisier
 _ATTRIBUTE = cuda.CUdevice_attribute
-
-
-class SessionBench:
-    """Programs on this machine's GPU, as `device.trial.Bench` asks."""
-
-    @contextmanager
-    def opened(self, program: DeviceProgram, blobs: Blobs) -> Iterator["Timer"]:
-        """Raises PlanError, DeviceError."""
-        with Session(program, blobs.content()) as session:
-            yield Timer(session)
-
-
-@dataclass(frozen=True, slots=True)
-class Timer:
-    """A session that is timed until its median is steady."""
-
-    session: Session
-
-    def run(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Outputs of one run over poisoned memory. Raises DeviceError where a kernel fails."""
-        return self.session.run(feed)
-
-    def microseconds(self, repeats: int) -> float:
-        """The median of samples; short replays get more of them, since they are noisier."""
-        taken = list(self.session.time(samples=_SAMPLES, repeats=repeats))
-        if statistics.median(taken) * 1000 * repeats < _QUICK:
-            taken = list(self.session.time(samples=4 * _SAMPLES, repeats=repeats))
-        return statistics.median(taken) * 1000
 
 
 @contextmanager
@@ -59,8 +25,8 @@ def opened(
 ) -> Iterator[Workshop]:
     """The workshop on this machine's GPU, with the timing cache at `address`. `say` hears what a person should know."""
     device = describe()
-    with caching.opened(address, [device, builder], say) as timings:
-        yield Workshop(device=device, bench=SessionBench(), timings=timings, step=step)
+    with caching.opened(address, [device, builder], say) as timings, rehearsals.opened(say) as rehearsing:
+        yield Workshop(device=device, bench=SessionBench(), timings=timings, step=step, rehearsals=rehearsing)
 
 
 def describe() -> Device:

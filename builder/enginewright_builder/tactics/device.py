@@ -36,6 +36,13 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
 MOST: Mapping[Effort, int] = {Effort.FAST: 4, Effort.BALANCED: 10, Effort.THOROUGH: 200}  # candidates of one tactic
 # Of a tactic that builds its candidates one at a time, where another takes the layer too: cuDNN compiles for 0.5 s.
 FEWER: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 3, Effort.THOROUGH: 200}
+# Whose code is not ours: a crash or an illegal access of theirs must not be the build's. Run first in a child process.
+RISKY: Mapping[str, str] = {
+    CudnnTactic.name: "engines of cuDNN have ended processes (int8, channels last, with Relu)",
+    VendorPair.name: "the same engines, two in a row",
+    plugin_kernels.CUDA: "a kernel by whoever wrote the plugin",
+    plugin_kernels.TRITON: "a kernel by whoever wrote the plugin, compiled by Triton",
+}
 _SERIAL = (CublasLtTactic.name, CudnnTactic.name, VendorPair.name)
 # A product as a plain expression reads its operands once for every term: worth its trial only where nothing else runs.
 _PRODUCTS = (Kind.CONVOLUTION, Kind.PRODUCT, Kind.ATTENTION)
@@ -43,6 +50,10 @@ _PRODUCTS = (Kind.CONVOLUTION, Kind.PRODUCT, Kind.ATTENTION)
 
 def candidates(layer: DeviceLayer, device: Device, effort: Effort) -> list[Candidate]:
     """All that is worth trying for a layer, best guesses first."""
+    return [replace(each, risky=each.tactic in RISKY) for each in _candidates(layer, device, effort)]
+
+
+def _candidates(layer: DeviceLayer, device: Device, effort: Effort) -> list[Candidate]:
     own = plugin_kernels.plugin_of(layer.network)
     if own is not None:
         return list(plugin_kernels.candidates(layer, own, device))

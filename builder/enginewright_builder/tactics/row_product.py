@@ -84,7 +84,7 @@ def implementation(problem: Problem, sharing: int, device: Device) -> Implementa
             Argument(pointer=Pointer(space=Space.OPERAND, name=str(len(problem.inputs)))),
             Argument(value=sizes.hex()),
         ),
-        dependent=device.capability >= 90,
+        dependent=device.overlaps,
     )
     return Implementation(
         steps=(Step(layer="", kernel=kernel),),

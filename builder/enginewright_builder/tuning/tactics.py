@@ -15,7 +15,7 @@ from enginewright_builder.device.checking import UncheckableError
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
-from enginewright_builder.device.trial import Bench
+from enginewright_builder.device.trial import Bench, Rehearsing
 from enginewright_builder.tuning import timings
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
@@ -59,12 +59,15 @@ class _Problem:
     def right(self) -> list[Timed]:
         return [each for each in self.timed if not each.dropped]
 
+    @property
+    def chosen(self) -> tuple[str, str]:
+        return self.right[self.choice].tactic, self.right[self.choice].name
+
     def implementation(self) -> Implementation:
         """Of the choice; built once."""
-        name = (self.right[self.choice].tactic, self.right[self.choice].name)
-        if name not in self.built:
-            self.built[name] = self.offered[name].build()
-        return self.built[name]
+        if self.chosen not in self.built:
+            self.built[self.chosen] = self.offered[self.chosen].build()
+        return self.built[self.chosen]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ class Tuner:
     builder: str
     step: Callable[[str], None]
     deadline: Deadline = field(default_factory=Deadline)
+    rehearsals: Rehearsing | None = None
 
     def tune(
         self, layers: Sequence[DeviceLayer], places: Mapping[str, Place], whole: Whole
@@ -168,7 +172,7 @@ class Tuner:
                     name=candidate.name,
                     dropped=f"takes {made.workspace_bytes} bytes of workspace, and {self.workspace} are allowed",
                 )
-            judged = trial.judge(tried, made, self.bench)
+            judged = trial.judge(tried, made, self.bench, self._rehearsals(candidate))
         except EnginewrightError as failure:
             return Timed(tactic=candidate.tactic, name=candidate.name, dropped=f"fails: {failure.message}")
         return Timed(
@@ -179,13 +183,20 @@ class Tuner:
             dropped=f"wrong: {judged.wrong}" if judged.wrong else "",
         )
 
+    def _rehearsals(self, candidate: Candidate) -> Rehearsing | None:
+        """Where a candidate is run first; None where here is good enough."""
+        wanted = candidate.risky or (self.rehearsals is not None and self.rehearsals.wary)
+        return self.rehearsals if wanted else None
+
     def _proven(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> bool:
         """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
         if not self.timings.unproven(problem.key):
             return True
         try:
             tried = trial.subject(layer, places, checking.check(layer))
-            wrong, _ = trial.check(tried, problem.implementation(), self.bench)
+            wrong, _ = trial.check(
+                tried, problem.implementation(), self.bench, self._rehearsals(problem.offered[problem.chosen])
+            )
         except EnginewrightError as failure:
             wrong = failure.message
         if not wrong:

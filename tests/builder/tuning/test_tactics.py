@@ -12,7 +12,6 @@ import pytest
 from enginewright_builder.device import layout, lower
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.lower import DeviceLayer
-from enginewright_builder.emit import Blobs
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
@@ -45,7 +44,7 @@ class Pretending:
         self.runs = 0
 
     @contextmanager
-    def opened(self, program: DeviceProgram, blobs: Blobs) -> Iterator["_Running"]:
+    def opened(self, program: DeviceProgram, blobs: Mapping[str, bytes]) -> Iterator["_Running"]:
         yield _Running(self, program)
 
 

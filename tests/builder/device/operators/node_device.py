@@ -153,8 +153,9 @@ def _size(held: Held) -> int:
 def _bench() -> Any:
     """This process's GPU, and the architecture to compile for."""
     from enginewright_builder.device import workshop  # needs CUDA's bindings and a GPU
+    from enginewright_builder.device.session_bench import SessionBench
 
-    return workshop.SessionBench(), workshop.describe().architecture
+    return SessionBench(), workshop.describe().architecture
 
 
 def by_device(path: Path, feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
@@ -162,7 +163,8 @@ def by_device(path: Path, feeds: Mapping[str, Any], names: Sequence[str]) -> lis
     bench, architecture = _bench()
     made, blobs = program(path, feeds, names, architecture)
     wanted = {tensor.name: np.ascontiguousarray(feeds[tensor.name]).reshape(tensor.shape) for tensor in made.inputs}
-    found = bench.run(made, blobs, wanted)
+    with bench.opened(made, blobs.content()) as running:
+        found = running.run(wanted)
     return [found[name] for name in names]
 
 
