@@ -33,6 +33,10 @@ class CachedKube(Kube):
             return known
         return await super().get(kind, namespace, name)
 
+    async def bearer(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """Who bears a name, ours or not, as the API server remembers it: of a moment ago, and no question to etcd."""
+        return self.known(kind, namespace, name) or await self.metadata(kind, namespace, name, remembered=True)
+
     def known(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object of a watched kind as far as it is known without asking; None too where nothing is known yet."""
         return self._watched[kind].get(namespace, name) if self._holds(kind) else None

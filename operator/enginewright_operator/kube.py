@@ -52,10 +52,11 @@ class Kube:
         """One object; None if there is none."""
         return await self.send("GET", path_of(kind, namespace, name), absent_is_none=True)
 
-    async def metadata(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        """An object's metadata, without what is in it; None if there is none."""
+    async def metadata(self, kind: str, namespace: str, name: str, *, remembered: bool = False) -> Manifest | None:
+        """An object's metadata, without what is in it; None if there is none. `remembered` may be of a moment ago."""
         accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-        return await self.send("GET", path_of(kind, namespace, name), accept=accept, absent_is_none=True)
+        query = {"resourceVersion": "0"} if remembered else {}
+        return await self.send("GET", path_of(kind, namespace, name), accept=accept, query=query, absent_is_none=True)
 
     async def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> list[Manifest]:
         """All of a kind, with these labels and fields."""

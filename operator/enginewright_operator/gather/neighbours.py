@@ -13,7 +13,13 @@ from enginewright_operator.watched import owner_uids
 KINDS = ("Service", "PodDisruptionBudget", "HorizontalPodAutoscaler")
 
 # Between an engine's first look and its first apply: a build takes minutes, in which much happens.
-_UNDER_WAY = (Reason.WAITING_FOR_BUILD, Reason.WAITING_FOR_NODE, Reason.BUILDING)
+_UNDER_WAY = (
+    Reason.WAITING_FOR_BUILD,
+    Reason.WAITING_FOR_TURN,
+    Reason.WAITING_FOR_NODE,
+    Reason.QUEUED,
+    Reason.BUILDING,
+)
 
 
 async def surroundings(kube: CachedKube, engine: api.InferenceEngine) -> tuple[Manifest, ...]:
@@ -49,7 +55,7 @@ async def in_the_way(
     if rows and not built and all(row.reason in _UNDER_WAY for row in rows):
         return ()  # it was asked when the engine was new, and is asked again before anything is applied
     namespace = engine.metadata.namespace
-    found = await asyncio.gather(*(kube.get(kind, namespace, name) for kind, name in wanted))
+    found = await asyncio.gather(*(kube.bearer(kind, namespace, name) for kind, name in wanted))
     return tuple(
         f"{kind} {name}"
         for (kind, name), each in zip(wanted, found, strict=True)

@@ -5,7 +5,7 @@ One list says what there is to be; whatever else of these kinds the engine owns 
 
 import math
 
-from enginewright_operator.api import API_VERSION, InferenceEngine, Target, parse_duration
+from enginewright_operator.api import API_VERSION, InferenceEngine, Strategy, Target, parse_duration
 from enginewright_operator.render import names, routing, serving
 from enginewright_operator.render.pods import Json
 from enginewright_operator.settings import Settings
@@ -17,10 +17,15 @@ def surroundings(engine: InferenceEngine, settings: Settings, *, weight: int = 0
     """All of it, as it is to be; a canary gets `weight` percent of what comes through Gateways."""
     return [
         serving.service(engine, settings),
-        *(disruption_budget(engine, target) for target in engine.spec.targets),
+        *(disruption_budget(engine, target) for target in engine.spec.targets if _may_have_several_pods(engine, target)),
         *autoscalers(engine),
         *routing.routing(engine, settings, weight=weight),
     ]
+
+
+def _may_have_several_pods(engine: InferenceEngine, target: Target) -> bool:
+    """With one pod a budget of one forbids nothing, and is one object more in a namespace, watched by a controller."""
+    return engine.spec.replicas_on(target) > 1 or engine.spec.rollout.strategy is Strategy.CANARY
 
 
 def disruption_budget(engine: InferenceEngine, target: Target) -> Json:

@@ -13,12 +13,21 @@ def scaled(make_engine, **scaling):
 
 
 def test_there_is_one_service_and_a_budget_for_each_target(make_engine, settings) -> None:
-    engine = make_engine(targets=[{"gpuClass": "cpu"}, {"gpuClass": "nvidia-h200"}])
+    engine = make_engine(replicas=2, targets=[{"gpuClass": "cpu"}, {"gpuClass": "nvidia-h200"}])
     assert by_kind(surroundings.surroundings(engine, settings)) == [
         ("Service", "resnet50"),
         ("PodDisruptionBudget", "resnet50-cpu"),
         ("PodDisruptionBudget", "resnet50-nvidia-h200"),
     ]
+
+
+def test_a_single_pod_has_no_budget_unless_a_canary_may_join_it(make_engine, settings) -> None:
+    targets = [{"gpuClass": "cpu", "replicas": 1}, {"gpuClass": "nvidia-h200", "replicas": 2}]
+    assert ("PodDisruptionBudget", "resnet50-cpu") not in by_kind(
+        surroundings.surroundings(make_engine(targets=targets), settings)
+    )
+    canary = make_engine(targets=targets[:1], rollout={"strategy": "Canary"})
+    assert ("PodDisruptionBudget", "resnet50-cpu") in by_kind(surroundings.surroundings(canary, settings))
 
 
 def test_a_budget_is_of_a_targets_pods_be_they_the_canarys(make_engine, make_class, settings) -> None:
