@@ -18,7 +18,7 @@ from enginewright_runtime.errors import EnginewrightError
 
 logger = logging.getLogger(__name__)
 
-WORKERS = 8
+WORKERS = 16  # a reconciliation mostly waits for answers: on two processors the API server is full before they are
 
 Reconcile = Callable[[str, str, Scope], Awaitable[Again]]
 

@@ -17,7 +17,11 @@ def surroundings(engine: InferenceEngine, settings: Settings, *, weight: int = 0
     """All of it, as it is to be; a canary gets `weight` percent of what comes through Gateways."""
     return [
         serving.service(engine, settings),
-        *(disruption_budget(engine, target) for target in engine.spec.targets if _may_have_several_pods(engine, target)),
+        *(
+            disruption_budget(engine, target)
+            for target in engine.spec.targets
+            if _may_have_several_pods(engine, target)
+        ),
         *autoscalers(engine),
         *routing.routing(engine, settings, weight=weight),
     ]
