@@ -23,7 +23,7 @@ from enginewright_builder.planning import Built, Shapes
 from enginewright_builder.plugins import collection
 from enginewright_builder.progress import Progress
 from enginewright_builder.proving import Proven
-from enginewright_builder.tuning import caching
+from enginewright_builder.tuning import allowance, caching
 from enginewright_builder.tuning.allowance import Allowance
 from enginewright_builder.tuning.inputs import Reference
 from enginewright_runtime.engine import available
@@ -72,7 +72,16 @@ def build(
         progress.note(note)
     blobs = Blobs()
     with planning.reference(network, blobs) as right:
-        order = _Order(request=request, network=network, samples=samples, right=right, blobs=blobs, say=progress.note)
+        seconds = allowance.seconds(request.budget_seconds, request.deadline_seconds, time.monotonic() - started)
+        order = _Order(
+            request=request,
+            network=network,
+            samples=samples,
+            right=right,
+            blobs=blobs,
+            allowance=Allowance(seconds, len(shapes)),
+            say=progress.note,
+        )
         schedule, steps = _on_gpu if here.kind is TargetKind.CUDA else _on_cpu, 0
         if here.kind is TargetKind.CPU:
             steps = len(shapes) * (planning.candidates_of(recipe.effort, network) + _EXTRA_STEPS)
@@ -110,11 +119,11 @@ class _Order:
     samples: Samples | None
     right: Reference
     blobs: Blobs
+    allowance: Allowance
     say: Callable[[str], None]
 
 
 def _on_cpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]) -> list[Built]:
-    allowance = Allowance(order.request.budget_seconds, len(shapes))
     return [
         planning.schedule(
             index=index,
@@ -125,7 +134,7 @@ def _on_cpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
             blobs=order.blobs,
             effort=order.request.recipe.effort,
             step=step,
-            deadline=allowance.next(),
+            deadline=order.allowance.next(),
         )
         for index, each in enumerate(shapes)
     ]
@@ -137,7 +146,6 @@ def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
 
     # Tuned within the request's tighter limit; the plan keeps the recipe that it was ordered by.
     recipe = replace(order.request.recipe, workspace=order.request.workspace_limit)
-    allowance = Allowance(order.request.budget_seconds, len(shapes))
     with workshop.opened(caching.address(order.request, os.environ), recipe.builder, step, order.say) as shop:
         return [
             schedule.schedule(
@@ -149,7 +157,7 @@ def _on_gpu(order: _Order, shapes: Sequence[Shapes], step: Callable[[str], None]
                 blobs=order.blobs,
                 recipe=recipe,
                 workshop=shop,
-                deadline=allowance.next(),
+                deadline=order.allowance.next(),
             )
             for index, each in enumerate(shapes)
         ]

@@ -215,6 +215,7 @@ def build_request(plan: EnginePlan) -> BuildRequest:
         accuracy_data=spec.accuracy_data or "",
         plugins=spec.plugins,
         timing_cache=f"{spec.storage.uri.rstrip('/')}/timings/{plan.metadata.namespace or 'default'}/",
+        deadline_seconds=parse_duration(spec.deadline),
         workspace=plan.status.workspace if plan.status else 0,
         storage=store_options(spec.storage, ca_bundle=CA_BUNDLE_PATH if spec.storage.ca_bundle else ""),
     )

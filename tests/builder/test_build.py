@@ -364,3 +364,13 @@ def test_a_small_budget_still_builds_a_right_plan_and_the_report_says_what_was_c
     assert len([note for note in found["notes"] if note.startswith("Time ran out for x [")]) == 2
     for schedule in found["schedules"]:
         assert [each["dropped"] for each in schedule["candidates"][1:]] == [NO_TIME] * (len(schedule["candidates"]) - 1)
+
+
+def test_a_deadline_that_is_nearly_over_still_builds_a_right_plan(model: Path, tmp_path: Path) -> None:
+    run(replace(request(model, tmp_path), deadline_seconds=0.01), tmp_path)
+    assert any(note.startswith("Time ran out for x [") for note in manifest(tmp_path).report["notes"])
+
+
+def test_a_deadline_that_is_far_cuts_nothing(model: Path, tmp_path: Path) -> None:
+    run(replace(request(model, tmp_path), deadline_seconds=3600.0), tmp_path)
+    assert not any(note.startswith("Time ran out") for note in manifest(tmp_path).report["notes"])

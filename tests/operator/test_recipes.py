@@ -124,3 +124,13 @@ def test_layers_on_the_host_are_part_of_the_recipe() -> None:
 
 def test_builds_of_a_namespace_share_their_timings_beside_its_plans() -> None:
     assert recipes.build_request(plan()).timing_cache == "s3://p/timings/n/"
+
+
+def test_the_manifests_deadline_is_told_to_the_builder_and_names_no_plan() -> None:
+    hurried, patient = (engine(build={"deadline": text}) for text in ("90s", "2h"))
+    digests = {recipes.recipe_for(each.spec, gpu_class(), IDENTITIES).digest for each in (hurried, patient)}
+    assert len(digests) == 1
+    asked = plan()
+    assert recipes.build_request(asked).deadline_seconds == 30 * 60
+    sooner = asked.model_copy(update={"spec": asked.spec.model_copy(update={"deadline": "90s"})})
+    assert recipes.build_request(sooner).deadline_seconds == 90

@@ -31,7 +31,7 @@ from enginewright_builder.tuning import bounds, inputs, trial
 from enginewright_builder.tuning.allowance import Deadline
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Proof, Reference
-from enginewright_builder.tuning.tactics import Chosen, Tuner
+from enginewright_builder.tuning.tactics import SECONDS, Chosen, Tuner
 from enginewright_builder.tuning.timings import Timings
 from enginewright_builder.tuning.tune import Tuned
 from enginewright_runtime.errors import UnsupportedError
@@ -185,7 +185,7 @@ def _device_part(
         workspace=recipe.workspace,
         builder=recipe.builder,
         step=workshop.step,
-        deadline=deadline,
+        deadline=deadline.unless_over_in(SECONDS[recipe.effort]),
         rehearsals=workshop.rehearsals,
     )
     implementations, chosen = tuner.tune(layers, placed.places, whole)

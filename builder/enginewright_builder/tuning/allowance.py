@@ -1,7 +1,9 @@
 """The time that a build may spend on trying tactics, as the person who asked for it set it; pure but for its clock.
 
-What is left is shared evenly among the schedules that are still to come, so that the last one is not starved. A trial
-that has begun is not cut off: a budget is kept up to the length of one.
+A budget says so itself; a deadline of the whole build leaves three quarters of it less what went before, so that there
+is time to prove and store the plan, and to fetch an image. What is left is shared evenly among the schedules that are
+still to come, so that the last one is not starved. A trial that has begun is not cut off: a budget is kept up to the
+length of one.
 """
 
 import math
@@ -10,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 NO_TIME = "no time was left"  # why a candidate was not tried
+KEPT = 0.25  # of a build's deadline, for what is not trying tactics
+_LEAST = 0.001  # seconds: something is right for every layer before any budget counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +33,20 @@ class Deadline:
         """Whether somebody set a budget."""
         return math.isfinite(self.at)
 
+    def unless_over_in(self, seconds: float) -> "Deadline":
+        """Itself; an endless one where what takes so many seconds ends before it anyway."""
+        return self if self.left < seconds else Deadline(clock=self.clock)
+
     def share(self, part: float) -> "Deadline":
         """An earlier one, after this part of what is left."""
         return Deadline(at=self.clock() + self.left * part, clock=self.clock) if self.is_set else self
+
+
+def seconds(budget: float, deadline: float, gone: float) -> float:
+    """What trying tactics may take, of a budget and a deadline (0: none) of which so many are `gone`; 0 is no limit."""
+    left = max(_LEAST, deadline * (1 - KEPT) - gone)
+    given = [each for each in (budget, left if deadline else 0.0) if each]
+    return min(given, default=0.0)
 
 
 class Allowance:

@@ -106,7 +106,7 @@ def tune(
     if not right:
         return _reference(task, tuple(trials.values()))
     finalists = _finalists(right, trials)
-    if deadline.is_set:
+    if deadline.unless_over_in(_race_seconds(finalists, trials, budget)).is_set:
         finalists = _affordable(finalists, trials, deadline.left)
         if len(finalists) < 2:
             return _by_rough_time(task, finalists[0], trials)
@@ -160,6 +160,12 @@ def _finalists(right: Sequence[Candidate], trials: Mapping[str, Trial]) -> list[
     best = {candidate.variant: candidate for candidate in reversed(ranked)}
     names = {candidate.name for candidate in (*ranked[:FINALISTS], *best.values())}
     return [candidate for candidate in right if candidate.name in names]
+
+
+def _race_seconds(finalists: Sequence[Candidate], trials: Mapping[str, Trial], budget: Budget) -> float:
+    """More than the last round takes where nobody hurries it."""
+    once = sum(trials[each.name].rough_ms for each in finalists) / 1000
+    return 2 * max(budget.seconds, once * (budget.least + 2 * budget.turn))
 
 
 def _affordable(finalists: Sequence[Candidate], trials: Mapping[str, Trial], seconds: float) -> list[Candidate]:

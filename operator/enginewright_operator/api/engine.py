@@ -106,7 +106,11 @@ class Build(Strict):
     """How plans are built."""
 
     workspace: Quantity = Field(default="1Gi", description="Bytes that one tactic may use for scratch.")
-    deadline: Duration = Field(default="30m", description="After this long a build Job is stopped and has failed.")
+    deadline: Duration = Field(
+        default="30m",
+        description="After this long a build Job is stopped and has failed; trying tactics takes three quarters of it "
+        "at the most.",
+    )
     effort: Effort = Field(default=Effort.BALANCED, description="How long to look for faster tactics.")
     resources: Resources | None = Field(
         default=None, description="Requests and limits of the build's pod; by default the operator's settings."

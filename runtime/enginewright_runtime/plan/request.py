@@ -37,7 +37,8 @@ class BuildRequest:
     """A recipe, and where its inputs lie and its plan goes (URIs: s3://bucket/key or file:///path).
 
     `timing_cache` is where builders share what they measured; it decides no plan's name, so the recipe has none of it.
-    `budget_seconds` is what trying tactics may take; 0 is as long as the effort says.
+    `budget_seconds` is what trying tactics may take at the most; 0 is as long as the effort says.
+    `deadline_seconds`, where it is not 0, is when whoever ordered the build stops it, counted from its start.
     `workspace`, where it is not 0, is a limit in bytes below the recipe's own: a build before this one took too much.
     """
 
@@ -50,6 +51,7 @@ class BuildRequest:
     plugins: tuple[str, ...] = ()
     timing_cache: str = ""
     budget_seconds: float = 0.0
+    deadline_seconds: float = 0.0
     workspace: int = 0
     storage: StoreOptions = field(default_factory=StoreOptions)
 

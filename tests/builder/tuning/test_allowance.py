@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from enginewright_builder.tuning import allowance
 from enginewright_builder.tuning.allowance import Allowance, Deadline
 
 
@@ -40,3 +41,29 @@ def test_without_a_budget_there_is_no_end() -> None:
     assert (deadline.is_set, deadline.left) == (False, math.inf)
     assert deadline.share(0.5) == deadline
     assert not Deadline().is_set
+
+
+@pytest.mark.parametrize(
+    ("budget", "deadline", "gone", "left"),
+    [
+        (0.0, 0.0, 50.0, 0.0),  # nobody set anything: no limit
+        (60.0, 0.0, 50.0, 60.0),
+        (0.0, 1800.0, 50.0, 1300.0),  # three quarters of the deadline, less what went before
+        (60.0, 1800.0, 50.0, 60.0),  # the tighter one counts
+        (1e6, 1800.0, 50.0, 1300.0),
+        (0.0, 40.0, 50.0, 0.001),  # over already: no time, which is not no limit
+    ],
+)
+def test_a_deadline_of_the_build_leaves_time_to_prove_and_store(
+    budget: float, deadline: float, gone: float, left: float
+) -> None:
+    assert allowance.seconds(budget, deadline, gone) == left
+
+
+def test_a_deadline_that_comes_after_the_effort_is_over_changes_nothing() -> None:
+    clock = Clock()
+    deadline = Deadline(at=140.0, clock=clock)
+    assert deadline.unless_over_in(41.0) == deadline
+    assert not deadline.unless_over_in(40.0).is_set
+    clock.now += 1.0
+    assert deadline.unless_over_in(40.0) == deadline

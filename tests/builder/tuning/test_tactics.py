@@ -205,6 +205,23 @@ def test_a_poisoned_entry_that_calls_everything_wrong_ends_no_build() -> None:
     assert {each.name for each in chosen} == {"right"}
 
 
+def test_a_build_that_is_interrupted_leaves_what_it_measured(tmp_path: Path) -> None:
+    layers, places = _layers()
+    offered = [_candidate("only", RIGHT, 10)]
+
+    class Interrupted(Pretending):
+        def opened(self, program, blobs):
+            if "Neg" in program.steps[0].layer:
+                raise KeyboardInterrupt
+            return super().opened(program, blobs)
+
+    with pytest.raises(KeyboardInterrupt):
+        _tuner(offered, Interrupted({10: 9.0}), Timings(tmp_path)).tune(layers, places, lambda _made: 1.0)
+    again = Pretending({10: 9.0})
+    _tuner(offered, again, Timings(tmp_path)).tune(layers, places, lambda _made: 1.0)
+    assert again.runs == 1  # of the layer that the first build did not get to
+
+
 def test_a_budget_cuts_candidates_and_what_it_cut_is_not_kept_for_others(tmp_path: Path) -> None:
     layers, places = _layers()
     offered = [_candidate("first", RIGHT, 10), _candidate("second", RIGHT, 11)]
