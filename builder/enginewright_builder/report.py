@@ -14,6 +14,7 @@ from enginewright_runtime.plan.manifest import Arena
 from enginewright_runtime.plan.request import Verdict
 
 _MOST_RIVALS = 6  # of each problem, the fastest first
+_MOST_DROPPED = 40  # of each problem, beside those
 _MOST_LINES = 200  # of details a pass: a manifest stays a text that a person can read
 
 
@@ -113,9 +114,12 @@ def _pass(each: PassReport) -> dict[str, Any]:
 
 
 def _chosen(each: Chosen) -> dict[str, Any]:
-    told = records.to_json(each)
-    told["rivals"] = told.get("rivals", [])[:_MOST_RIVALS]
-    return dict(told)
+    """With the fastest rivals, and all that failed or were wrong, by name."""
+    right = [rival for rival in each.rivals if not rival.dropped]
+    bad = [rival for rival in each.rivals if rival.dropped and rival.dropped != NO_TIME]
+    kept = records.to_json([*right[:_MOST_RIVALS], *bad[:_MOST_DROPPED]])
+    more = max(0, len(bad) - _MOST_DROPPED)
+    return {**records.to_json(each), "rivals": kept, **({"more_dropped": more} if more else {})}
 
 
 def _trial(each: Trial) -> dict[str, Any]:

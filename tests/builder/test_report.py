@@ -11,6 +11,9 @@ from enginewright_builder.measuring import Accuracy, Latency
 from enginewright_builder.passes import PassReport
 from enginewright_builder.report import ScheduleFacts
 from enginewright_builder.tactics.variant import Variant
+from enginewright_builder.tuning.allowance import NO_TIME
+from enginewright_builder.tuning.tactics import Chosen
+from enginewright_builder.tuning.timings import Timed
 from enginewright_builder.tuning.tune import Trial, Tuned
 from enginewright_runtime.plan.manifest import Arena, Segment
 from enginewright_runtime.plan.request import Verdict
@@ -148,3 +151,19 @@ def test_the_page_lists_what_runs_each_layer_on_a_gpu_and_why_rivals_were_droppe
     assert "hopper gemm: 64x64</td><td>2.5" in page_of
     assert "cudnn: engine 4 3.5" in page_of
     assert "wrong: output &lt;y&gt;" in page_of
+
+
+def test_a_candidate_that_was_wrong_or_crashed_is_named_however_many_were_right() -> None:
+    right = [Timed(tactic="generated", name=str(number), microseconds=2.0 + number) for number in range(30)]
+    late = Timed(tactic="cudnn", name="engine 1", dropped=NO_TIME)
+    bad = [Timed(tactic="cudnn", name="engine 0", dropped="fails: the process that ran it was ended by SIGABRT.")]
+    chosen = Chosen(layers=("conv",), tactic="t", name="n", microseconds=1.0, error=0.1, rivals=(*right, late, *bad))
+    told = report._chosen(chosen)
+    assert [rival["name"] for rival in told["rivals"]] == ["0", "1", "2", "3", "4", "5", "engine 0"]
+    assert "more_dropped" not in told
+
+
+def test_what_is_dropped_in_hundreds_is_counted() -> None:
+    bad = tuple(Timed(tactic="cudnn", name=str(number), dropped="wrong: output") for number in range(100))
+    told = report._chosen(Chosen(layers=("conv",), tactic="t", name="n", microseconds=1.0, error=0.1, rivals=bad))
+    assert (len(told["rivals"]), told["more_dropped"]) == (40, 60)

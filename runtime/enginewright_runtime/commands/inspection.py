@@ -41,7 +41,7 @@ def show(
             console.print(_lines([escape(line) for line in lines]))
     for index, (schedule, report) in enumerate(zip(manifest.schedules, reports, strict=False)):
         console.print(f"\n[bold]How schedule {index} came about[/]")
-        console.print(_indented(_making(schedule, report)))
+        console.print(_indented(_making(schedule, report, all_details=all_details)))
         passes = [_mapping(each) for each in _list(report.get("passes"))]
         if index and passes and passes == [_mapping(each) for each in _list(reports[index - 1].get("passes"))]:
             console.print("\n  passes: the same as above")
@@ -111,7 +111,7 @@ def _schedule(schedule: Schedule, report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _making(schedule: Schedule, report: Mapping[str, Any]) -> Group:
+def _making(schedule: Schedule, report: Mapping[str, Any], *, all_details: bool) -> Group:
     table = _grid()
     for segment in schedule.segments:
         options = {name: value for name, value in segment.options.items() if name not in ("weights", "blobs")}
@@ -123,7 +123,7 @@ def _making(schedule: Schedule, report: Mapping[str, Any]) -> Group:
     if kinds := _mapping(report.get("layer_kinds")):
         table.add_row("layers", escape(_words(kinds)))
     if chosen := [_mapping(each) for each in _list(report.get("tactics"))]:
-        return Group(table, "", _chosen(chosen))
+        return Group(table, "", _chosen(chosen), *_dropped(chosen, all_details=all_details))
     candidates = [_mapping(each) for each in _list(report.get("candidates"))]
     return Group(table, "", _candidates(candidates)) if candidates else Group(table)
 
@@ -136,13 +136,27 @@ def _chosen(problems: Sequence[Mapping[str, Any]]) -> Table:
         more = f" and {len(layers) - 1} like it" if len(layers) > 1 else ""
         rivals = [_mapping(rival) for rival in _list(each.get("rivals"))]
         right = [rival for rival in rivals if not rival.get("dropped")]
-        wrong = sum(bool(rival.get("dropped")) for rival in rivals)
+        wrong = sum(bool(rival.get("dropped")) for rival in rivals) + int(each.get("more_dropped") or 0)
         best = f"{right[0].get('tactic', '')} {right[0].get('microseconds', '')}" if right else "none"
         lost = f", {wrong} dropped" if wrong else ""
         name = f"{each.get('tactic', '')}: {each.get('name', '')}"
         cells = [f"{layers[0] if layers else ''}{more}", name, each.get("microseconds", ""), each.get("error", "")]
         table.add_row(*(escape(str(cell)) for cell in (*cells, f"{best}{lost}")))
     return table
+
+
+def _dropped(problems: Sequence[Mapping[str, Any]], *, all_details: bool) -> Iterator[RenderableType]:
+    """Which candidates failed or were wrong, for what, and why."""
+    lines = []
+    for each in problems:
+        layers = _texts(each.get("layers"))
+        for rival in (_mapping(rival) for rival in _list(each.get("rivals"))):
+            if said := rival.get("dropped"):
+                name = f"{rival.get('tactic', '')}: {rival.get('name', '')} for {layers[0] if layers else ''}: {said}"
+                lines.append(f"[yellow]not[/] {escape(name)}")
+    if lines:
+        yield f"\n[bold]dropped[/]: {len(lines)} candidates"
+        yield _lines(_some(lines, all_details=all_details))
 
 
 def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from enginewright_runtime import cli
 from enginewright_runtime.commands import inspection
+from enginewright_runtime.plan.manifest import Arena
 
 MakePlan = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -225,3 +227,33 @@ def test_bench_needs_values_where_shapes_are_free(
     assert "'x' has no fixed shape: give values for it with --input" in refusal(capsys, "bench", plan)
     np.save(tmp_path / "x.npy", np.ones(3, np.float32))
     assert "x [3]" in run(capsys, "bench", plan, "--seconds", "0.05", "--input", tmp_path / "x.npy")
+
+
+def test_inspect_names_each_candidate_that_was_dropped_on_a_gpu_and_why(
+    capsys: Capture, make_plan: MakePlan, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    crashed = {"tactic": "cudnn", "name": "engine 3", "dropped": "fails: the process that ran it was ended by SIGABRT."}
+    slower = {"tactic": "generated", "name": "rows", "microseconds": 4.5}
+    tactic = {
+        "layers": ["conv1", "conv2"], "tactic": "hopper gemm", "name": "128x64", "microseconds": 3.2,
+        "rivals": [slower, crashed], "more_dropped": 2,
+    }  # fmt: skip
+    report = {"schedules": [{"layers_before": 2, "layers_after": 1, "tactics": [tactic]}]}
+    told = run(capsys, "inspect", make_plan(models.small(), report=report))
+    for part in (
+        "conv1 and 1 like it",
+        "generated 4.5, 3 dropped",
+        "not cudnn: engine 3 for conv1: fails: the process that ran it was ended by SIGABRT.",
+    ):
+        assert part in told, part
+
+
+def test_inspect_shows_the_arena_beside_what_it_saves_and_what_it_cannot_beat(
+    capsys: Capture, make_plan: MakePlan, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    arena = Arena(bytes=3 << 20, sum_of_tensors=40 << 20, lower_bound=2 << 20)
+    schedule = replace(models.schedule(models.small(), "segments/0.onnx"), arena=arena)
+    told = run(capsys, "inspect", make_plan(models.small(), schedules=[schedule]))
+    assert "3 MiB (40 MiB without sharing, at least 2 MiB)" in told
