@@ -144,10 +144,16 @@ def compare(
         enginewright compare model.onnx model.plan
         enginewright compare model.onnx model.plan --input image=cat.npy
     """
-    from enginewright_builder import comparison, summary
+    from enginewright_builder import comparison, progress, summary
 
     found = comparison.compare(
-        model, plan, samples=samples, given=_inputs(inputs or []), plugins=plugin or [], companion=prototxt
+        model,
+        plan,
+        samples=samples,
+        given=_inputs(inputs or []),
+        plugins=plugin or [],
+        companion=prototxt,
+        progress=progress.on_standard_error(),
     )
     if as_json and not any(difference.reason for difference in found.differences):
         typer.echo(json.dumps(records.to_json(found), ensure_ascii=False))

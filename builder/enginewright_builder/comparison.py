@@ -1,6 +1,6 @@
 """A plan against the model it was made from: how far their outputs are apart, on the same inputs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from enginewright_builder.importers import table
 from enginewright_builder.measuring import cosine
 from enginewright_builder.network.network import Network
 from enginewright_builder.plugins import collection
+from enginewright_builder.progress import Progress, Silent, Step
 from enginewright_builder.tuning import bounds, inputs
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Feed, Reference
@@ -68,6 +69,7 @@ def compare(
     given: Mapping[str, Array],
     companion: Path | None = None,
     plugins: Sequence[Path] = (),
+    progress: Progress | None = None,
 ) -> Comparison:
     """Run the model, untouched, and the plan on `given` inputs, else on `samples` random feeds a schedule.
 
@@ -76,19 +78,29 @@ def compare(
 
     Raises ModelError, PlanError, InputError, and UnsupportedError where no input can be made up.
     """
-    own = collection.load(plugins)
+    own, shown = collection.load(plugins), progress or Silent()
     with Engine(plan, allow_plugins=bool(own)) as engine:
         recipe = engine.manifest.recipe
-        network = table.read(recipe.format, model, companion=companion, outputs=recipe.outputs, plugins=own)
+        with shown.phase("Reading the network"):
+            network = table.read(recipe.format, model, companion=companion, outputs=recipe.outputs, plugins=own)
         _require_same_bindings(network, engine, model)
         kind = bounds.coarsest(network, recipe.arithmetic)
         with planning.reference(network, Blobs()) as right:
             feeds, source = _feeds(engine.manifest.schedules, right, samples, given)
-            ours = [engine.infer(dict(feed)) for feed in feeds]
-            theirs = [right(feed) for feed in feeds]
+            with shown.phase("Running both", total=2 * len(feeds)) as step:
+                ours = _answers(engine.infer, feeds, step, "the plan")
+                theirs = _answers(right, feeds, step, "the model")
     names = [binding.name for binding in engine.outputs]
     found = tuple(_difference(name, [o[name] for o in ours], [t[name] for t in theirs], kind) for name in names)
     return Comparison(differences=found, feeds=len(feeds), source=source, arithmetic=kind)
+
+
+def _answers(run: Callable[[Feed], Feed], feeds: Sequence[Feed], step: Step, who: str) -> list[Feed]:
+    found = []
+    for feed in feeds:
+        step(who)
+        found.append(run(dict(feed)))
+    return found
 
 
 def _feeds(

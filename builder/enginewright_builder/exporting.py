@@ -45,14 +45,18 @@ def export(
         enginewright export model.onnx -o fused.txt --passes cuda --precision fp16 --shape image=1x3x224x224
         enginewright export reviewed.txt -o reviewed.onnx
     """
+    from enginewright_builder import progress
     from enginewright_builder.network import export as files
     from enginewright_builder.network import layers
 
     if output.suffix not in (".onnx", ".txt"):
         raise UsageError(f"-o must end in .onnx or .txt, got {str(output)!r}.")
-    network = _read(model, prototxt, tuple(outputs or ()), plugin or [])
+    shown = progress.on_standard_error()
+    with shown.phase("Reading the network"):
+        network = _read(model, prototxt, tuple(outputs or ()), plugin or [])
     before = layers.count(network)
-    network = _passed(network, passes, precision, shape or [])
+    with shown.phase("Applying the passes"):
+        network = _passed(network, passes, precision, shape or [])
     written = (files.save if output.suffix == ".onnx" else files.save_text)(network, output)
     told = {"layers_before": before, "layers": layers.count(network), "files": [str(path) for path in written]}
     if as_json:

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[Path | None, typer.Argument(help="The model: an ONNX file, or a caffemodel.", show_default=False)]
+Model = Annotated[
+    Path | None,
+    typer.Argument(
+        help="The model: ONNX (.onnx), TensorFlow (a frozen graph, or a SavedModel's .pb) or Caffe (.caffemodel).",
+        show_default=False,
+    ),
+]
 Prototxt = Annotated[
     Path | None,
     typer.Option(metavar="X.prototxt", help="The layers of a Caffe model, as deploy.prototxt.", show_default=False),

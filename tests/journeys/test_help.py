@@ -13,7 +13,9 @@ import pytest
 
 from enginewright_runtime import cli
 
-COMMANDS = ("bench", "build", "compare", "explain", "export", "infer", "inspect", "serve", "up")
+COMMANDS = (
+    "bench", "build", "compare", "explain", "export", "infer", "inspect", "orphans", "serve", "sign", "up", "verify",
+)  # fmt: skip
 COMMAND_LINE = (sys.executable, "-m", "enginewright_runtime.cli")
 QUICK = 1.0  # seconds of a processor: half of that where nothing else runs, and tests run beside other tests
 

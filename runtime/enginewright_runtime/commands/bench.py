@@ -60,10 +60,12 @@ def bench(
     from enginewright_runtime.plan import records
 
     with Engine(plan, threads=threads, contexts=concurrency, allow_plugins=allow_plugins) as engine:
+        typer.echo("Replaying the golden inputs …", err=True)
         engine.replay_goldens()
         given = [arrays.read_inputs(inputs, engine.inputs)] if inputs else []
         feeds = given or [arrays.random_inputs(schedule.inputs) for schedule in engine.manifest.schedules]
         watches = [Watch() for _ in feeds]
+        typer.echo(f"Timing {len(feeds)} of {len(engine.manifest.schedules)} schedules, {seconds:g} s each …", err=True)
         with gpu_figures.watching(engine.manifest.target, watches) as watched:
             results = timing.measure(
                 engine.infer, feeds, seconds=seconds, concurrency=concurrency, watched=watched or nullcontext

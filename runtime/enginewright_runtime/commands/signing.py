@@ -20,7 +20,7 @@ def sign(
         openssl genpkey -algorithm ed25519 -out team.key
         openssl pkey -in team.key -pubout -out team.pub
         enginewright sign model.plan --key team.key
-        enginewright verify model.plan --key team.pub
+        enginewright sign model.plan --key second.key --json
     """
     from enginewright_runtime.errors import StorageError
     from enginewright_runtime.plan import container

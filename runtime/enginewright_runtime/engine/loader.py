@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.context import Context
-from enginewright_runtime.engine.cuda import validation
 from enginewright_runtime.engine.executor import Blobs, Executor, Limits
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan import target
@@ -91,6 +90,8 @@ class Loaded:
 
 def depended_on(plan: PlanFile) -> Target:
     """The target that a plan was built for, with those vendor libraries alone that its device segments call."""
+    from enginewright_runtime.engine.cuda import validation  # here for the same reason as the executors
+
     segments = [segment for schedule in plan.manifest.schedules for segment in schedule.segments]
     called: dict[str, str] = {}
     for segment in segments:

@@ -6,14 +6,16 @@ a DeviceArray, which speaks both and owns nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enginewright_runtime.engine.cuda.program import Tensor
-from enginewright_runtime.engine.cuda.seam import Borrowed, Driver
 from enginewright_runtime.engine.values import dtype_of
 from enginewright_runtime.errors import InputError
+
+if TYPE_CHECKING:  # every engine imports this file, to tell where an array lies: a CPU's needs no more of the device
+    from enginewright_runtime.engine.cuda.program import Tensor
+    from enginewright_runtime.engine.cuda.seam import Borrowed, Driver
 
 CUDA_DEVICE = 2  # dlpack.h, DLDeviceType kDLCUDA
 
@@ -60,7 +62,7 @@ class Foreign:
 
     value: Any
 
-    def copy_to(self, address: int, tensor: Tensor, driver: Driver, stream: int) -> Borrowed:
+    def copy_to(self, address: int, tensor: "Tensor", driver: "Driver", stream: int) -> "Borrowed":
         """Copy it device to device, in order behind what its maker still has running. Raises InputError.
 
         What is returned must be kept until the copy has happened.
