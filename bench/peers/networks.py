@@ -15,6 +15,8 @@ SEED = 20261123
 PICTURES = 512  # for top-1; a share of 99.5 % needs 200 at the least
 FEW = 16  # the same where the CPU must do them all
 SETTLED = 64  # pictures that batch norms take their statistics from
+PHOTOGRAPHS = 4
+RIDGE = 0.01  # of the features' mean square
 CHUNK = 32  # pictures at a time where only answers are wanted
 TOKENS = 128
 VOCABULARY = 30_000
@@ -31,11 +33,11 @@ class Subject:
     pictures: torch.Tensor | None
     classes: torch.Tensor | None
 
-    def half(self) -> torch.nn.Module:
-        """A copy in float16 for torch to run: NHWC for pictures, the fastest attention for texts."""
+    def half(self, attention: str = "sdpa") -> torch.nn.Module:
+        """A copy in float16 for torch to run: NHWC for pictures, its fastest attention for texts."""
         if self.name != "bert":
             return copy.deepcopy(self.model).half().to(memory_format=torch.channels_last)
-        model = definition("bert", attention="sdpa")
+        model = definition("bert", attention)
         model.load_state_dict(self.model.state_dict())
         return model.eval().half().to(self.inputs.device)
 
@@ -119,19 +121,50 @@ def exact() -> Iterator[None]:
 
 @cache
 def _settled(name: str, device: str, pictures: int) -> torch.nn.Module:
-    """Random weights; batch norms have the statistics of the pictures, as training leaves them. With the identity that
-    they start as, ResNet-152 grows past float16 and every picture is of one class."""
+    """Random weights of a fixed seed, but for what makes answers of a network for pictures worth comparing."""
     torch.manual_seed(SEED)
     model = definition(name).eval().to(device)
-    norms = [each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)]
-    if norms:
-        for norm in norms:
-            norm.momentum = 1.0
-            norm.train()
+    if name != "bert":
+        shown = crops(side(name), pictures, device)
         with torch.no_grad(), exact():
-            model(crops(side(name), pictures, device)[:SETTLED])
-        model.eval()
+            _take_statistics(model, shown[:SETTLED])
+            _tell_photographs_apart(model, shown)
     return model
+
+
+def _take_statistics(model: torch.nn.Module, shown: torch.Tensor) -> None:
+    """Batch norms get the statistics of the pictures, as training leaves them: with the identity that they start as,
+    ResNet-152 grows past float16."""
+    norms = [each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    if norms:
+        model(shown)
+    model.eval()
+
+
+def _tell_photographs_apart(model: torch.nn.Module, shown: torch.Tensor) -> None:
+    """The last layer is fitted (ridge regression) to name the photograph that a crop is of, as its first outputs:
+    random ones give every picture the same class, or classes so close that rounding alone decides."""
+    last = [each for each in model.modules() if isinstance(each, torch.nn.Linear)][-1]
+    seen: list[torch.Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _layer, given: seen.append(given[0].double()))
+    for part in shown.split(CHUNK):
+        model(part)
+    hook.remove()
+    features = torch.cat(seen)
+    centre = features.mean(0)
+    wanted = torch.eye(PHOTOGRAPHS, dtype=torch.float64, device=shown.device)
+    wanted = wanted[torch.arange(len(shown), device=shown.device) % PHOTOGRAPHS]
+    among = (features - centre) @ (features - centre).T
+    among += RIDGE * among.diagonal().mean() * torch.eye(len(among), dtype=torch.float64, device=shown.device)
+    weights = (features - centre).T @ torch.linalg.solve(among, wanted - wanted.mean(0))
+    last.weight[:PHOTOGRAPHS] = weights.T.float()
+    last.bias[:PHOTOGRAPHS] = (wanted.mean(0) - centre @ weights).float()
+    rest = features @ last.weight[PHOTOGRAPHS:].double().T
+    last.weight[PHOTOGRAPHS:] /= rest.abs().max().float()
+    last.bias[PHOTOGRAPHS:] = -2.0  # below every photograph's
 
 
 class _Bert(torch.nn.Module):
