@@ -1,5 +1,6 @@
 """`--help` and `--version`: quick, and of use to whoever reads nothing else."""
 
+import json
 import os
 import re
 import resource
@@ -79,3 +80,22 @@ def test_completion_is_shown_for_each_shell(shell: str) -> None:
         [*COMMAND_LINE, *words], capture_output=True, text=True, env=environment, timeout=60, check=True
     )
     assert "_ENGINEWRIGHT_COMPLETE" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("build", "good.onnx", "-o", "other.plan", "--effort", "fast"), "Trying tactics"),
+        (("compare", "good.onnx", "good.plan"), "Running both"),
+        (("export", "good.onnx", "-o", "good.txt", "--passes", "cpu"), "Applying the passes"),
+        (("bench", "good.plan", "--seconds", "0.01"), "Timing 1 of 1 schedules"),
+    ],
+    ids=lambda each: each[0],
+)
+@pytest.mark.usefixtures("here")
+def test_a_command_that_may_take_long_says_what_it_does_beside_its_json(
+    enginewright: Callable[..., Any], words: tuple[str, ...], said: str
+) -> None:
+    ran = enginewright(*words, "--json")
+    assert said in ran.err
+    assert json.loads(ran.out)
