@@ -2,8 +2,8 @@
 
     python -m enginewright_builder.rehearsal.child FILE_DESCRIPTOR
 
-It ends when the builder hangs up, and after an error that may have left its GPU unusable: errors of kernels stick to
-the process, and whatever ran next would fail for them.
+It ends when the builder hangs up, and after an error that left its GPU unusable: errors of kernels may stick to the
+process, and whatever ran next would fail for them.
 """
 
 import os
@@ -11,9 +11,8 @@ import sys
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from enginewright_builder.rehearsal import wire
+from enginewright_builder.rehearsal import probe, wire
 from enginewright_builder.rehearsal.wire import Verdict
-from enginewright_runtime.engine.cuda.seam import CaptureError, DeviceError, DeviceMemoryError
 from enginewright_runtime.errors import EnginewrightError
 
 if TYPE_CHECKING:  # what the tuner is made of takes seconds to import
@@ -23,7 +22,7 @@ _TEXT = 2000  # characters of a failure
 
 
 def serve(connection: Connection, bench: "Bench") -> None:
-    """Answer until the builder hangs up or the bench may be unusable."""
+    """Answer until the builder hangs up or the bench is unusable."""
     wire.answer(connection, Verdict())
     for program, blobs, feed in wire.requests(connection):
         try:
@@ -31,7 +30,7 @@ def serve(connection: Connection, bench: "Bench") -> None:
                 running.run(feed)
                 running.microseconds(1)
         except EnginewrightError as error:
-            sticks = isinstance(error, DeviceError) and not isinstance(error, DeviceMemoryError | CaptureError)
+            sticks = probe.stuck(bench, error)
             wire.answer(connection, Verdict(failure=error.message[:_TEXT], ends=sticks))
             if sticks:
                 return

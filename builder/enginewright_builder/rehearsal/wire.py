@@ -29,7 +29,7 @@ class Rehearsal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Why the program failed ("": it ran), and whether the child ends because its GPU may be unusable now."""
+    """Why the program failed ("": it ran), and whether the child ends because its GPU is unusable now."""
 
     failure: str = ""
     ends: bool = False

@@ -16,7 +16,8 @@ from enginewright_builder.device.implementation import Candidate, Device, Implem
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.trial import Bench, Rehearsing
-from enginewright_builder.tuning import timings
+from enginewright_builder.rehearsal import probe
+from enginewright_builder.tuning import suspects, timings
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.engine import available
@@ -151,7 +152,7 @@ class Tuner:
             if self.deadline.clock() > until and any(not each.dropped for each in results):
                 results.append(Timed(tactic=candidate.tactic, name=candidate.name, dropped=NO_TIME))
                 continue
-            results.append(self._try(candidate, tried))
+            results.append(self._try(problem.key, candidate, tried))
         return Entry(timed=tuple(sorted(results, key=lambda each: (bool(each.dropped), each.microseconds))))
 
     def _prepare(self, candidates: Sequence[Candidate]) -> None:
@@ -163,7 +164,7 @@ class Tuner:
             for future in [pool.submit(each.build) for each in waiting]:
                 future.exception()
 
-    def _try(self, candidate: Candidate, tried: trial.Subject) -> Timed:
+    def _try(self, problem: str, candidate: Candidate, tried: trial.Subject) -> Timed:
         try:
             made = candidate.build()
             if made.workspace_bytes > self.workspace and not candidate.last_resort:
@@ -172,8 +173,10 @@ class Tuner:
                     name=candidate.name,
                     dropped=f"takes {made.workspace_bytes} bytes of workspace, and {self.workspace} are allowed",
                 )
-            judged = trial.judge(tried, made, self.bench, self._rehearsals(candidate))
+            judged = trial.judge(tried, made, self.bench, self._rehearsals(problem, candidate))
         except EnginewrightError as failure:
+            if probe.stuck(self.bench, failure):
+                raise suspects.accuse(self.timings, problem, candidate, tried.layer.name, failure) from failure
             return Timed(tactic=candidate.tactic, name=candidate.name, dropped=f"fails: {failure.message}")
         return Timed(
             tactic=candidate.tactic,
@@ -183,10 +186,12 @@ class Tuner:
             dropped=f"wrong: {judged.wrong}" if judged.wrong else "",
         )
 
-    def _rehearsals(self, candidate: Candidate) -> Rehearsing | None:
+    def _rehearsals(self, problem: str, candidate: Candidate) -> Rehearsing | None:
         """Where a candidate is run first; None where here is good enough."""
-        wanted = candidate.risky or (self.rehearsals is not None and self.rehearsals.wary)
-        return self.rehearsals if wanted else None
+        if self.rehearsals is None:
+            return None
+        bad = candidate.risky or self.rehearsals.wary or suspects.suspected(self.timings, problem, candidate)
+        return self.rehearsals if bad else None
 
     def _proven(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> bool:
         """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
@@ -194,9 +199,8 @@ class Tuner:
             return True
         try:
             tried = trial.subject(layer, places, checking.check(layer))
-            wrong, _ = trial.check(
-                tried, problem.implementation(), self.bench, self._rehearsals(problem.offered[problem.chosen])
-            )
+            first = self._rehearsals(problem.key, problem.offered[problem.chosen])
+            wrong, _ = trial.check(tried, problem.implementation(), self.bench, first)
         except EnginewrightError as failure:
             wrong = failure.message
         if not wrong:

@@ -15,13 +15,17 @@ from rehearsing.acting import Act
 
 from enginewright_builder.device import layout, lower, plugin_kernels
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
+from enginewright_builder.device.trial import Bench
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.rehearsal import probe
 from enginewright_builder.rehearsal.rehearsals import Rehearsals
 from enginewright_builder.tactics import device as tactics
+from enginewright_builder.tuning.suspects import LostGpuError
 from enginewright_builder.tuning.tactics import Chosen, Tuner
 from enginewright_builder.tuning.timings import Timings
 from enginewright_runtime.engine.cuda.program import DeviceProgram, Fill, Pointer, Space, Step
+from enginewright_runtime.engine.cuda.seam import DeviceError
 from enginewright_runtime.errors import UnsupportedError
 from enginewright_runtime.plan.recipe import Effort
 
@@ -62,13 +66,15 @@ def candidate(act: Act, *, risky: bool) -> Candidate:
     return Candidate(tactic="test", name=act.name, build=lambda: made, risky=risky)
 
 
-def tuned(rehearsals: Rehearsals, offered: list[Candidate], timings: Timings) -> tuple[Chosen, ...]:
+def tuned(
+    rehearsals: Rehearsals, offered: list[Candidate], timings: Timings, bench: Bench | None = None
+) -> tuple[Chosen, ...]:
     network = Network(ir.from_onnx_text(MODEL))
     shapes.infer(network)
     placed = layout.assign(network)
     tuner = Tuner(
         offer=lambda _layer: offered,
-        bench=Here(),
+        bench=bench or Here(),
         device=DEVICE,
         timings=timings,
         effort=Effort.FAST,
@@ -115,6 +121,35 @@ def test_after_the_first_loss_nothing_runs_here_that_did_not_run_there(rehearsal
 def test_a_layer_whose_every_candidate_crashes_ends_the_build_with_its_name(rehearsals: Rehearsals) -> None:
     with pytest.raises(UnsupportedError, match=r"runs these layers right: .*ended by SIGABRT"):
         tuned(rehearsals, [candidate(Act.ABORTS, risky=True)], Timings(None))
+
+
+class Fragile:
+    """A bench whose process does not survive STICKS: nothing runs on it any more."""
+
+    def __init__(self) -> None:
+        self.stuck = False
+
+    @contextmanager
+    def opened(self, program: DeviceProgram, blobs: Mapping[str, bytes]) -> Iterator["_Running"]:
+        if program is not probe.PROGRAM:
+            self.stuck |= acting.act_of(program) is Act.STICKS
+        if self.stuck:
+            raise DeviceError("The GPU did not run the steps (an illegal memory access).")
+        yield _Running(program)
+
+
+def test_what_poisons_the_builder_itself_is_remembered_and_the_next_build_gets_past_it(
+    rehearsals: Rehearsals, tmp_path: Path
+) -> None:
+    offered = [candidate(Act.STICKS, risky=False), candidate(Act.FINE, risky=False)]
+    with pytest.raises(
+        LostGpuError, match=r"'STICKS' of the tactic 'test' .*illegal memory access.*: build again"
+    ) as e:
+        tuned(rehearsals, offered, Timings(tmp_path), Fragile())
+    assert not e.value.outcome.permanent  # a Job begins again by itself
+    (chosen,) = tuned(rehearsals, offered, Timings(tmp_path), Fragile())
+    assert chosen.name == "FINE"
+    assert [rival.name for rival in chosen.rivals] == ["STICKS"]
 
 
 def test_every_risky_source_says_why() -> None:
