@@ -93,7 +93,7 @@ def build(
         plan = workdir / "engine.plan"
         with progress.phase("Proving the plan") as step:
             _write(plan, recipe, here, built, blobs, {})
-            proven = proving.prove(plan, built, recipe.gates, data=fetched.accuracy, right=right, step=step)
+            proven = proving.prove(plan, built, network, data=fetched.accuracy, right=right, step=step)
     result = _result(recipe, built, proven)
     failure = gates.failure(proven.verdicts)
     if failure:

@@ -15,17 +15,14 @@ class GatesFailedError(GateError):
         self.result = result
 
 
-def accuracy(gate: AccuracyGate, *, model: float, plan: float, samples: int) -> Verdict:
-    """`model` and `plan` are the metric's values on the gate's data, of `samples` samples."""
+def accuracy(gate: AccuracyGate, *, model: float, plan: float, samples: int, cause: str = "") -> Verdict:
+    """`model` and `plan` are the metric's values on the gate's data, of `samples` samples; `cause` is what lost it."""
     drop = model - plan
     passed = drop <= gate.max_drop
     metric = str(gate.metric)
     moved = "fell" if drop >= 0 else "rose"
-    ending = (
-        ""
-        if passed
-        else "; allow more with maxDrop, keep layers in a finer precision, or give more calibration samples"
-    )
+    advice = cause or "allow more with maxDrop, keep layers in a finer precision, or give more calibration samples"
+    ending = "" if passed else f"; {advice}"
     return Verdict(
         gate="accuracy",
         passed=passed,
@@ -37,10 +34,14 @@ def accuracy(gate: AccuracyGate, *, model: float, plan: float, samples: int) -> 
     )
 
 
-def latency(gate: LatencyGate, *, p99_ms: float, samples: int) -> Verdict:
-    """`p99_ms` is the 99th percentile of `samples` inferences at the gate's batch."""
+def latency(gate: LatencyGate, *, p99_ms: float, samples: int, cause: str = "") -> Verdict:
+    """`p99_ms` is the 99th percentile of `samples` inferences at the gate's batch; `cause` is what takes the time."""
     passed = p99_ms <= gate.p99_ms
-    ending = "" if passed else "; try effort thorough, a lower precision, a faster GPU class, or a wider limit"
+    ending = (
+        ""
+        if passed
+        else f"{_because(cause)}; try effort thorough, a lower precision, a faster GPU class, or a wider limit"
+    )
     return Verdict(
         gate="latency",
         passed=passed,
@@ -52,10 +53,10 @@ def latency(gate: LatencyGate, *, p99_ms: float, samples: int) -> Verdict:
     )
 
 
-def memory(limit: int, *, resident: int) -> Verdict:
-    """`resident` is the bytes that loading the engine and running each golden adds to a process."""
+def memory(limit: int, *, resident: int, cause: str = "") -> Verdict:
+    """`resident` is the bytes that loading the engine and running each golden adds to a process; `cause` is what of."""
     passed = resident <= limit
-    ending = "" if passed else "; build fewer shapes or smaller batches, or widen the limit"
+    ending = "" if passed else f"{_because(cause)}; build fewer shapes or smaller batches, or widen the limit"
     return Verdict(
         gate="memory",
         passed=passed,
@@ -71,3 +72,7 @@ def failure(verdicts: Sequence[Verdict]) -> str:
     """One sentence with all that failed; empty if every gate let the plan pass."""
     failed = [verdict.message for verdict in verdicts if not verdict.passed]
     return f"The plan is right but did not pass: {'; '.join(failed)}." if failed else ""
+
+
+def _because(cause: str) -> str:
+    return f": {cause}" if cause else ""

@@ -80,9 +80,9 @@ def schedule_for_batch(schedules: Sequence[Sequence[Binding]], batch: int) -> in
 
 
 def accuracy(
-    engine: Engine, reference: Reference, schedule: Schedule, samples: Samples, gate: AccuracyGate
+    run: Reference, reference: Reference, schedule: Schedule, samples: Samples, gate: AccuracyGate
 ) -> Accuracy:
-    """Run all samples through the plan and the untouched model and compare the first output.
+    """Give all samples to `run`, which is the plan, and to the untouched model and compare the first output.
 
     top1: against the labels, or, without them, against the model's own largest value. cosine: mean cosine of the plan's
     output to the model's, so the model's own value is 1.
@@ -91,7 +91,7 @@ def accuracy(
     ours, theirs = [], []
     for start, size in _spans(samples.count, batch_of(schedule.inputs)):
         feed = samples.batch(start, schedule.inputs)
-        ours.append(_rows(engine.infer(feed), name, batch_of(schedule.inputs))[:size])
+        ours.append(_rows(run(feed), name, batch_of(schedule.inputs))[:size])
         theirs.append(_rows(reference(feed), name, batch_of(schedule.inputs))[:size])
     plan, model = np.concatenate(ours), np.concatenate(theirs)
     if gate.metric is Metric.COSINE:

@@ -276,6 +276,20 @@ def test_an_accuracy_gate_passes_on_its_data_with_labels(model: Path, tmp_path: 
     assert "top1 fell by 0 (1 -> 1) on 7 samples" in verdict.message
 
 
+def test_an_accuracy_gate_that_fails_in_the_models_own_precision_says_that_no_layer_is_coarser(
+    model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, x=RNG.standard_normal((8, 16)).astype(np.float32))
+    gates = Gates(accuracy=AccuracyGate(data=sources.identity(data), max_drop=-0.5), memory=1)
+    ordered = replace(request(model, tmp_path, gates=gates, batch_sizes=(4,)), accuracy_data=uris.from_path(data))
+    with pytest.raises(GatesFailedError, match=r"the limit is -0\.5; no layer is in a lower precision") as caught:
+        run(ordered, tmp_path)
+    memory = caught.value.result.gates[1].message
+    assert "the plan's weights and programs are" in memory
+    assert "weights" in memory.split("(")[1]
+
+
 def test_gate_data_without_the_inputs_is_refused_by_name(model: Path, tmp_path: Path) -> None:
     data = tmp_path / "test.npz"
     np.savez(data, image=np.zeros((2, 16), np.float32))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from enginewright_builder import emit, passes, planning
+from enginewright_builder import causes, emit, passes, planning
 from enginewright_builder.calibration.samples import Samples
 from enginewright_builder.device import assemble, layout, lower
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
@@ -29,7 +29,6 @@ from enginewright_builder.tactics import device as tactics
 from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning import bounds, inputs, trial
 from enginewright_builder.tuning.allowance import Deadline
-from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Proof, Reference
 from enginewright_builder.tuning.tactics import SECONDS, Chosen, Tuner
 from enginewright_builder.tuning.timings import Timings
@@ -91,7 +90,7 @@ def schedule(
     made = tuple(part.segment for part in parts)
     kind = bounds.coarsest(network, precision)
     built = Schedule(inputs=taken, outputs=given, segments=made, arena=_arena(parts))
-    _require_right(built, proof, kind, blobs)
+    require_right(built, untouched, recipe, proof, blobs)
     chosen = tuple(each for part in parts for each in part.chosen)
     kernels = sum(part.kernels for part in parts)
     host = sum(segment.executor == "host" for segment in made)
@@ -208,15 +207,28 @@ def _arena(parts: list[_Part]) -> Arena | None:
     return max(arenas, key=lambda arena: arena.bytes, default=None)
 
 
-def _require_right(built: Schedule, proof: Proof, kind: Arithmetic, blobs: Blobs) -> None:
-    """Every layer was right by itself; here the whole is held against the untouched model."""
+def require_right(built: Schedule, network: Network, recipe: Recipe, proof: Proof, blobs: Blobs) -> None:
+    """Every layer was right by itself; here the whole is held against the untouched model.
+
+    `network` has the schedule's shapes. Raises UnsupportedError naming the layers that lose it, where that shows.
+    """
     if proof.reason:
         return
+    kind = bounds.coarsest(network, recipe.arithmetic)
+
+    def wrong(run: Reference) -> str:
+        pairs = zip(proof.feeds, proof.expected, strict=True)
+        return next((why for feed, wanted in pairs if (why := bounds.disagreement(run(feed), wanted, kind))), "")
+
     with trial.schedule_loaded(built, blobs) as run:
-        for feed, wanted in zip(proof.feeds, proof.expected, strict=True):
-            wrong = bounds.disagreement(run(feed), wanted, kind)
-            if wrong:
-                raise UnsupportedError(
-                    f"Every layer is right by itself, and the whole network is not in {kind} arithmetic ({wrong}): "
-                    "keep its delicate layers in fp32 (precision.keep), or build with --precision fp32."
-                )
+        why = wrong(run)
+    if why:
+        cause = causes.find(network, recipe, proof.feeds[0], lambda run: not wrong(run))
+        raise UnsupportedError(
+            f"Every layer is right by itself, and the whole network is not in {kind} arithmetic ({why}): "
+            + (
+                f"{cause}."
+                if cause
+                else "keep its delicate layers in fp32 (precision.keep), or build with --precision fp32."
+            )
+        )
