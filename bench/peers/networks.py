@@ -163,8 +163,8 @@ def _tell_photographs_apart(model: torch.nn.Module, shown: torch.Tensor) -> None
     last.weight[:PHOTOGRAPHS] = weights.T.float()
     last.bias[:PHOTOGRAPHS] = (wanted.mean(0) - centre @ weights).float()
     rest = features @ last.weight[PHOTOGRAPHS:].double().T
-    last.weight[PHOTOGRAPHS:] /= rest.abs().max().float()
-    last.bias[PHOTOGRAPHS:] = -2.0  # below every photograph's
+    last.weight[PHOTOGRAPHS:] /= 2 * rest.abs().max().float()
+    last.bias[PHOTOGRAPHS:] = -1.0  # below every photograph's
 
 
 class _Bert(torch.nn.Module):

@@ -51,7 +51,8 @@ def checks(record: Record) -> list[str]:
     for network, batch, races in record.rows():
         for race in races:
             for name, each in race.results.items():
-                lines.append(f"| {NETWORKS[network].title} | {batch} | {name} | {_checked(name, each, race)} |")
+                who = f"{name}, {race.layers} layers" if name == OURS and race.layers else name
+                lines.append(f"| {NETWORKS[network].title} | {batch} | {who} | {_checked(name, each, race)} |")
     return lines
 
 

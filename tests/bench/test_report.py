@@ -32,6 +32,10 @@ def test_a_wrong_contender_has_no_time() -> None:
     assert "**5.0e-01**, allowed 0.03" in report.checks(record(wrong))[2]
 
 
+def test_the_layers_before_and_after_stand_beside_ours() -> None:
+    assert cells(report.checks(record(race(ours=0.1, eager=1.0)))[2])[2] == "ours, 9 → 3 layers"
+
+
 def test_missed_goals_are_named() -> None:
     page = report.page(record(race(ours=0.12), race("bert", 1, ours=0.20)), "plot.svg")
     assert "**Goals missed:** ResNet-50 at 1 (0.120 of 0.11)." in page
