@@ -50,8 +50,10 @@ def main(arguments: list[str]) -> None:
     """On this machine's GPU."""
     from enginewright_builder.device.session_bench import SessionBench  # needs CUDA's bindings and a GPU
 
+    bench = SessionBench()
     with connected(int(arguments[0])) as connection:
-        serve(connection, SessionBench())
+        probe.run(bench)  # a GPU that takes one process only is no candidate's fault: then nobody hears "ready"
+        serve(connection, bench)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,18 @@ class Probed(Protocol):
         """The program, ready to run."""
 
 
+def run(bench: Probed) -> None:
+    """Touch the GPU. Raises DeviceError where it cannot be used."""
+    with bench.opened(PROGRAM, {}) as running:
+        running.run({})
+
+
 def stuck(bench: Probed, failure: Exception) -> bool:
     """Whether after this failure of a candidate nothing else will run in this process either."""
     if not isinstance(failure, DeviceError) or isinstance(failure, DeviceMemoryError):
         return False
     try:
-        with bench.opened(PROGRAM, {}) as running:
-            running.run({})
+        run(bench)
     except DeviceError:
         return True
     return False

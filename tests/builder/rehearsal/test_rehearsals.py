@@ -10,7 +10,9 @@ import pytest
 from rehearsing import acting
 from rehearsing.acting import Act
 
+from enginewright_builder.rehearsal import probe
 from enginewright_builder.rehearsal.rehearsals import RehearsalError, Rehearsals
+from enginewright_runtime.engine.cuda import validation
 from enginewright_runtime.engine.cuda.program import DeviceProgram, Fill, Pointer, Space, Step
 
 CHILD = (sys.executable, "-P", str(Path(acting.__file__)))
@@ -109,6 +111,10 @@ def test_a_child_that_says_too_much_is_not_listened_to(said: list[str]) -> None:
     rehearsals = Rehearsals(say=said.append, command=(sys.executable, "-c", talks))
     with pytest.raises(RehearsalError, match="the process that ran it"):
         rehearse(rehearsals, Act.FINE)
+
+
+def test_the_probe_is_a_program_that_a_session_takes() -> None:
+    validation.check(probe.PROGRAM, what="the probe", blob_bytes=lambda _name: None)
 
 
 def test_a_closed_stage_leaves_no_process(said: list[str]) -> None:
