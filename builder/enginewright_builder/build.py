@@ -104,7 +104,7 @@ def build(
         step(request.destination)
         _write(plan, recipe, here, built, blobs, _report(result, built, proven, notes, blobs), seal)
         size, digest = delivery.fingerprint(plan)
-        first = delivery.deliver(plan, request, workdir, overwrite=overwrite, check=check)
+        first = delivery.deliver(plan, request, workdir, overwrite=overwrite, check=check, step=step)
     return replace(
         first or replace(result, plan_bytes=size, plan_sha256=digest), seconds=round(time.monotonic() - started, 3)
     )

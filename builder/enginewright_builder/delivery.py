@@ -1,19 +1,27 @@
 """A finished plan goes to its place once: the first builder wins, whoever comes later succeeds with the first's plan.
 
 A Job that is started again after its pod was lost finds the plan of its former life here, and need not build twice.
+Storage that is down when the plan is done is waited for: what was built may have taken an hour.
 """
 
+import itertools
+import time
+from collections.abc import Callable
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from enginewright_runtime.errors import ObjectMissingError, PlanError
+from enginewright_runtime.errors import ObjectMissingError, PlanError, StorageDeniedError, StorageError
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.container import PlanFile
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildRequest, BuildResult, Verdict
 from enginewright_runtime.plan.signature import Check
 from enginewright_runtime.storage import open as stores
+from enginewright_runtime.storage import uris
+
+PATIENCE = 600.0  # seconds that a finished plan waits for its store, beyond the store's own retries
+FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0
 
 
 def already_there(request: BuildRequest, workdir: Path, *, check: Check | None = None) -> BuildResult | None:
@@ -40,9 +48,38 @@ def already_there(request: BuildRequest, workdir: Path, *, check: Check | None =
 
 
 def deliver(
-    path: Path, request: BuildRequest, workdir: Path, *, overwrite: bool, check: Check | None = None
+    path: Path,
+    request: BuildRequest,
+    workdir: Path,
+    *,
+    overwrite: bool,
+    check: Check | None = None,
+    step: Callable[[str], None],
+    wait: Callable[[float], None] = time.sleep,
 ) -> BuildResult | None:
-    """Store the plan. None if it is there now; the other's result where somebody else was first."""
+    """Store the plan. None if it is there now; the other's result where somebody else was first.
+
+    `step` hears of each try that failed and may succeed later. Raises StorageError where it did not within PATIENCE.
+    """
+    waited = 0.0
+    for attempt in itertools.count():
+        try:
+            return _store(path, request, workdir, overwrite=overwrite, check=check)
+        except StorageDeniedError:
+            raise
+        except StorageError as error:
+            if uris.scheme(request.destination) == "file" or waited >= PATIENCE:
+                raise  # a folder of this machine does not come back by itself
+            seconds = min(LONGEST_WAIT, FIRST_WAIT * 2.0**attempt)
+            step(f"{error.message} The next try is in {seconds:g} s.")
+            wait(seconds)
+            waited += seconds
+    raise AssertionError("the loop returns or raises")
+
+
+def _store(
+    path: Path, request: BuildRequest, workdir: Path, *, overwrite: bool, check: Check | None
+) -> BuildResult | None:
     store = stores.open_store(request.destination, request.storage)
     if store.upload(path, request.destination, overwrite=overwrite):
         return None

@@ -73,17 +73,17 @@ def test_a_hundred_thousand_tensors_are_placed_in_seconds():
     lived = np.minimum(generator.geometric(0.2, count), 2000)
     lived[::500] = 2000
     rows = zip(generator.integers(1, 1 << 20, count).tolist(), range(count), lived.tolist(), strict=True)
-    started = time.perf_counter()
+    started = time.process_time()
     arena = memory.place(tensors_from(rows))
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     assert arena.bytes < 1.5 * arena.lower_bound
 
 
 def test_tensors_that_are_all_alive_at_once_are_placed_in_seconds_too():
     count = 50_000
-    started = time.perf_counter()
+    started = time.process_time()
     arena = memory.place([Tensor(name=f"t{i}", bytes=512, first=0, last=count) for i in range(count)])
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert arena.bytes == arena.lower_bound == 512 * count
 
 

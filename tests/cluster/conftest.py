@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,10 +35,10 @@ S3_KEY, S3_SECRET = "test-key", "test-secret"
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n … --dist loadgroup` all cluster tests go to one worker, which has the one control plane."""
+    """With `-n … --dist loadgroup` the tests of one control plane go to one worker; the campaign has its own."""
     for item in items:
         if item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            item.add_marker(pytest.mark.xdist_group("campaign" if "campaign" in item.path.parts else "cluster"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,9 +69,14 @@ def programs_or_outcome(config: pytest.Config) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def control_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
+def programs(request: pytest.FixtureRequest) -> dict[str, Path]:
+    """The control plane's programs."""
+    return programs_or_outcome(request.config)
+
+
+@pytest.fixture(scope="session")
+def control_plane(programs: dict[str, Path]) -> Iterator[ControlPlane]:
     """The real control plane with our CRDs; see controlplane/cluster.py for its methods."""
-    programs = programs_or_outcome(request.config)
     # There before any test, so that garbage collection knows our kinds from the start (see controlplane/README.md).
     with ControlPlane(programs=programs, crds=sorted(CRDS.glob("*.yaml"))) as cluster:
         yield cluster
@@ -88,16 +94,28 @@ def node_agent(control_plane: ControlPlane) -> Iterator[NodeAgent]:
         yield agent
 
 
+@pytest.fixture(scope="session")
+def new_namespace(control_plane: ControlPlane) -> Callable[[], AbstractContextManager[str]]:
+    """Makes a fresh namespace that enforces the restricted Pod Security Standard, deleted (not awaited) afterwards."""
+
+    @contextmanager
+    def made() -> Iterator[str]:
+        name = f"test-{secrets.token_hex(4)}"
+        metadata = {"name": name, "labels": RESTRICTED}
+        control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        # A Pod is refused until the namespace has its default service account.
+        wait_until(lambda: control_plane.get("serviceaccount", "default", name), 30)
+        yield name
+        control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+    return made
+
+
 @pytest.fixture
-def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """A fresh namespace that enforces the restricted Pod Security Standard, deleted (not awaited) afterwards."""
-    name = f"test-{secrets.token_hex(4)}"
-    metadata = {"name": name, "labels": RESTRICTED}
-    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    # A Pod is refused until the namespace has its default service account.
-    wait_until(lambda: control_plane.get("serviceaccount", "default", name), 10)
-    yield name
-    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+def namespace(new_namespace: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """A fresh namespace."""
+    with new_namespace() as name:
+        yield name
 
 
 class RunsProgram(Protocol):

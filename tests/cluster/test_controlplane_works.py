@@ -171,7 +171,7 @@ def test_a_process_that_ignores_sigterm_is_killed_when_its_grace_is_over(
     began = time.monotonic()
     kubectl("delete", "pod/stubborn", "-n", namespace, "--grace-period=1")
 
-    assert 0.9 < time.monotonic() - began < 6
+    assert 0.9 < time.monotonic() - began < 25, "its own grace, not the 30 s that are usual"
     assert "heard" in node_agent.logs(namespace, "stubborn")
 
 

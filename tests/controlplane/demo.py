@@ -115,7 +115,7 @@ def story(cluster: ControlPlane) -> None:
     """Print the engine's Ready condition as it changes, until it is true."""
     deadline, last = time.monotonic() + READY_WITHIN, ""
     while time.monotonic() < deadline:
-        status = (cluster.get("ie", "digits", NAMESPACE) or {}).get("status") or {}
+        status = (cluster.get("inferenceengine", "digits", NAMESPACE) or {}).get("status") or {}
         conditions = {row["type"]: row for row in status.get("conditions", [])}  # type: ignore[attr-defined]
         ready = conditions.get("Ready", {})
         line = f"{ready.get('reason', 'waiting for the operator')}: {ready.get('message', '')}".rstrip(": ")

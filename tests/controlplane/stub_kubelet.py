@@ -2,7 +2,8 @@
 
 For what is about the operator and not about builds: benchmarks with thousands of engines, and campaigns of hundreds of
 faults. A program of its own, so that its processor time is not counted as anybody else's. With --builds it notes each
-build there and writes its plan, which then is the name of its digest, where that is to go.
+build there and writes its plan, which then is the name of its digest, where that is to go; a build runs for as long as
+there is a file of its namespace's name beside that one.
 
     python -m controlplane.stub_kubelet KUBECONFIG [--builds FILE]
 """
@@ -24,6 +25,7 @@ NODES = ("stub-0", "stub-1")
 CAPACITY = {"cpu": "100000", "memory": "1000Ti", "pods": "20000", "ephemeral-storage": "10000Ti"}
 WORKERS = 16
 RENEW_EVERY = 10.0
+HELD_FOR = 0.5  # seconds between two looks at whether a build may end
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
@@ -61,26 +63,36 @@ async def renew(cluster: KubeJson, name: str) -> None:
         await asyncio.sleep(RENEW_EVERY)
 
 
+def container(pod: Json, state: Json, *, ready: bool) -> Json:
+    """What the status says of the pod's one container."""
+    spec = pod["spec"]["containers"][0]
+    row = {"name": spec["name"], "image": spec["image"], "imageID": "", "restartCount": 0}
+    return row | {"ready": ready, "state": state}
+
+
+def building(pod: Json) -> Json:
+    """The status of a build's pod that has not ended."""
+    running = {"running": {"startedAt": now()[:19] + "Z"}}
+    return {"phase": "Running", "containerStatuses": [container(pod, running, ready=True)]}
+
+
 def ended(pod: Json) -> Json:
     """The status of a build's pod that built its plan in no time."""
     result = BuildResult(outcome=Outcome.DONE.name, message="Built by the stub.", plan_bytes=1, seconds=0.001)
     state = {"exitCode": 0, "reason": "Completed", "message": result.to_termination_message()}
     state |= {"startedAt": now()[:19] + "Z", "finishedAt": now()[:19] + "Z"}
-    container = pod["spec"]["containers"][0]
-    row = {"name": container["name"], "image": container["image"], "imageID": "", "ready": False, "restartCount": 0}
-    return {"phase": "Succeeded", "containerStatuses": [row | {"state": {"terminated": state}}]}
+    return {"phase": "Succeeded", "containerStatuses": [container(pod, {"terminated": state}, ready=False)]}
 
 
 def serving(pod: Json) -> Json:
     """The status of a serving pod that is ready."""
-    container = pod["spec"]["containers"][0]
-    row = {"name": container["name"], "image": container["image"], "imageID": "", "ready": True, "restartCount": 0}
+    running = {"running": {"startedAt": now()[:19] + "Z"}}
     kinds = ("Initialized", "ContainersReady", "Ready")
     return {
         "phase": "Running",
         "startTime": now()[:19] + "Z",
         "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now()[:19] + "Z"} for kind in kinds],
-        "containerStatuses": [row | {"state": {"running": {"startedAt": now()[:19] + "Z"}}}],
+        "containerStatuses": [container(pod, running, ready=True)],
     }
 
 
@@ -95,8 +107,8 @@ def build(pod: Json, builds: Path) -> None:
     destination.write_text(request.recipe.digest)
 
 
-async def attend(cluster: KubeJson, pod: Json, builds: Path | None) -> None:
-    """What a kubelet would do next for this pod."""
+async def attend(cluster: KubeJson, pod: Json, builds: Path | None) -> bool:
+    """What a kubelet would do next for this pod; whether to look at it again."""
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
     with contextlib.suppress(ApiException):  # gone meanwhile
@@ -105,10 +117,14 @@ async def attend(cluster: KubeJson, pod: Json, builds: Path | None) -> None:
             await cluster.request("DELETE", path, options)
         elif pod["status"].get("phase") == "Pending":
             job = any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences") or ())
-            if job and builds:
+            held = job and builds is not None and (builds.parent / metadata["namespace"]).exists()
+            if job and builds and not held:
+                await cluster.request("GET", path)  # its node may be gone meanwhile, and it with that
                 build(pod, builds)
-            status = ended(pod) if job else serving(pod)
+            status = building(pod) if held else ended(pod) if job else serving(pod)
             await cluster.request("PATCH", f"{path}/status", {"status": status}, STRATEGIC)
+            return held
+    return False
 
 
 async def main(kubeconfig: Path, builds: Path | None) -> None:
@@ -116,7 +132,9 @@ async def main(kubeconfig: Path, builds: Path | None) -> None:
 
     async def work() -> None:
         while True:
-            await attend(cluster, await pods.get(), builds)
+            pod = await pods.get()
+            if await attend(cluster, pod, builds):
+                asyncio.get_running_loop().call_later(HELD_FOR, pods.put_nowait, pod)
 
     async with await KubeJson.connect(kubeconfig) as cluster, asyncio.TaskGroup() as group:
         for name in NODES:

@@ -6,7 +6,7 @@ import contextlib
 from enginewright_operator.__main__ import _terms
 from enginewright_operator.leader import Leader, LeaseState, Terms
 
-TERMS = Terms(duration=0.2, renew_within=0.1, retry_every=0.02)
+TERMS = Terms(duration=0.6, renew_within=0.3, retry_every=0.06)
 
 
 class SharedLease:
@@ -74,7 +74,7 @@ async def _ended(*tasks: "asyncio.Task[None]") -> None:
             await task
 
 
-async def _until(condition: object, seconds: float = 2.0) -> None:
+async def _until(condition: object, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # type: ignore[operator]
             await asyncio.sleep(0.005)
@@ -83,7 +83,7 @@ async def _until(condition: object, seconds: float = 2.0) -> None:
 async def test_of_two_candidates_one_leads() -> None:
     lease, working = SharedLease(), Working()
     tasks = [working.by(name, Leader(lease.of(name), identity=name, terms=TERMS)) for name in ("one", "two")]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(TERMS.duration * 1.5)
     assert len(working.leading) == 1
     assert working.most == 1
     await _ended(*tasks)

@@ -12,7 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from campaign.lifecycle import StubPlane
 from campaign.replicas import Replicas
+from campaign.watches import WatchProxy
 from controlplane.cluster import ControlPlane
 from controlplane.tethered import tethered
 
@@ -27,29 +29,28 @@ CPU = {
 
 
 @pytest.fixture(scope="session")
-def stub_plane(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[ControlPlane, Path]]:
-    """A control plane whose pods are ready, and whose builds are done, at once; and the file that notes the builds."""
+def stub_plane(programs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubPlane]:
+    """A control plane whose pods are ready, and whose builds are done, at once."""
     builds = tmp_path_factory.mktemp("campaign") / "builds"
     builds.touch()
-    with ControlPlane(programs=control_plane.programs, crds=sorted(CRDS.glob("*.yaml"))) as plane:
+    with ControlPlane(programs=programs, crds=sorted(CRDS.glob("*.yaml"))) as plane:
         plane.apply(CPU)
         command = [sys.executable, "-m", "controlplane.stub_kubelet", str(plane.kubeconfig), "--builds", str(builds)]
         environment = os.environ | {"PYTHONPATH": str(TESTS)}
         with subprocess.Popen(tethered(command), stdout=subprocess.PIPE, env=environment) as kubelet:
             assert kubelet.stdout
             assert kubelet.stdout.readline() == b"ready\n"
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("KUBECONFIG", str(plane.kubeconfig))  # where kopf looks for its credentials
-                yield plane, builds
+            folder = tmp_path_factory.mktemp("watches")
+            with WatchProxy(plane, folder) as watches, pytest.MonkeyPatch.context() as patch:
+                patch.setenv("KUBECONFIG", str(watches.kubeconfig))  # where kopf looks for its credentials
+                yield StubPlane(plane=plane, builds=builds, watches=watches)
             kubelet.kill()
 
 
 @pytest.fixture
-def replicas(stub_plane: tuple[ControlPlane, Path], tmp_path: Path) -> Iterator[Replicas]:
+def replicas(stub_plane: StubPlane, tmp_path: Path) -> Iterator[Replicas]:
     """None running yet."""
-    made = Replicas(stub_plane[0], tmp_path)
+    made = Replicas(stub_plane.plane, tmp_path, builds=stub_plane.builds)
     yield made
     for process in made.processes:
         with contextlib.suppress(ProcessLookupError):

@@ -1,10 +1,12 @@
 """Faults between the operator and its surroundings: at its k-th write, in what it is told, in its storage, in time.
 
-All of them sit in the seams that the operator has anyway: its connection, its watches, its stores, its clock.
+All of them sit in the seams that the operator has anyway: its connection, its stores, its clock. What goes wrong with
+its watches is done to them by a proxy, in watches.py.
 """
 
 import asyncio
 import datetime
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,6 +36,11 @@ class Kind(StrEnum):
     SLOW_SERVER = "every request slow"
     EVENTS_DROPPED = "events dropped"
     EVENTS_STALE = "events late and out of order"
+    EVENTS_TWICE = "events twice and once more late"
+    WATCH_CUT = "watches cut off"
+    WATCH_EXPIRED = "watches ended by 410 in the stream"
+    WATCH_REFUSED = "watches refused with 410"  # ends the process, as the next one does
+    WATCH_BROKEN = "watches ended by 500 in the stream"
     STORAGE_DOWN = "storage down"
     CLOCK_AHEAD = "clock a day ahead"
     CLOCK_BACK = "clock a day back"
@@ -41,13 +48,20 @@ class Kind(StrEnum):
 
 @dataclass
 class Fault:
-    """One fault at one write; `writes` counts those of all processes of the run."""
+    """One fault at one write; `writes` counts those of all processes of the run, `heard` are told when it begins."""
 
     kind: Kind = Kind.NONE
     at: int = 0
     writes: list[str] = field(default_factory=list)
     begun: float = -1.0
     died: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: list[Callable[[], object]] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """The write came."""
+        self.begun = time.monotonic()
+        for tell in self.heard:
+            tell()
 
     @property
     def reached(self) -> bool:
@@ -56,7 +70,7 @@ class Fault:
 
     def lasts(self) -> bool:
         """Whether what fails for a while fails now."""
-        return self.reached and asyncio.get_running_loop().time() - self.begun < OUTAGE
+        return self.reached and time.monotonic() - self.begun < OUTAGE
 
     def now(self) -> datetime.datetime:
         """The wall clock as the operator sees it."""
@@ -87,7 +101,7 @@ class FaultyKube(CachedKube):
         self._fault.writes.append(f"{method} {path}")
         if len(self._fault.writes) != self._fault.at:
             return await really()
-        self._fault.begun = asyncio.get_running_loop().time()
+        self._fault.begin()
         return await self._happens(really)
 
     async def _happens(self, really: Callable[[], Awaitable[Any]]) -> Any:
@@ -106,26 +120,6 @@ class FaultyKube(CachedKube):
         if kind is Kind.ANSWER_LOST:
             raise ClusterError("The API server did not answer.")
         return answer
-
-
-class FaultyWatches:
-    """What kopf tells the cache: from the fault's write on every second event is lost, or comes late, after newer."""
-
-    def __init__(self, watched: Watched, fault: Fault) -> None:
-        self._watched, self._fault = watched, fault
-        self._events = 0
-        self._late: list[Any] = []
-
-    def saw(self, kind: str, manifest: Any, *, gone: bool = False) -> None:
-        """One event."""
-        self._events += 1
-        odd = self._fault.reached and self._events % 2
-        if odd and self._fault.kind is Kind.EVENTS_DROPPED:
-            return
-        if odd and self._fault.kind is Kind.EVENTS_STALE:
-            asyncio.get_running_loop().call_later(OUTAGE, lambda: self._watched.saw(kind, manifest, gone=gone))
-            return
-        self._watched.saw(kind, manifest, gone=gone)
 
 
 class FaultyStores(Stores):

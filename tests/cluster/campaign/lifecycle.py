@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from campaign.faults import Fault, FaultyKube, FaultyStores, FaultyWatches
+from campaign.faults import Fault, FaultyKube, FaultyStores, Kind
+from campaign.watches import WatchProxy
 from controlplane.cluster import ControlPlane
 from controlplane.kube_json import KubeJson
 from kubernetes.aio import client, config
@@ -25,7 +26,18 @@ from enginewright_operator.workqueue import Backoff, WorkQueue
 
 KINDS = ("InferenceEngine", "EnginePlan", "Job", "Deployment", "Service", "Pod")
 PATIENCE = 90.0
+BETWEEN_PROCESSES = 0.2
+ENDS_THE_PROCESS = (Kind.WATCH_REFUSED, Kind.WATCH_BROKEN)  # kopf ends with it; a Deployment begins another
 State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StubPlane:
+    """A control plane whose pods are ready, and whose builds are done, at once."""
+
+    plane: ControlPlane
+    builds: Path  # notes the builds
+    watches: WatchProxy  # where kopf watches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,30 +53,30 @@ class Ended:
 class Life:
     """One engine in a namespace and a folder of its own, and the operator that serves only it."""
 
-    def __init__(self, plane: ControlPlane, cluster: KubeJson, builds: Path, folder: Path, name: str) -> None:
-        self._plane, self._cluster, self._builds = plane, cluster, builds
+    def __init__(self, stub: StubPlane, cluster: KubeJson, folder: Path, name: str) -> None:
+        self._stub, self._cluster = stub, cluster
         self._folder, self._namespace = folder / name, name
         self._processes = 0
 
     async def run(self, fault: Fault) -> Ended:
         """Live it. Raises AssertionError where a station is not reached."""
         await self._prepare()
+        self._stub.watches.afflict(self._namespace, fault)
         operator = asyncio.create_task(self._operate(fault))
-        states = []
+        states: list[State] = []
         try:
             await self._cluster.request("POST", path_of("InferenceEngine", self._namespace), self._engine())
-            states.append(await self._until(lambda: self._serves(1)))
+            states.append(await self._until(self._serves))
             (self._folder / "model.onnx").write_text("second")
-            states.append(await self._until(lambda: self._serves(2)))
+            states.append(await self._until(lambda: self._serves(other_than=states[0])))
             await self._cluster.request("DELETE", path_of("InferenceEngine", self._namespace, "e"))
             await self._until(self._nothing_left)
         finally:
             operator.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await operator
-        built = [
-            line.split()[1] for line in self._builds.read_text().splitlines() if line.split()[0] == self._namespace
-        ]
+        noted = [line.split() for line in self._stub.builds.read_text().splitlines()]
+        built = [digest for namespace, digest in noted if namespace == self._namespace]
         return Ended(states=tuple(states), writes=tuple(fault.writes), processes=self._processes, builds=tuple(built))
 
     async def _prepare(self) -> None:
@@ -87,17 +99,18 @@ class Life:
                 "model": {"uri": f"file://{self._folder}/model.onnx"},
                 "targets": [{"gpuClass": "cpu"}],
                 "storage": {"uri": f"file://{self._folder}/store"},
-                "rollout": {"keepLast": 1},
+                "rollout": {"keepLast": 0},
             },
         }
 
     async def _operate(self, fault: Fault) -> None:
         """One process after another: the next begins when one was killed, with nothing in its memory."""
         settings = Settings(
-            watch_namespaces=(self._namespace,), allow_file_uris=True, resync_seconds=2.0, metrics_port=0, health_port=0
-        )
+            watch_namespaces=(self._namespace,), allow_file_uris=True, resync_seconds=2.0, collect_after=0.0,
+            metrics_port=0, health_port=0,
+        )  # fmt: skip
         configuration = client.Configuration()
-        await config.load_kube_config(str(self._plane.kubeconfig), client_configuration=configuration)
+        await config.load_kube_config(str(self._stub.plane.kubeconfig), client_configuration=configuration)
         async with client.ApiClient(configuration) as api:
             while True:
                 self._processes += 1
@@ -105,20 +118,21 @@ class Life:
                 killed = asyncio.create_task(fault.died.wait())
                 try:
                     done, _ = await asyncio.wait({process, killed}, return_when=asyncio.FIRST_COMPLETED)
-                    if process in done:
+                    if process in done and not (process.exception() and fault.kind in ENDS_THE_PROCESS):
                         process.result()
                 finally:
                     for task in (process, killed):
                         task.cancel()
                     await asyncio.wait({process, killed}, timeout=10)
                 fault.died.clear()
+                await asyncio.sleep(BETWEEN_PROCESSES)
 
     def _parts(self, api: client.ApiClient, fault: Fault) -> Parts:
         queue: WorkQueue[Key] = WorkQueue(backoff=Backoff(limit=2.0))
         watched = Watched(lambda kind, namespace, name: queue.put(Key(kind=kind, namespace=namespace, name=name)))
         return Parts(
             queue=queue,
-            watched=FaultyWatches(watched, fault),  # type: ignore[arg-type]
+            watched=watched,
             kube=FaultyKube(api, watched, fault),
             stores=FaultyStores(fault),
             now=fault.now,
@@ -143,8 +157,8 @@ class Life:
         items: list[State] = answer["items"]
         return items
 
-    async def _serves(self, count: int) -> State | None:
-        """What is to be the same at a station where so many plans were built; None until it is reached."""
+    async def _serves(self, other_than: State | None = None) -> State | None:
+        """What is to be the same at a station where one plan, another than before, serves alone; None until then."""
         (engine,) = await self._list("InferenceEngine")
         plans, deployments = await self._list("EnginePlan"), await self._list("Deployment")
         status = engine.get("status") or {}
@@ -152,11 +166,12 @@ class Life:
         built = [plan for plan in plans if (plan.get("status") or {}).get("phase") == "Built"]
         served = {each["metadata"]["annotations"].get("enginewright.dev/plan") for each in deployments}
         row = next(iter(status.get("targets", ())), {})
-        settled = {row.get("plan")} == {row.get("desiredPlan")} == served and len(row.get("previous", ())) == count - 1
-        if not (ready and len(plans) == len(built) == count and settled):
+        settled = {row.get("plan")} == {row.get("desiredPlan")} == served
+        described = [(plan["spec"]["recipe"]["model"], plan["spec"]["why"]) for plan in plans]
+        if not (ready and settled and len(plans) == len(built) == 1) or (other_than or {}).get("plans") == described:
             return None
         return {
-            "plans": sorted((plan["spec"]["recipe"]["model"], plan["spec"]["why"]) for plan in plans),
+            "plans": described,
             "owners": sorted(len(plan["metadata"]["ownerReferences"]) for plan in plans),
             "jobs": len(await self._list("Job")),
             "services": [each["metadata"]["name"] for each in await self._list("Service")],

@@ -18,8 +18,8 @@ KINDS = "inferenceengines,engineplans,jobs,deployments,services"
 class Replicas:
     """Operators as processes of their own, for one namespace and with a Lease of that name."""
 
-    def __init__(self, plane: ControlPlane, folder: Path) -> None:
-        self.plane, self.folder = plane, folder
+    def __init__(self, plane: ControlPlane, folder: Path, *, builds: Path) -> None:
+        self.plane, self.folder, self._builds = plane, folder, builds
         self.namespace = f"leaders-{secrets.token_hex(4)}"
         self.processes: list[subprocess.Popen[bytes]] = []
         plane.kubectl("create", "namespace", self.namespace)
@@ -43,14 +43,24 @@ class Replicas:
             self.processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
         return number
 
+    @property
+    def held(self) -> Path:
+        """While there is this file, builds that begin do not end."""
+        return self._builds.parent / self.namespace
+
+    def built(self) -> list[str]:
+        """The digest of each build that ended, in order."""
+        noted = [line.split() for line in self._builds.read_text().splitlines()]
+        return [digest for namespace, digest in noted if namespace == self.namespace]
+
     def log(self, number: int) -> str:
         """What it said so far."""
         return (self.folder / f"{number}.log").read_text()
 
-    def apply(self, name: str, *, gpu_class: str = "cpu") -> None:
-        """An engine of that class."""
+    def apply(self, name: str, *, gpu_class: str = "cpu", model: str = "model.onnx") -> None:
+        """An engine of that class; of another model it is another plan."""
         spec = {
-            "model": {"uri": f"file://{self.folder}/model.onnx"},
+            "model": {"uri": f"file://{self.folder}/{model}"},
             "targets": [{"gpuClass": gpu_class}],
             "storage": {"uri": f"file://{self.folder}/store"},
         }

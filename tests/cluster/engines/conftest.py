@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from engines.engine_case import EngineCase
 CHART = Path(__file__).resolve().parents[3] / "charts" / "enginewright"
 SYSTEM = "enginewright-system"
 RESYNC_SECONDS = 2
-LEASE_SECONDS = 3
+LEASE_SECONDS = 6  # shorter ones run out on a busy machine
 RBAC_REFUSAL = r"is forbidden: User [^\n]{0,200}"  # RBAC's own words, which a quota's refusal does not have
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
@@ -50,8 +51,8 @@ def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str)
     assert refused == [], "the chart's Role lacks a right"
 
 
-@pytest.fixture
-def engine(operator: str, control_plane: ControlPlane, namespace: str, object_store: Any) -> Iterator[EngineCase]:
+@contextmanager
+def digits(control_plane: ControlPlane, namespace: str, object_store: Any) -> Iterator[EngineCase]:
     """The digits example, its files in a new bucket; not yet applied."""
     client = object_store.client()
     case = EngineCase(
@@ -66,3 +67,19 @@ def engine(operator: str, control_plane: ControlPlane, namespace: str, object_st
     # What the operator does at deletion needs the Secret, which goes with the namespace: so the engine goes first.
     control_plane.kubectl("delete", "ie", "--all", "--namespace", namespace, "--wait=false")
     client.close()
+
+
+@pytest.fixture
+def engine(operator: str, control_plane: ControlPlane, namespace: str, object_store: Any) -> Iterator[EngineCase]:
+    """An engine of the test's own; not yet applied."""
+    with digits(control_plane, namespace, object_store) as case:
+        yield case
+
+
+@pytest.fixture(scope="session")
+def serving(operator: str, control_plane: ControlPlane, new_namespace: Any, object_store: Any) -> Iterator[EngineCase]:
+    """An engine that serves, for every test that leaves it as it found it."""
+    with new_namespace() as namespace, digits(control_plane, namespace, object_store) as case:
+        case.apply()
+        case.becomes_ready()
+        yield case

@@ -1,7 +1,6 @@
 """One InferenceEngine in a namespace and a bucket of its own, and what a test wants to do with it and know of it."""
 
 import base64
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,20 +58,18 @@ class EngineCase:
         """Server-side apply of `manifest`, as GitOps tools do it."""
         self.cluster.apply(self.manifest(**spec), self.namespace)
 
+    def limit(self, **hard: str) -> None:
+        """Set the namespace's quota."""
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": {"hard": hard}}
+        self.cluster.apply(quota, self.namespace)
+
     def get(self) -> dict[str, Any]:
         """The InferenceEngine as it is now; an empty mapping where there is none."""
         return self.cluster.get("inferenceengine", self.name, self.namespace) or {}  # type: ignore[return-value]
 
-    def get_with_managers(self) -> dict[str, Any]:
-        """The InferenceEngine with who wrote which field, which `kubectl get` leaves out by itself."""
-        where = ("--namespace", self.namespace, "--show-managed-fields", "--output=json")
-        found: dict[str, Any] = json.loads(self.cluster.kubectl("get", "inferenceengine", self.name, *where))
-        return found
-
     def condition(self, kind: str) -> dict[str, Any]:
         """One of the engine's conditions; an empty mapping where it has none of that type."""
-        rows = (self.get().get("status") or {}).get("conditions", [])
-        return next((row for row in rows if row["type"] == kind), {})
+        return _condition(self.get(), kind)
 
     def stalled(self) -> str:
         """The message of Stalled where it is true, else nothing."""
@@ -81,17 +78,11 @@ class EngineCase:
 
     def target(self, gpu_class: str = "cpu") -> dict[str, Any]:
         """The status row of one target; an empty mapping where there is none."""
-        rows = (self.get().get("status") or {}).get("targets", [])
-        return next((row for row in rows if row["gpuClass"] == gpu_class), {})
+        return _target(self.get(), gpu_class)
 
     def ready(self) -> bool:
         """Whether Ready is true for the newest generation."""
-        engine = self.get()
-        condition = self.condition("Ready")
-        return (
-            condition.get("status") == "True"
-            and condition.get("observedGeneration") == engine["metadata"]["generation"]
-        )
+        return _ready(self.get())
 
     def objects(self, kind: str) -> list[str]:
         """Names of all objects of a kind in the namespace."""
@@ -119,11 +110,27 @@ class EngineCase:
         """Wait until the engine is ready (with another plan than the named one); the plan's name."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
-            plan = str(self.target().get("plan", ""))
-            if self.ready() and plan and plan != other_than:
+            engine = self.get()
+            plan = str(_target(engine, "cpu").get("plan", ""))
+            if _ready(engine) and plan and plan != other_than:
                 return plan
             time.sleep(0.2)
         raise AssertionError(f"not ready within {within:.0f} s: {self.get().get('status')}")
+
+
+def _condition(engine: dict[str, Any], kind: str) -> dict[str, Any]:
+    rows = (engine.get("status") or {}).get("conditions", [])
+    return next((row for row in rows if row["type"] == kind), {})
+
+
+def _target(engine: dict[str, Any], gpu_class: str) -> dict[str, Any]:
+    rows = (engine.get("status") or {}).get("targets", [])
+    return next((row for row in rows if row["gpuClass"] == gpu_class), {})
+
+
+def _ready(engine: dict[str, Any]) -> bool:
+    ready = _condition(engine, "Ready")
+    return ready.get("status") == "True" and ready["observedGeneration"] == engine["metadata"]["generation"]
 
 
 def retrained(*, further: int = 1) -> bytes:

@@ -47,55 +47,52 @@ def test_kstatus_calls_an_engine_failed_when_only_a_person_can_mend_it(engine: E
     eventually(lambda: kstatus.compute(engine.get()) is Status.FAILED, 20)
 
 
-def test_the_operator_writes_no_spec_and_another_manager_sees_no_drift(engine: EngineCase) -> None:
-    engine.apply()
-    engine.becomes_ready()
-    managers = engine.get_with_managers()["metadata"]["managedFields"]
+def test_the_operator_writes_no_spec_and_another_manager_sees_no_drift(serving: EngineCase) -> None:
+    managers = serving.get()["metadata"]["managedFields"]
     ours = [each for each in managers if each["manager"] == "enginewright-operator"]
     assert [(each.get("subresource"), list(each["fieldsV1"])) for each in ours] == [("status", ["f:status"])]
 
-    before = engine.get()
-    text = json.dumps(engine.manifest())
+    before = serving.get()
+    text = json.dumps(serving.manifest())
     # kubectl diff ends with 1, and so fails the test, where there is a difference.
-    where = ("--namespace", engine.namespace, "-f", "-")
-    engine.cluster.kubectl("diff", "--server-side", "--field-manager=argocd-controller", *where, stdin=text)
-    engine.cluster.kubectl("apply", "--server-side", "--field-manager=argocd-controller", *where, stdin=text)
+    where = ("--namespace", serving.namespace, "-f", "-")
+    serving.cluster.kubectl("diff", "--server-side", "--field-manager=argocd-controller", *where, stdin=text)
+    serving.cluster.kubectl("apply", "--server-side", "--field-manager=argocd-controller", *where, stdin=text)
     # The defaults are stable too: what the API server gives back is what would be applied again.
     whole = json.dumps({key: before[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": "digits"}})
-    engine.cluster.kubectl("apply", "--server-side", "--field-manager=argocd-controller", *where, stdin=whole)
-    after = engine.get()
+    serving.cluster.kubectl("apply", "--server-side", "--field-manager=argocd-controller", *where, stdin=whole)
+    after = serving.get()
     assert after["spec"] == before["spec"]
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
 
-def test_what_another_manager_adds_to_a_child_stays(engine: EngineCase, eventually: Any) -> None:
-    engine.apply()
-    engine.becomes_ready()
-    (name,) = engine.objects("deployment")
+def test_what_another_manager_adds_to_a_child_stays(serving: EngineCase, eventually: Any) -> None:
+    (name,) = serving.objects("deployment")
     theirs = {
         "metadata": {"name": name, "labels": {"cost-centre": "42"}},
         "apiVersion": "apps/v1",
         "kind": "Deployment",
     }
-    where = ("--namespace", engine.namespace, "-f", "-")
+    where = ("--namespace", serving.namespace, "-f", "-")
     text = json.dumps(theirs)
-    engine.cluster.kubectl("apply", "--server-side", "--field-manager=labeller", *where, stdin=text)
-    engine.apply(targets=[{"gpuClass": "cpu", "replicas": 2}])
-    eventually(lambda: engine.target().get("readyReplicas") == 2 and engine.ready(), 40)
-    child: Any = engine.cluster.get("deployment", name, engine.namespace)
+    serving.cluster.kubectl("apply", "--server-side", "--field-manager=labeller", *where, stdin=text)
+    serving.apply(targets=[{"gpuClass": "cpu", "replicas": 2}])
+    eventually(lambda: serving.target().get("readyReplicas") == 2 and serving.ready(), 40)
+    child: Any = serving.cluster.get("deployment", name, serving.namespace)
     assert child["metadata"]["labels"]["cost-centre"] == "42"
+    serving.apply()
+    eventually(lambda: serving.target().get("readyReplicas") == 1 and serving.ready(), 40)
 
 
-def test_kubectl_waits_shows_and_tells_the_story(engine: EngineCase) -> None:
-    engine.apply()
-    where = ("--namespace", engine.namespace)
-    waited = engine.cluster.kubectl("wait", "--for=condition=Ready", "ie/digits", "--timeout=60s", *where)
+def test_kubectl_waits_shows_and_tells_the_story(serving: EngineCase) -> None:
+    where = ("--namespace", serving.namespace)
+    waited = serving.cluster.kubectl("wait", "--for=condition=Ready", "ie/digits", "--timeout=60s", *where)
     assert waited == "inferenceengine.enginewright.dev/digits condition met\n"
-    heading, row = (line.split() for line in engine.cluster.kubectl("get", "ie", *where).splitlines())
+    heading, row = (line.split() for line in serving.cluster.kubectl("get", "ie", *where).splitlines())
     assert (
         dict(zip(heading, row, strict=True)).items() >= {"READY": "True", "REASON": "Serving", "TARGETS": "1/1"}.items()
     )
-    told = engine.cluster.kubectl("describe", "ie", "digits", *where)
+    told = serving.cluster.kubectl("describe", "ie", "digits", *where)
     story = told[told.index("Events:") :]
     assert [reason for reason in ("Accepted", "Building", "RollingOut", "Serving") if reason not in story] == []
     assert story.index("Building") < story.index("Serving")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engines.engine_case import EngineCase, retrained
+from engines.engine_case import MODEL_KEY, EngineCase, retrained
 from engines.load import Load
 
 pytestmark = pytest.mark.cluster
@@ -13,7 +13,9 @@ pytestmark = pytest.mark.cluster
 NODES = 25  # of the model of digits
 
 
-def test_a_manifest_becomes_served_answers(engine: EngineCase, service_proxy: Callable[..., Any]) -> None:
+def test_a_manifest_becomes_served_answers_replicas_follow_it_and_once_deleted_it_leaves_nothing(
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
     engine.apply()
     plan = engine.becomes_ready()
 
@@ -35,10 +37,18 @@ def test_a_manifest_becomes_served_answers(engine: EngineCase, service_proxy: Ca
     assert load.failed == []
     assert load.right / load.answered > 0.95
 
+    engine.apply(targets=[{"gpuClass": "cpu", "replicas": 2}])
+    eventually(lambda: engine.target().get("readyReplicas") == 2 and engine.ready(), 40)
 
-def test_a_replaced_model_is_built_while_the_old_plan_serves_and_no_request_fails_in_the_switch(
+    engine.cluster.kubectl("delete", "ie", engine.name, "--namespace", engine.namespace)
+    eventually(lambda: engine.objects("engineplan,job,deployment,service,pod") == [], 60)
+    assert engine.files() == [], "neither objects nor files"
+
+
+def test_a_replaced_model_is_built_while_the_old_plan_serves_and_going_back_needs_no_build(
     engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
+    original = engine.client.get_object(Bucket=engine.bucket, Key=MODEL_KEY)["Body"].read()
     engine.apply(rollout={"keepLast": 1})
     first = engine.becomes_ready()
     with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}") as load:
@@ -50,25 +60,16 @@ def test_a_replaced_model_is_built_while_the_old_plan_serves_and_no_request_fail
     assert load.failed == []
     assert proxy.refused == 0
 
-    assert engine.plan(first), "the former plan is kept for going back"
     assert "model" in engine.plan(second)["spec"]["why"]
-
-    engine.put_model(retrained(further=2))
-    third = engine.becomes_ready(other_than=second)
-    eventually(lambda: sorted(engine.objects("engineplan")) == sorted([second, third]), 30)
-    eventually(lambda: len(engine.files()) == 2, 30)
-
-
-def test_going_back_to_the_former_model_needs_no_build(engine: EngineCase) -> None:
-    engine.apply()
-    first = engine.becomes_ready()
-    built_at = engine.plan(first)["status"]["finishedAt"]
-    original = engine.client.get_object(Bucket=engine.bucket, Key="digits/model.onnx")["Body"].read()
-    engine.put_model(retrained())
-    second = engine.becomes_ready(other_than=first)
+    built = engine.plan(first)["status"]["finishedAt"]
     engine.put_model(original)
     assert engine.becomes_ready(other_than=second) == first
-    assert engine.plan(first)["status"]["finishedAt"] == built_at
+    assert engine.plan(first)["status"]["finishedAt"] == built, "it was kept, and is not built again"
+
+    engine.put_model(retrained(further=2))
+    third = engine.becomes_ready(other_than=first)
+    eventually(lambda: sorted(engine.objects("engineplan")) == sorted([first, third]), 30)
+    eventually(lambda: len(engine.files()) == 2, 30)
 
 
 def test_two_engines_that_need_the_same_recipe_share_one_plan_and_one_build(engine: EngineCase) -> None:
@@ -85,23 +86,6 @@ def test_two_engines_that_need_the_same_recipe_share_one_plan_and_one_build(engi
     engine.cluster.kubectl("delete", "ie", "digits", "--namespace", engine.namespace)
     assert engine.plan(plan), "the twin still needs it"
     assert engine.files()
-
-
-def test_a_deleted_engine_leaves_nothing_neither_objects_nor_files(
-    engine: EngineCase, eventually: Callable[..., Any]
-) -> None:
-    engine.apply()
-    engine.becomes_ready()
-    engine.cluster.kubectl("delete", "ie", engine.name, "--namespace", engine.namespace)
-    eventually(lambda: engine.objects("engineplan,job,deployment,service,pod") == [], 60)
-    eventually(lambda: engine.files() == [], 10)
-
-
-def test_replicas_follow_the_manifest(engine: EngineCase, eventually: Callable[..., Any]) -> None:
-    engine.apply()
-    engine.becomes_ready()
-    engine.apply(targets=[{"gpuClass": "cpu", "replicas": 2}])
-    eventually(lambda: engine.target().get("readyReplicas") == 2 and engine.ready(), 40)
 
 
 def wait_for_answers(load: Load, count: int) -> None:

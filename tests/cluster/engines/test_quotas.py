@@ -9,12 +9,6 @@ from engines.engine_case import EngineCase
 pytestmark = pytest.mark.cluster
 
 
-def limit(engine: EngineCase, **hard: str) -> None:
-    """Set the namespace's quota."""
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": {"hard": hard}}
-    engine.cluster.apply(quota, engine.namespace)
-
-
 def reason(engine: EngineCase) -> tuple[str, str]:
     condition = engine.condition("Reconciling")
     return str(condition.get("reason", "")), str(condition.get("message", ""))
@@ -26,7 +20,7 @@ def reason(engine: EngineCase) -> tuple[str, str]:
 def test_what_a_build_has_no_room_for_is_named_and_it_goes_on_when_there_is(
     engine: EngineCase, eventually: Callable[..., Any], hard: dict[str, str]
 ) -> None:
-    limit(engine, **hard)
+    engine.limit(**hard)
     engine.apply()
     _, message = eventually(lambda: reason(engine)[0] == "QuotaExceeded" and reason(engine), 30)
     assert "exceeded quota: team" in message
@@ -42,10 +36,7 @@ def test_pods_of_a_deployment_that_have_no_room_are_named_while_the_others_serve
 ) -> None:
     engine.apply()
     engine.becomes_ready()
-    pods = engine.cluster.kubectl(
-        "get", "pods", "--namespace", engine.namespace, "--field-selector=status.phase=Running", "--output=name"
-    )
-    limit(engine, pods=str(len(pods.split())))
+    engine.limit(pods="1")
     engine.apply(targets=[{"gpuClass": "cpu", "replicas": 2}])
     _, message = eventually(lambda: reason(engine)[0] == "QuotaExceeded" and reason(engine), 30)
     assert "exceeded quota: team" in message

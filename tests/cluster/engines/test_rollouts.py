@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from engines.engine_case import EngineCase, renamed, retrained
 from engines.load import Load
+from engines.watching import watch
 
 pytestmark = pytest.mark.cluster
 
@@ -70,6 +71,34 @@ def test_without_a_spare_node_a_plan_that_does_not_come_up_is_rolled_back_and_no
         assert not engine.target().get("rejected")
     assert load.failed == []
     assert load.answered > 100
+    assert proxy.refused == 0
+
+
+def test_recreate_has_the_old_pods_gone_before_the_new_ones_come_and_needs_no_room_beside_them(
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
+) -> None:
+    rollout = {"strategy": "Recreate"}
+    engine.apply(targets=TWO, rollout=rollout)
+    old = engine.becomes_ready()
+    new = build_unserved(engine, retrained(), eventually)["metadata"]["name"]
+    engine.limit(pods="2")
+    with (
+        watch(engine.cluster, "pods", engine.namespace, tmp_path) as watched,
+        service_proxy(engine.namespace, engine.name) as proxy,
+        Load(f"127.0.0.1:{proxy.port}") as load,
+    ):
+        eventually(lambda: load.answered > 20)
+        engine.put_model(retrained())
+        assert engine.becomes_ready(other_than=old) == new
+        answered = load.answered
+        eventually(lambda: load.answered > answered + 20)
+    seen = [each for each in watched.versions() if each["metadata"]["labels"].get("pod-template-hash")]
+    first = seen[0]["metadata"]["labels"]["pod-template-hash"]
+    change = next(at for at, each in enumerate(seen) if each["metadata"]["labels"]["pod-template-hash"] != first)
+    late = [each for each in seen[change:] if each["metadata"]["labels"]["pod-template-hash"] == first]
+    assert {each["status"]["phase"] for each in late} <= {"Succeeded", "Failed"}, "an old pod ran beside a new one"
+    # What clients see of the gap, as docs/operations.md says: refused connections, and no request cut off.
+    assert {failure.split(": ")[1] for failure in load.failed} == {"ConnectionRefusedError"}
     assert proxy.refused == 0
 
 

@@ -68,5 +68,5 @@ def test_the_engine_is_scaled_by_an_autoscaler_and_by_hand_and_drained_without_a
 
 def budget(engine: EngineCase) -> int:
     """How many pods may be moved away at this moment."""
-    found: Any = engine.cluster.get("pdb", "digits-cpu", engine.namespace)
+    found: Any = engine.cluster.get("poddisruptionbudget", "digits-cpu", engine.namespace)
     return int(((found or {}).get("status") or {}).get("disruptionsAllowed", 0))

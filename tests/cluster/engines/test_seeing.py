@@ -12,10 +12,9 @@ pytestmark = pytest.mark.cluster
 
 
 def test_a_scrape_tells_of_the_build_its_gates_and_the_engines_conditions(
-    engine: EngineCase, operator: str, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+    serving: EngineCase, operator: str, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    engine.apply()
-    plan = engine.becomes_ready()
+    plan = serving.target()["plan"]
     with service_proxy(operator, "enginewright-metrics") as proxy:
 
         def scraped() -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -28,7 +27,7 @@ def test_a_scrape_tells_of_the_build_its_gates_and_the_engines_conditions(
             return found
 
         def ready() -> list[float]:
-            wanted = {"namespace": engine.namespace, "name": engine.name, "condition": "Ready", "reason": "Serving"}
+            wanted = {"namespace": serving.namespace, "name": serving.name, "condition": "Ready", "reason": "Serving"}
             rows = scraped().get("enginewright_condition", [])
             return [value for labels, value in rows if wanted.items() <= labels.items()]
 

@@ -22,7 +22,7 @@ RELEASE = "tenant-enginewright"
 SIGNING = {"policy": "require", "secret": "plan-signing", "trustedKeys": "plan-keys"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def resting(operator: str, control_plane: ControlPlane) -> Iterator[None]:
     """The cluster's own operator has no pod while the block runs."""
 
