@@ -19,6 +19,7 @@ from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvol
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
 from enginewright_builder.tactics.row_product import RowProduct
 from enginewright_builder.tactics.stem_conv import StemConvolution
+from enginewright_builder.tactics.triton_product import TritonProduct
 from enginewright_builder.tactics.vendor_pair import VendorPair
 from enginewright_runtime.plan.recipe import Effort
 
@@ -29,6 +30,7 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
     HopperSplitGemm(),  # small products: sums split over a cluster, weights before the wait
     RowProduct(),  # products of one or a few rows: no more than reading the weights
     StemConvolution(),  # pictures as the user gives them, cast and pooled in one launch
+    TritonProduct(),  # products with any epilogue where Hopper's kernels are not
     CublasLtTactic(),  # products on every GPU
     CudnnTactic(),  # convolutions on every GPU
     VendorPair(),  # both halves of a pair by the vendors' libraries, where no kernel of ours takes it
