@@ -9,6 +9,7 @@ from dataclasses import replace
 from enginewright_builder.device import plugin_kernels, portable
 from enginewright_builder.device.implementation import Candidate, Device, Implementation, Tactic
 from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.operators.layer import Declined
 from enginewright_builder.device.problem import Kind
 from enginewright_builder.network.network import Network
 from enginewright_builder.tactics.cublaslt import CublasLtTactic
@@ -75,8 +76,12 @@ def require_runnable(alone: Network) -> None:
     own = plugin_kernels.plugin_of(alone)
     if own is not None:
         plugin_kernels.require(own)
-    else:
-        portable.require(alone)
+        return
+    (node,) = alone.layers()
+    around = {value.name for value in alone.inputs} - {value.name for value in node.inputs if value is not None}
+    if around:  # a layer's operands are its own inputs
+        raise Declined(f"its bodies read {min(map(str, around))!r} of the network around them")
+    portable.require(alone)
 
 
 def libraries(implementations: Sequence[Implementation], device: Device) -> dict[str, str]:
