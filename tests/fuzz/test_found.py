@@ -1,6 +1,9 @@
 """What the fuzzer found in the importers, one test each."""
 
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -12,6 +15,9 @@ from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
 from enginewright_runtime.errors import ModelError, UnsupportedError
 from enginewright_runtime.plan.recipe import ModelFormat
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # tests are no packages
+import seeds
 
 FUNCTION = (
     '<ir_version: 8, opset_import: ["" : 17, "l" : 1]> agraph (float[2] x) => (float[2] y) { y = l.f(x, x) }'
@@ -70,6 +76,92 @@ def test_one_value_is_not_spread_over_gigabytes(tmp_path: Path) -> None:
 def test_texts_that_are_not_given_are_empty(tmp_path: Path) -> None:
     network = table.read(ModelFormat.TENSORFLOW, constant(tmp_path, shape=[2], dtype=7), outputs=("y",))
     assert [value.name for value in network.outputs] == ["y"]
+
+
+def outside(folder: Path, **fields: object) -> Path:
+    """A model of one tensor that lies in a file beside it."""
+    model = onnx.parser.parse_model(SMALL)
+    tensor = model.graph.initializer.add(name="w", dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.data_type = fields.pop("dtype", 1)  # type: ignore[assignment]  # of a message without types
+    tensor.external_data.add(key="location", value=fields.pop("location", "weights.bin"))
+    (folder / "weights.bin").write_bytes(bytes(16))
+    return onnx_file(folder, model)
+
+
+@pytest.mark.parametrize("number", [0, -1, 255])
+def test_a_tensor_outside_of_no_known_type_is_refused(number: int, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"the tensor 'w' is of the type {number}, of which no file holds elements"):
+        table.read(ModelFormat.ONNX, outside(tmp_path, dtype=number))
+
+
+def test_a_file_name_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"in the file 'é+…, a name that no file has: export it again\.$"):
+        table.read(ModelFormat.ONNX, outside(tmp_path, location="é" * 300))
+
+
+def test_an_attribute_of_a_function_outside_of_one_is_refused(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(seeds.ONNX_TEXTS["a loop"])
+    model.graph.node[0].attribute[0].ref_attr_name = "x"
+    with pytest.raises(ModelError, match=r"layer 'Loop' takes its attribute 'body' from a function, and stands in no"):
+        table.read(ModelFormat.ONNX, onnx_file(tmp_path, model))
+
+
+def frozen(folder: Path, *nodes: tuple[str, str, Sequence[str]], **attributes: Mapping[str, Any]) -> Path:
+    """A frozen graph of a placeholder x and these nodes; attributes by the node's name."""
+    graph = schema.GraphDef()
+    graph.node.add(name="x", op="Placeholder").attr["dtype"].type = 1
+    for name, op, inputs in nodes:
+        node = graph.node.add(name=name, op=op, input=inputs)
+        for key, value in attributes.get(name, {}).items():
+            setattr(node.attr[key], "type" if key == "dtype" else "i", value)
+    path = folder / "model.pb"
+    path.write_bytes(graph.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "takes"),
+    [("Switch", ["x"], 2), ("Switch", ["x"] * 3, 2), ("NextIteration", [], 1), ("Enter", [], 1), ("Identity", [], 1)],
+)
+def test_a_part_of_a_loop_without_its_inputs_is_refused(op: str, inputs: list[str], takes: int, tmp_path: Path) -> None:
+    path = frozen(tmp_path, ("y", op, inputs))
+    with pytest.raises(ModelError, match=rf"operation 'y' \({op}\) has {len(inputs)} inputs and takes {takes}"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))
+
+
+def test_a_conditional_on_what_is_missing_is_refused(tmp_path: Path) -> None:
+    path = frozen(tmp_path, ("side", "Switch", ["x", "gone"]), ("y", "Merge", ["side", "side:1"]))
+    with pytest.raises(ModelError, match="side reads 'gone', which is not in it"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))
+
+
+def test_a_split_into_countless_parts_is_refused_at_once(tmp_path: Path) -> None:
+    path = frozen(tmp_path, ("y", "Unpack", ["x"]), y={"num": (1 << 31) - 1})
+    with pytest.raises(UnsupportedError, match="makes more than 131072 tensors, at 'y'"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))
+
+
+def test_a_shape_of_countless_dimensions_is_refused_at_once(tmp_path: Path) -> None:
+    path = constant(tmp_path, shape=[1 << 20], dtype=3)
+    graph = schema.GraphDef.FromString(path.read_bytes())
+    graph.node.add(name="x", op="Placeholder").attr["dtype"].type = 1
+    graph.node.add(name="z", op="Fill", input=["y", "x"])
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(UnsupportedError, match=r"'z' \(Fill\) makes a tensor of 1048576 dimensions, wanted 64 at most"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("z",))
+
+
+def test_many_values_are_not_spread_over_gigabytes_either(tmp_path: Path) -> None:
+    path = constant(tmp_path, shape=[1 << 24])
+    graph = schema.GraphDef.FromString(path.read_bytes())
+    names = [f"c{number}" for number in range(8)]
+    for name in names:
+        graph.node.add().CopyFrom(graph.node[0])
+        graph.node[-1].name = name
+    graph.node.add(name="z", op="AddN", input=names)
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(UnsupportedError, match=r"spreads its constants over more than \d+, at 'c"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("z",))
 
 
 def test_inference_that_would_take_all_memory_leaves_the_network_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from enginewright_runtime.errors import ModelError
 
+_LONGEST_NAME = 255  # bytes, of a file in a folder
 _MOST_AXES = 64  # more than any runtime holds; the product of ever more sizes would take ever longer
 
 
@@ -36,6 +37,8 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
     what = f"The model {path} keeps the tensor {tensor.name!r} in the file {location!r}"
     windows = PureWindowsPath(location)
     parts = {*PurePosixPath(location).parts, *windows.parts}
+    if any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        raise ModelError(f"{what[:_LONGEST_NAME]}…, a name that no file has: export it again.")
     if not location or "\0" in location or location.startswith("/") or windows.anchor or ".." in parts:
         raise ModelError(
             f"{what}, which leaves the model's folder: wanted a relative path without '..'; export it again."
@@ -56,9 +59,20 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
     if offset < 0 or length < 0 or offset + length > size:
         raise ModelError(f"{what}, bytes {offset} to {offset + length}, but the file has {size} bytes: fetch it again.")
     _check_axes(tensor, path)
-    wanted = (math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth + 7) // 8
+    wanted = (math.prod(tensor.dims) * _bits(tensor, path) + 7) // 8
     if length < wanted:
         raise ModelError(f"{what}, where it has {length} bytes, and its shape takes {wanted}: export it again.")
+
+
+def _bits(tensor: onnx.TensorProto, path: Path) -> int:
+    """Of one element."""
+    try:
+        return ir.DataType(tensor.data_type).bitwidth
+    except (ValueError, TypeError) as error:  # no type at all, or one that has no size
+        raise ModelError(
+            f"The model {path} is damaged: the tensor {tensor.name!r} is of the type {tensor.data_type}, of which no "
+            "file holds elements; export or fetch it again."
+        ) from error
 
 
 def _check_axes(tensor: onnx.TensorProto, path: Path) -> None:

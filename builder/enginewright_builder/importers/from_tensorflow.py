@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from enginewright_builder.importers.tensorflow import conditionals, conversion, frames, graph, saved_model
+from enginewright_builder.importers.tensorflow.budget import Budget
 from enginewright_builder.importers.tensorflow.graph import Node, Ref
 from enginewright_builder.importers.tensorflow.scope import OPSET, Scope, Tensor
 from enginewright_builder.network import rewire, shapes
@@ -43,6 +44,7 @@ def load(path: Path, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) ->
         graph=ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=path.stem),
         plugins=plugins,
         run=conversion.run,
+        budget=Budget(where=where, size=content.graph.ByteSize()),
         training=flags,
         library={function.signature.name: function for function in content.graph.library.function},
     )
@@ -90,7 +92,7 @@ def _wanted(
 def _training(nodes: Collection[Node]) -> frozenset[str]:
     """Placeholders of one truth value that only switches ask: whether the model trains."""
     asked = {ref.node for node in nodes if node.op == "Switch" for ref in node.inputs[1:]}
-    through = {node.name: node.inputs[0].node for node in nodes if node.op == "Identity" and node.inputs}
+    through = {node.name: node.inputs[0].node for node in nodes if node.op == "Identity"}
     asked |= {through[name] for name in asked if name in through}
     return frozenset(
         node.name

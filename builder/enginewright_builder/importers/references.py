@@ -13,6 +13,7 @@ from enginewright_runtime.errors import ModelError
 
 def check(proto: onnx.ModelProto, path: Path) -> None:
     """Refuse a model in which something reads what nothing makes, in whatever order. Raises ModelError."""
+    _check_attributes(proto.graph.node, path)
     _check(proto.graph, frozenset(), path)
     for function in proto.functions:
         made = frozenset((*function.input, *(name for node in function.node for name in node.output)))
@@ -41,6 +42,19 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], known: frozenset[str], path: P
         for attribute in node.attribute:
             for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
                 _check(body, known, path)
+
+
+def _check_attributes(nodes: Iterable[onnx.NodeProto], path: Path) -> None:
+    """Only layers of a function take attributes from whoever calls it."""
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                raise ModelError(
+                    f"The model {path} is not valid ONNX: layer {(node.name or node.op_type)!r} takes its attribute "
+                    f"{attribute.name!r} from a function, and stands in none; export it again."
+                )
+            for body in (*attribute.graphs, attribute.g):
+                _check_attributes(body.node, path)
 
 
 def _check_outputs(names: Iterable[str], made: frozenset[str], path: Path) -> None:

@@ -17,12 +17,8 @@ _KEEPING = frozenset(
     {"Abs", "Cast", "CastLike", "Ceil", "Dropout", "Erf", "Exp", "Floor", "Gelu", "Identity", "LeakyRelu", "Log", "Neg",
      "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softmax", "Sqrt", "Tanh"}
 )  # fmt: skip
-
-
 # Operators that ONNX defines by a function, for which its inference finds nothing: the output is like the first input.
 _LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
-# Whose output has the type and shape of their first input, and of which ONNX's inference finds nothing.
-_LIKE_FIRST = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 
 
 def infer(network: Network) -> None:
@@ -70,7 +66,7 @@ def _light(model: ir.Model) -> onnx.ModelProto:
 def _simplify(graph: onnx.GraphProto) -> None:
     """Layers that inference does not follow, as ones of the same shapes that it does."""
     for node in graph.node:
-        if not node.domain and node.op_type in _LIKE_FIRST:
+        if not node.domain and node.op_type in _LIKE_INPUT:
             node.op_type = "Identity"
             del node.input[1:], node.attribute[:]
 

@@ -28,9 +28,9 @@ class _Search:
     def predicate(self, switch: Node) -> Ref:
         """What a Switch asks, through Identities."""
         ref = switch.inputs[1]
-        while self.nodes[ref.node].op == "Identity" and self.nodes[ref.node].inputs:
+        while (node := self.nodes.get(ref.node)) is not None and node.op == "Identity":
             self._step()
-            ref = self.nodes[ref.node].inputs[0]
+            ref = node.inputs[0]
         return ref
 
     def switches(self, start: Ref, stop: Ref | None) -> Iterator[tuple[Node, int]]:
@@ -42,8 +42,9 @@ class _Search:
             node = self.nodes.get(ref.node)
             if node is None or node.op in ("Enter", "RefEnter", "NextIteration"):
                 continue
-            if node.op == "Switch" and len(node.inputs) == 2:
-                if node.inputs[1].node in self.nodes and self.nodes[node.inputs[1].node].op == "LoopCond":
+            if node.op == "Switch":
+                asked = self.nodes.get(node.inputs[1].node)
+                if asked is not None and asked.op == "LoopCond":
                     continue
                 yield node, ref.index
                 if stop is not None and self.predicate(node) == stop:

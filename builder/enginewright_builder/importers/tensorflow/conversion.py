@@ -1,16 +1,18 @@
 """A graph's nodes to a network: constants stay arrays, switches of a known side are taken, all else goes by table."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from enginewright_builder.importers.tensorflow import constants, dtypes, graph
+from enginewright_builder.importers.tensorflow.call import Call, Table
 from enginewright_builder.importers.tensorflow.graph import Node, Ref, Subgraph
 from enginewright_builder.importers.tensorflow.operators import plugins
 from enginewright_builder.importers.tensorflow.operators.table import OPERATORS
-from enginewright_builder.importers.tensorflow.scope import DEAD, Call, Scope, Tensor
+from enginewright_builder.importers.tensorflow.scope import DEAD, Scope, Tensor
 from enginewright_builder.plugins.collection import called
 from enginewright_runtime.errors import ModelError, UnsupportedError
 
@@ -84,14 +86,10 @@ def _outputs(call: Call) -> Sequence[Tensor]:
     scope, node = call.scope, call.node
     if node.name in scope.training:
         return [scope.known(np.array(False))]
-    if node.op == "Const":
-        return [_constant(call)]
     if node.op in SOURCES:
         return _Source(scope, node)
-    if node.op == "Switch":
-        return _switched(call)
     try:
-        return OPERATORS[node.op](call)
+        return (_OWN.get(node.op) or OPERATORS[node.op])(call)
     except (IndexError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ModelError(
@@ -161,11 +159,11 @@ def _sizes(attributes: Mapping[str, Any], name: str) -> ir.Shape | None:
     )
 
 
-def _constant(call: Call) -> Tensor:
+def _constant(call: Call) -> Sequence[Tensor]:
     if "value" not in call.node.attributes:
         raise ModelError(f"{call.scope.where} is damaged: the constant {call.node.name!r} has no value.")
     what = f"The constant {call.node.name!r} of {call.scope.where}"
-    return call.scope.known(constants.to_array(call.node.attributes["value"].tensor, what))
+    return [call.scope.known(constants.to_array(call.node.attributes["value"].tensor, what))]
 
 
 def _switched(call: Call) -> Sequence[Tensor]:
@@ -183,3 +181,6 @@ def _merged(call: Call) -> Sequence[Tensor]:
         return _Dead()
     index, tensor = alive[0]
     return [tensor, call.scope.known(np.array(index, dtype=np.int32))]
+
+
+_OWN: Table = MappingProxyType({"Const": _constant, "Switch": _switched})

@@ -36,12 +36,12 @@ def fold(nodes: dict[str, Node], where: str) -> None:
     _find_states(nodes, frames, frame_of)
     exits: dict[str, list[Node]] = defaultdict(list)
     for node in nodes.values():
-        if node.op in ("Exit", "RefExit") and node.inputs:
+        if node.op in ("Exit", "RefExit"):
             exits[node.inputs[0].node].append(node)
     for name, frame in frames.items():
         if frame.condition is None and not frame.states:
             continue  # only invariants, which nothing reads
-        if frame.condition is None or not frame.condition.inputs:
+        if frame.condition is None:
             raise ModelError(f"{where} is damaged: its loop {name!r} has no condition; export it again.")
         _put(nodes, name, frame, exits)
 
@@ -50,7 +50,7 @@ def _find_states(nodes: Mapping[str, Node], frames: Mapping[str, _Frame], frame_
     switches = {
         node.inputs[0].node: node
         for node in nodes.values()
-        if node.op == "Switch" and len(node.inputs) == 2 and _op(nodes, node.inputs[1]) == "LoopCond"
+        if node.op == "Switch" and _op(nodes, node.inputs[1]) == "LoopCond"
     }
     for node in nodes.values():
         if node.op != "Merge" or len(node.inputs) != 2:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from enginewright_builder.importers.tensorflow import graph
+from enginewright_builder.importers.tensorflow.call import Call
 from enginewright_builder.importers.tensorflow.graph import Node, Ref, Subgraph
-from enginewright_builder.importers.tensorflow.scope import Call
 from enginewright_runtime.errors import ModelError
 
 # The names of outputs of operations that have several, in order.

@@ -6,6 +6,7 @@ Nothing recurses with the depth of a graph: a chain of a million nodes is as goo
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf publishes no types
@@ -15,6 +16,10 @@ from enginewright_runtime.errors import ModelError
 
 # What a frozen graph keeps at its ends without anybody asking for it.
 _ASIDE = frozenset({"NoOp", "Const", "Assert", "Placeholder", "PlaceholderWithDefault", "CheckNumerics"})
+# What is followed through the graph before anything is converted: how many inputs it has.
+_INPUTS = MappingProxyType(
+    {"Enter": 1, "RefEnter": 1, "Exit": 1, "RefExit": 1, "Identity": 1, "LoopCond": 1, "NextIteration": 1, "Switch": 2}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +117,20 @@ def parse(data: bytes, path: Path) -> Any:
 
 
 def nodes(given: Iterable[Any], where: str) -> dict[str, Node]:
-    """NodeDefs by name. Raises ModelError for two of one name."""
+    """NodeDefs by name. Raises ModelError for two of one name, and for part of a loop or switch without its inputs."""
     by_name: dict[str, Any] = {}
     for each in given:
         if each.name in by_name:
             raise ModelError(f"{where} is damaged: two of its nodes are named {each.name!r}; export it again.")
         by_name[each.name] = each
-    return {name: _node(each, by_name) for name, each in by_name.items()}
+    made = {name: _node(each, by_name) for name, each in by_name.items()}
+    for node in made.values():
+        if len(node.inputs) != _INPUTS.get(node.op, len(node.inputs)):
+            raise ModelError(
+                f"{where} is damaged: the operation {node.name!r} ({node.op}) has {len(node.inputs)} inputs and takes "
+                f"{_INPUTS[node.op]}; export it again."
+            )
+    return made
 
 
 def _node(given: Any, by_name: Mapping[str, Any]) -> Node:

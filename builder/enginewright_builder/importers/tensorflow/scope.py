@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow import dtypes, inference
-from enginewright_builder.importers.tensorflow.graph import Node, Subgraph
+from enginewright_builder.importers.tensorflow import inference
+from enginewright_builder.importers.tensorflow.budget import Budget
+from enginewright_builder.importers.tensorflow.graph import Subgraph
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
 from enginewright_builder.plugins.collection import NONE, Plugins
@@ -25,7 +26,6 @@ OPSET = 21
 SMALL = 1024  # elements of a constant that arithmetic on shapes is done with here and now
 
 _DEEPEST = 24  # functions in functions, loops in loops
-_MOST_CALLS = 10_000  # of functions, branches and bodies: a file's few lines could ask for any number
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -89,7 +89,7 @@ class Scope:
     library: Mapping[str, Any] = field(default_factory=dict)
     outer: "Scope | None" = None
     depth: int = 0
-    calls: int = 0
+    budget: Budget
     _taken: set[str] = field(default_factory=set)
 
     def body(self, name: str) -> "Scope":
@@ -105,6 +105,7 @@ class Scope:
             library=self.library,
             outer=self,
             depth=self.depth,
+            budget=self.budget,
             _taken=self._taken,
         )
 
@@ -118,9 +119,7 @@ class Scope:
         assert self.run is not None, "an importer gives it"
         if self.depth >= _DEEPEST:
             raise UnsupportedError(f"{self.where} nests functions more than {_DEEPEST} deep at {self.node!r}.")
-        self.outermost.calls += 1
-        if self.outermost.calls > _MOST_CALLS:
-            raise UnsupportedError(f"{self.where} calls functions more than {_MOST_CALLS} times, at {self.node!r}.")
+        self.budget.call(self.node)
         node, self.depth = self.node, self.depth + 1
         try:
             return self.run(self, sub, inputs)
@@ -155,6 +154,7 @@ class Scope:
                 f"{self.where} is damaged: the operation {self.node!r} has {len(inputs)} inputs and takes "
                 f"{_least_inputs(op)}; export it again."
             )
+        self.budget.make(outputs, self.node)
         name = self.fresh(f"{self.node}/{op}" if self.node else op)
         made = [ir.Value(name=name if index == 0 else self.fresh(f"{name}:{index}")) for index in range(outputs)]
         node = ir.node(op, list(inputs), attributes, outputs=made, name=name)
@@ -169,6 +169,7 @@ class Scope:
 
     def constant(self, array: Array, like: str = "") -> ir.Value:
         """A constant of the graph."""
+        self.budget.hold(array.nbytes, self.node)
         name = self.fresh(like or f"{self.node}/constant")
         data = list(array.reshape(-1)) if array.dtype == object else array
         tensor = ir.StringTensor(data, shape=ir.Shape(array.shape), name=name) if array.dtype == object else None
@@ -181,8 +182,9 @@ class Scope:
         """A constant vector of int64, as ONNX wants axes and shapes."""
         return self.constant(np.array(numbers, dtype=np.int64))
 
-    def known(self, array: Array, like: str = "") -> Tensor:
+    def known(self, array: Array) -> Tensor:
         """A tensor that is a constant; it becomes one of the graph when something reads it."""
+        self.budget.hold(array.nbytes, self.node)
         return Tensor(array=array, rank=array.ndim)
 
     def plain(self, tensor: Tensor) -> ir.Value:
@@ -248,65 +250,4 @@ class Scope:
             self.describe()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One operation with its inputs, as a conversion sees it."""
-
-    scope: Scope
-    node: Node
-    inputs: Sequence[Tensor]
-
-    def refuse(self, reason: str) -> UnsupportedError:
-        """The error that this operation cannot be imported, to be raised."""
-        return UnsupportedError(f"{self.scope.where}: the operation {self.node.name!r} ({self.node.op}) {reason}.")
-
-    def constant(self, index: int, what: str) -> Array:
-        """An input that ONNX wants at import. Raises UnsupportedError where it is computed."""
-        if index >= len(self.inputs):
-            raise ModelError(f"{self.scope.where} is damaged: {self.node.name!r} ({self.node.op}) has no {what}.")
-        array = self.inputs[index].array
-        if array is None:
-            raise self.refuse(f"computes its {what}, which has to be a constant")
-        return array
-
-    def axes(self, index: int) -> tuple[int, ...]:
-        """A constant input as a tuple of integers."""
-        return tuple(int(each) for each in self.constant(index, "axes").reshape(-1))
-
-    def text(self, name: str, default: str = "") -> str:
-        """An attribute that is a text."""
-        return self.node.attributes[name].s.decode(errors="replace") if name in self.node.attributes else default
-
-    def flag(self, name: str, *, default: bool = False) -> bool:
-        """An attribute that is true or false."""
-        return bool(self.node.attributes[name].b) if name in self.node.attributes else default
-
-    def integer(self, name: str, default: int = 0) -> int:
-        """An attribute that is a whole number."""
-        return int(self.node.attributes[name].i) if name in self.node.attributes else default
-
-    def number(self, name: str, default: float = 0.0) -> float:
-        """An attribute that is a number."""
-        return float(self.node.attributes[name].f) if name in self.node.attributes else default
-
-    def list(self, name: str) -> tuple[int, ...]:
-        """An attribute that is a list of whole numbers."""
-        return tuple(self.node.attributes[name].list.i) if name in self.node.attributes else ()
-
-    def dtype(self, name: str = "T") -> ir.DataType:
-        """An attribute that is a type. Raises UnsupportedError where ONNX has none for it."""
-        number = self.node.attributes[name].type if name in self.node.attributes else 1
-        found = dtypes.to_onnx(number)
-        if found is None:
-            raise self.refuse(f"is of type {dtypes.name(number)}, which ONNX has no tensors of")
-        return found
-
-    @property
-    def last(self) -> bool:
-        """Whether it has its channels last, which is what TensorFlow does if not told otherwise."""
-        return self.text("data_format", "NHWC").endswith("C")
-
-
 Run = Callable[[Scope, Subgraph, Sequence[Tensor]], list[Tensor]]
-Convert = Callable[[Call], Sequence[Tensor]]
-Table = Mapping[str, Convert]

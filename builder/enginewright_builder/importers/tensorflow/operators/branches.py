@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from enginewright_builder.importers.tensorflow import dtypes, functions
+from enginewright_builder.importers.tensorflow.call import Call, Table
 from enginewright_builder.importers.tensorflow.conditionals import IF
 from enginewright_builder.importers.tensorflow.graph import Subgraph
 from enginewright_builder.importers.tensorflow.operators.loops import own
-from enginewright_builder.importers.tensorflow.scope import Call, Table, Tensor
+from enginewright_builder.importers.tensorflow.scope import Tensor
 
 
 def _called(call: Call) -> list[Tensor]:

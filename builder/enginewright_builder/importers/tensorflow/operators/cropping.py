@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import Call, Table, Tensor
+from enginewright_builder.importers.tensorflow.call import Call, Table
+from enginewright_builder.importers.tensorflow.scope import Tensor
+
+_LARGEST = 1 << 16  # rows or columns of a crop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,9 @@ def _crop_and_resize(call: Call) -> list[Tensor]:
         raise call.refuse(f"has the method {method!r}, wanted bilinear or nearest")
     put, ints = scope.put, scope.ints
     images = put("Cast", scope.plain(call.inputs[0]), to=ir.DataType.FLOAT)
-    height, width = (int(each) for each in call.constant(3, "size"))
+    height, width = call.numbers(3, "size")
+    if max(height, width) > _LARGEST:
+        raise call.refuse(f"makes crops of {height} by {width}, wanted {_LARGEST} at most")
     sizes = put("Shape", images)
     y, x = (_axis(call, sizes, axis, count, method) for axis, count in enumerate((height, width)))
     pixels = put("Reshape", images, put("Concat", ints(-1), put("Slice", sizes, ints(3), ints(4), ints(0)), axis=0))

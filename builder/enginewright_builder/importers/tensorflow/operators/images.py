@@ -3,8 +3,9 @@
 import numpy as np
 import onnx_ir as ir
 
+from enginewright_builder.importers.tensorflow.call import Call, Convert, Table
 from enginewright_builder.importers.tensorflow.operators import windows
-from enginewright_builder.importers.tensorflow.scope import Call, Convert, Table, Tensor
+from enginewright_builder.importers.tensorflow.scope import Tensor
 
 
 def _resize(mode: str) -> Convert:
@@ -49,7 +50,7 @@ def _space_to_depth(call: Call) -> list[Tensor]:
 def _space_to_batch(call: Call) -> list[Tensor]:
     """(input [batch, spatial…, rest…], block [m], paddings [m, 2]): the definition, as reshapes."""
     scope, x = call.scope, call.inputs[0]
-    block = [int(each) for each in call.constant(1, "block shape")]
+    block = call.numbers(1, "block shape")
     widths = call.constant(2, "paddings")
     rank, many = scope.rank(x), len(block)
     pads = np.zeros((2, rank), dtype=np.int64)
@@ -72,7 +73,7 @@ def _space_to_batch(call: Call) -> list[Tensor]:
 def _batch_to_space(call: Call) -> list[Tensor]:
     """(input, block [m], crops [m, 2]): the inverse."""
     scope, x = call.scope, call.inputs[0]
-    block = [int(each) for each in call.constant(1, "block shape")]
+    block = call.numbers(1, "block shape")
     crops = call.constant(2, "crops").astype(np.int64)
     rank, many = scope.rank(x), len(block)
     value = scope.plain(x)

@@ -3,7 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import Call, Convert, Rows, Table, Tensor
+from enginewright_builder.importers.tensorflow.call import Call, Convert, Table
+from enginewright_builder.importers.tensorflow.scope import Rows, Tensor
 
 
 def _rows(call: Call, index: int) -> Rows:

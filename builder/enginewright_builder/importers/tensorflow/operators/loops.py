@@ -12,9 +12,10 @@ import numpy as np
 import onnx_ir as ir
 
 from enginewright_builder.importers.tensorflow import dtypes, functions
+from enginewright_builder.importers.tensorflow.call import Call, Table
 from enginewright_builder.importers.tensorflow.frames import WHILE
 from enginewright_builder.importers.tensorflow.graph import GIVEN, Subgraph
-from enginewright_builder.importers.tensorflow.scope import Call, Rows, Scope, Table, Tensor
+from enginewright_builder.importers.tensorflow.scope import Rows, Scope, Tensor
 
 _END = np.iinfo(np.int64).max
 

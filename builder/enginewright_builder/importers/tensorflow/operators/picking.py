@@ -1,12 +1,14 @@
 """Operations that pick elements by place: slices, gathers, one-hot, non-maximum suppression."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import SMALL, Call, Table, Tensor
+from enginewright_builder.importers.tensorflow.call import Call, Table
+from enginewright_builder.importers.tensorflow.scope import SMALL, Tensor
 
 _END, _BEGINNING = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
@@ -26,10 +28,10 @@ class _Cut:
 def _strided_slice(call: Call) -> list[Tensor]:
     """StridedSlice with all its masks (tensorflow/core/util/strided_slice_op.h)."""
     x, begins, ends = call.inputs[:3]
-    steps = call.constant(3, "strides")
+    steps = call.numbers(3, "strides")
     if x.array is not None and x.array.size <= SMALL and begins.array is not None and ends.array is not None:
         return [call.scope.known(x.array[_index(call, begins.array, ends.array, steps)])]
-    cut, scope = _cut(call, [int(each) for each in steps]), call.scope
+    cut, scope = _cut(call, steps), call.scope
     value = scope.plain(x)
     if cut.axes:
         starts, stops = (scope.put("Concat", *each, axis=0) for each in (cut.starts, cut.ends))
@@ -42,7 +44,7 @@ def _strided_slice(call: Call) -> list[Tensor]:
     return [Tensor(value=value, rank=rank)]
 
 
-def _index(call: Call, begins: np.ndarray, ends: np.ndarray, steps: np.ndarray) -> Any:
+def _index(call: Call, begins: np.ndarray, ends: np.ndarray, steps: Sequence[int]) -> Any:
     """The same as NumPy's index, of constants."""
     masks = {name: call.integer(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     index: list[Any] = []
@@ -56,11 +58,11 @@ def _index(call: Call, begins: np.ndarray, ends: np.ndarray, steps: np.ndarray) 
             index.append(int(begins[place]))
         else:
             start = None if masks["begin"] & bit else int(begins[place])
-            index.append(slice(start, None if masks["end"] & bit else int(ends[place]), int(step)))
+            index.append(slice(start, None if masks["end"] & bit else int(ends[place]), step))
     return tuple(index)
 
 
-def _cut(call: Call, steps: list[int]) -> _Cut:
+def _cut(call: Call, steps: Sequence[int]) -> _Cut:
     """Axes in front of an ellipsis count from the front, those behind it from the end."""
     masks = {name: call.integer(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     ellipsis = next((place for place in range(len(steps)) if masks["ellipsis"] & (1 << place)), len(steps))
@@ -143,8 +145,9 @@ def _gather(call: Call) -> list[Tensor]:
     axis = call.axes(2)[0] if len(call.inputs) > 2 else 0
     if batch := call.integer("batch_dims"):
         return _gather_in_batch(call, table, places, axis, batch)
-    if table.array is not None and places.array is not None and table.array.size <= SMALL:
-        return [call.scope.known(np.take(table.array, places.array, axis))]
+    arrays = [each.array for each in (table, places) if each.array is not None and each.array.size <= SMALL]
+    if len(arrays) == 2:
+        return [call.scope.known(np.take(arrays[0], arrays[1], axis))]
     value = call.scope.put("Gather", call.scope.plain(table), call.scope.plain(places), axis=axis)
     ranks = (table.rank, places.rank)
     return [Tensor(value=value, rank=None if None in ranks else sum(each or 0 for each in ranks) - 1)]

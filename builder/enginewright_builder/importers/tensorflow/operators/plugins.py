@@ -8,7 +8,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import Call, Tensor
+from enginewright_builder.importers.tensorflow.call import Call
+from enginewright_builder.importers.tensorflow.scope import Tensor
 from enginewright_builder.plugins import layers
 from enginewright_runtime.plugins.definition import Plugin
 

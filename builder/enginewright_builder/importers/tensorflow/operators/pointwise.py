@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import SMALL, Array, Call, Convert, Table, Tensor, channels_first
+from enginewright_builder.importers.tensorflow.call import Call, Convert, Table
+from enginewright_builder.importers.tensorflow.scope import SMALL, Array, Tensor, channels_first
 
 Values = tuple[ir.Value, ...]
 Write = Callable[[Call, Values], ir.Value]
@@ -151,6 +152,8 @@ def _not_equal(call: Call, values: Values) -> ir.Value:
 
 def _cast(call: Call) -> list[Tensor]:
     to, given = call.dtype("DstT"), call.inputs[0]
+    if to is ir.DataType.STRING:
+        raise call.refuse("casts to texts, which TensorFlow does not")
     if given.array is not None and given.array.size <= SMALL and given.array.dtype != object:
         return [call.scope.known(given.array.astype(to.numpy()))]
     return list(each(named("Cast", to=to))(call))

@@ -3,7 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import Call, Table, Tensor
+from enginewright_builder.importers.tensorflow.call import Call, Table
+from enginewright_builder.importers.tensorflow.scope import Tensor
 
 
 def _side(call: Call, index: int, *, flipped: bool, rank: int | None) -> ir.Value:

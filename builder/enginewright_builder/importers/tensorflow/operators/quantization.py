@@ -3,8 +3,9 @@
 import numpy as np
 import onnx_ir as ir
 
+from enginewright_builder.importers.tensorflow.call import Call, Table
 from enginewright_builder.importers.tensorflow.operators.pointwise import Values, together
-from enginewright_builder.importers.tensorflow.scope import Array, Call, Table, Tensor
+from enginewright_builder.importers.tensorflow.scope import Array, Tensor
 
 
 def _fixed(call: Call) -> list[Tensor]:

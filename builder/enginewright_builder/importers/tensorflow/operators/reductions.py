@@ -3,7 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import Call, Convert, Table, Tensor, channels_first
+from enginewright_builder.importers.tensorflow.call import Call, Convert, Table
+from enginewright_builder.importers.tensorflow.scope import Tensor, channels_first
 
 
 def _reduce(op: str, before: str = "", after: str = "") -> Convert:

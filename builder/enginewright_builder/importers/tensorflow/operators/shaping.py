@@ -3,23 +3,18 @@
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import SMALL, Call, Convert, Table, Tensor, channels_first
+from enginewright_builder.importers.tensorflow.call import Call, Convert, Table
+from enginewright_builder.importers.tensorflow.scope import SMALL, Tensor, channels_first
 
 
 def _reshape(call: Call) -> list[Tensor]:
     x, shape = call.inputs
     if x.array is not None and shape.array is not None:
         return [call.scope.known(x.array.reshape(shape.array))]
-    sizes = shape.array if shape.array is not None else None
-    length = len(sizes) if sizes is not None else None
-    if length is None:
-        known = call.scope.shape(shape)
-        length = known[0] if known else None
-    empty = int(sizes is not None and 0 in sizes)  # a 0 is a 0, where ONNX would copy the dimension
+    empty = int(shape.array is not None and 0 in shape.array)  # a 0 is a 0, where ONNX would copy the dimension
+    rank = call.rank_of(shape)
     return [
-        Tensor(
-            value=call.scope.put("Reshape", call.scope.plain(x), call.scope.long(shape), allowzero=empty), rank=length
-        )
+        Tensor(value=call.scope.put("Reshape", call.scope.plain(x), call.scope.long(shape), allowzero=empty), rank=rank)
     ]
 
 
@@ -100,14 +95,14 @@ def _split(call: Call) -> list[Tensor]:
 
 
 def _split_by_sizes(call: Call) -> list[Tensor]:
-    x, sizes, (axis,) = call.inputs[0], call.constant(1, "sizes"), call.axes(2)
+    x, sizes, (axis,) = call.inputs[0], list(call.numbers(1, "sizes")), call.axes(2)
     if -1 in sizes:
         shape = call.scope.shape(x)
         whole = shape[axis] if shape is not None else None
         if whole is None:
             raise call.refuse("has a part that takes what is left of a dimension that is not known")
-        sizes = np.where(sizes == -1, whole - (sizes.sum() + 1), sizes)
-    return _cut(call, x, axis, len(sizes), call.scope.ints(*(int(each) for each in sizes)))
+        sizes = [whole - (sum(sizes) + 1) if size == -1 else size for size in sizes]
+    return _cut(call, x, axis, len(sizes), call.scope.ints(*sizes))
 
 
 def _cut(call: Call, x: Tensor, axis: int, count: int, sizes: ir.Value | None) -> list[Tensor]:
@@ -177,13 +172,15 @@ def _range(call: Call) -> list[Tensor]:
 
 def _fill(call: Call) -> list[Tensor]:
     sizes, filling = call.inputs
+    rank = None if sizes.array is None else call.rank_of(sizes)
     value = call.scope.put("Expand", call.scope.plain(filling), call.scope.long(sizes))
-    return [Tensor(value=value, rank=None if sizes.array is None else len(sizes.array))]
+    return [Tensor(value=value, rank=rank)]
 
 
 def _broadcast_to(call: Call) -> list[Tensor]:
     x, sizes = call.inputs
-    return [Tensor(value=call.scope.put("Expand", call.scope.plain(x), call.scope.long(sizes)))]
+    rank = None if sizes.array is None else call.rank_of(sizes)
+    return [Tensor(value=call.scope.put("Expand", call.scope.plain(x), call.scope.long(sizes)), rank=rank)]
 
 
 def _reverse(call: Call) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from types import MappingProxyType
 
+from enginewright_builder.importers.tensorflow.call import Table
 from enginewright_builder.importers.tensorflow.operators import (
     branches,
     cropping,
@@ -16,7 +17,6 @@ from enginewright_builder.importers.tensorflow.operators import (
     shaping,
     windows,
 )
-from enginewright_builder.importers.tensorflow.scope import Table
 
 OPERATORS: Table = MappingProxyType(
     {

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.scope import Array, Call, Convert, Table, Tensor
+from enginewright_builder.importers.tensorflow.call import Call, Convert, Table
+from enginewright_builder.importers.tensorflow.scope import Array, Tensor
 
 
 def given(call: Call, index: int, rank: int) -> ir.Value:
