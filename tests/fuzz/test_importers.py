@@ -15,15 +15,16 @@ import mutations
 import seeds
 
 
-def test_hundreds_of_damaged_models_are_networks_or_sentences() -> None:
-    counts, findings = fuzzer.run(ModelFormat.CAFFE, 7, range(300))
+@pytest.mark.parametrize("kind", [ModelFormat.CAFFE, ModelFormat.TENSORFLOW])
+def test_hundreds_of_damaged_models_are_networks_or_sentences(kind: ModelFormat) -> None:
+    counts, findings = fuzzer.run(kind, 7, range(300))
     assert findings == []
     assert counts["refused"] > 150
     assert counts["valid"] > 15
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [ModelFormat.ONNX, ModelFormat.CAFFE])  # TensorFlow: docs/fuzzing.md, "Open"
+@pytest.mark.parametrize("kind", list(ModelFormat))
 def test_ten_thousand_damaged_models_are_networks_or_sentences(kind: ModelFormat) -> None:
     assert fuzzer.run(kind, 8, range(10_000))[1] == []
 

@@ -122,12 +122,41 @@ FROZEN: Mapping[str, Callable[[], Any]] = {
 }
 
 
+def counted_suppression(boxes: Any, scores: Any) -> Any:
+    """V4 and V5: with how many there are, with their scores, with zeros behind and without."""
+    given = {"boxes": boxes, "scores": scores, "max_output_size": 4, "iou_threshold": 0.4, "score_threshold": 0.1}
+    made = [
+        getattr(tf.raw_ops, f"NonMaxSuppressionV{version}")(**given, pad_to_max_output_size=pads, **more)
+        for version, more in ((4, {}), (5, {"soft_nms_sigma": 0.0}))
+        for pads in (True, False)
+    ]
+    return [output for outputs in made for output in outputs]
+
+
+def fused(inputs: int, units: int) -> list[Any]:
+    """The weights of TensorFlow 1's fused LSTM: w, wci, wcf, wco, b."""
+    return [weights(inputs + units, 4 * units), weights(units), weights(units), weights(units), weights(4 * units)]
+
+
 def operation(name: str, **attributes: Any) -> Case:
     return lambda *inputs: getattr(tf.raw_ops, name)(**dict(zip(ARGUMENTS[name], inputs, strict=True)), **attributes)
 
 
-ARGUMENTS = {"LRN": ("input",), "Select": ("condition", "x", "y"), "FloorMod": ("x", "y"), "FloorDiv": ("x", "y")}
+STATES = ("x", "cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b")
+ARGUMENTS = {
+    "BlockLSTM": ("seq_len_max", *STATES),
+    "BlockLSTMV2": ("seq_len_max", *STATES),
+    "FloorDiv": ("x", "y"),
+    "FloorMod": ("x", "y"),
+    "LRN": ("input",),
+    "LSTMBlockCell": STATES,
+    "ResizeBicubic": ("images", "size"),
+    "Select": ("condition", "x", "y"),
+}
+BOXES = np.array([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 2, 1, 2.9], [5, 5, 6, 6]], np.float32)
+SCORES = np.array([0.9, 0.8, 0.3, 0.7, 0.05], np.float32)
 IMAGE, IMAGES = (2, 9, 7, 3), (1, 6, 8, 4)
+MIRRORED = [[0, 0], [1, 0], [2, 1], [1, 2]]
 # name: (what it computes, shapes of its float32 inputs; an array where values matter)
 CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     "network": (network, ((2, 21, 19, 3),)),
@@ -308,10 +337,40 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     "where": (lambda x: [tf.where(x > 0), tf.scatter_nd([[1], [3]], x[:2], [5, 3])], ((3, 3),)),
     "suppression": (
         lambda boxes, scores: tf.image.non_max_suppression(boxes, scores, 3, 0.4, 0.1),
-        (
-            np.array([[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 2, 1, 2.9], [5, 5, 6, 6]], np.float32),
-            np.array([0.9, 0.8, 0.3, 0.7, 0.05], np.float32),
-        ),
+        (BOXES, SCORES),
+    ),
+    "counted_suppression": (counted_suppression, (BOXES, SCORES)),
+    "mirrors": (
+        lambda x: [
+            tf.pad(x, [[1, 3], [0, 2], [4, 0]], "SYMMETRIC"),
+            tf.pad(nn.conv2d(x[:, tf.newaxis], weights(1, 1, 4, 2), 1, "SAME"), MIRRORED, "SYMMETRIC"),
+            tf.pad(nn.conv2d(x[:, tf.newaxis], weights(1, 1, 4, 2), 1, "SAME"), MIRRORED, "CONSTANT"),
+        ],
+        ((3, 2, 4),),
+    ),
+    "bicubic": (
+        lambda x: [
+            operation("ResizeBicubic")(x, [11, 5]),
+            operation("ResizeBicubic", align_corners=True)(x, [13, 9]),
+            operation("ResizeBicubic", half_pixel_centers=True)(x, [13, 5]),
+            operation("ResizeBicubic", half_pixel_centers=True)(tf.cast(x * 50, tf.int32), [1, 31]),
+        ],
+        (IMAGES,),
+    ),
+    "lstm_cell": (
+        lambda x, cs, h: [
+            *operation("LSTMBlockCell", cell_clip=0.7)(x, cs, h, *fused(3, 5)),
+            *operation("LSTMBlockCell", cell_clip=-1.0, forget_bias=0.25, use_peephole=True)(x, cs, h, *fused(3, 5)),
+        ],
+        ((2, 3), (2, 5), (2, 5)),
+    ),
+    "lstm_block": (
+        lambda x, cs, h, steps: [
+            *operation("BlockLSTM", cell_clip=0.7)(4, x, cs, h, *fused(3, 5)),
+            *operation("BlockLSTM", use_peephole=True)(steps, x, cs, h, *fused(3, 5)),
+            *operation("BlockLSTMV2", use_peephole=True)(4, x, cs, h, *fused(3, 5)),
+        ],
+        ((4, 2, 3), (2, 5), (2, 5), np.array(2, np.int64)),
     ),
     "reverse_sequence": (
         lambda x: tf.reverse_sequence(x, [2, 4, 1], seq_axis=1, batch_axis=0),

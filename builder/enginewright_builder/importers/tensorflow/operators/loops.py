@@ -70,25 +70,26 @@ def _handed_through(body: Subgraph, index: int) -> bool:
 def _arguments(loop: _Loop) -> list[Tensor]:
     """What the body reads: its graph's inputs for states, the values themselves for what comes from outside."""
     inside, call = loop.inside, loop.call
-    inside.graph.inputs.append(_input(inside, "iteration", ir.DataType.INT64, 0))
-    inside.graph.inputs.append(_input(inside, "goes_on", ir.DataType.BOOL, 0))
+    argument(inside, "iteration", ir.DataType.INT64, 0)
+    argument(inside, "goes_on", ir.DataType.BOOL, 0)
     arguments: list[Tensor] = []
     for index, given in enumerate(call.inputs):
         if index in loop.states:
             dtype = _type(call, index)
             rank = given.rank if given.rank is not None else _known_rank(call.scope, given)
-            value = _input(inside, f"state_{index}", dtype, rank)
-            inside.graph.inputs.append(value)
+            value = argument(inside, f"state_{index}", dtype, rank)
             arguments.append(Tensor(value=value, rank=rank))
         else:
             arguments.append(call.scope.lend(given))
     return arguments
 
 
-def _input(scope: Scope, role: str, dtype: ir.DataType, rank: int | None) -> ir.Value:
-    """The shape of a state may change from iteration to iteration: only its rank is said."""
+def argument(scope: Scope, role: str, dtype: ir.DataType, rank: int | None) -> ir.Value:
+    """One more input of a body. The shape of a state may change from iteration to iteration: only its rank is said."""
     shape = None if rank is None else ir.Shape([None] * rank)
-    return ir.Value(name=scope.fresh(f"{scope.node}/{role}"), type=ir.TensorType(dtype), shape=shape)
+    value = ir.Value(name=scope.fresh(f"{scope.node}/{role}"), type=ir.TensorType(dtype), shape=shape)
+    scope.graph.inputs.append(value)
+    return value
 
 
 def _known_rank(scope: Scope, tensor: Tensor) -> int | None:

@@ -1,4 +1,4 @@
-"""Operations that pick elements by place: slices, gathers, one-hot, non-maximum suppression."""
+"""Operations that pick elements by place: slices, gathers, one-hot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -194,22 +194,6 @@ def _where(call: Call) -> list[Tensor]:
     return [Tensor(value=call.scope.put("Transpose", found, perm=[1, 0]), rank=2)]
 
 
-def _non_maximum_suppression(call: Call) -> list[Tensor]:
-    """NonMaxSuppressionV2 and V3: (boxes [n, 4], scores [n], most, overlap, least score) -> places [m]."""
-    scope, (boxes, scores, most, *thresholds) = call.scope, call.inputs
-    values = [scope.put("Reshape", scope.plain(each), scope.ints(1)) for each in thresholds]
-    found = scope.put(
-        "NonMaxSuppression",
-        scope.put("Unsqueeze", scope.plain(boxes), scope.ints(0)),
-        scope.put("Unsqueeze", scope.plain(scores), scope.ints(0, 1)),
-        scope.vector(most),
-        *values,
-    )
-    column = scope.put("Slice", found, scope.ints(2), scope.ints(3), scope.ints(1))
-    flat = scope.put("Reshape", column, scope.ints(-1))
-    return [Tensor(value=scope.put("Cast", flat, to=ir.DataType.INT32), rank=1)]
-
-
 def _reverse_sequence(call: Call) -> list[Tensor]:
     x, lengths = call.inputs
     value = call.scope.put(
@@ -232,7 +216,5 @@ TABLE: Table = {
     "ScatterNd": _scatter_nd,
     "OneHot": _one_hot,
     "Where": _where,
-    "NonMaxSuppressionV2": _non_maximum_suppression,
-    "NonMaxSuppressionV3": _non_maximum_suppression,
     "ReverseSequence": _reverse_sequence,
 }

@@ -1,9 +1,9 @@
-"""Operations that move elements: reshape, transpose, concat, split, pad, tile, and shapes as tensors."""
+"""Operations that move elements: reshape, transpose, concat, split, tile, and shapes as tensors."""
 
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.importers.tensorflow.call import Call, Convert, Table
+from enginewright_builder.importers.tensorflow.call import Call, Table
 from enginewright_builder.importers.tensorflow.scope import SMALL, Tensor, channels_first
 
 
@@ -115,27 +115,6 @@ def _cut(call: Call, x: Tensor, axis: int, count: int, sizes: ir.Value | None) -
     return [Tensor(value=each, rank=x.rank) for each in parts]
 
 
-def _pad(mode: str) -> Convert:
-    def convert(call: Call) -> list[Tensor]:
-        x, widths = call.inputs[0], call.inputs[1].array
-        kind = (call.text("mode").lower() or mode) if mode != "constant" else mode
-        if kind == "symmetric":
-            raise call.refuse("pads symmetrically, for which ONNX has no mode")
-        filling = call.scope.plain(call.inputs[2]) if len(call.inputs) > 2 else None
-        if x.first is not None and widths is not None and x.rank == len(widths):
-            turned = widths[list(channels_first(x.rank))]
-            pads = call.scope.ints(*(int(each) for each in (*turned[:, 0], *turned[:, 1])))
-            return [Tensor(first=call.scope.put("Pad", x.first, pads, filling, mode=kind), rank=x.rank)]
-        if widths is not None:
-            pads = call.scope.ints(*(int(each) for each in (*widths[:, 0], *widths[:, 1])))
-        else:
-            swapped = call.scope.put("Transpose", call.scope.long(call.inputs[1]), perm=[1, 0])
-            pads = call.scope.put("Reshape", swapped, call.scope.ints(-1))
-        return [Tensor(value=call.scope.put("Pad", call.scope.plain(x), pads, filling, mode=kind), rank=x.rank)]
-
-    return convert
-
-
 def _tile(call: Call) -> list[Tensor]:
     x, times = call.inputs
     return [Tensor(value=call.scope.put("Tile", call.scope.plain(x), call.scope.long(times)), rank=x.rank)]
@@ -202,9 +181,6 @@ TABLE: Table = {
     "Concat": _concat_first,
     "Split": _split,
     "SplitV": _split_by_sizes,
-    "Pad": _pad("constant"),
-    "PadV2": _pad("constant"),
-    "MirrorPad": _pad("reflect"),
     "Tile": _tile,
     "Shape": _shape,
     "Size": _size,

@@ -54,27 +54,34 @@ def _weights(call: Call, index: int, rank: int) -> Array:
     return weights
 
 
+def _steps(call: Call, rank: int) -> tuple[list[int], list[int]]:
+    """Strides and dilations."""
+    return spatial(call, call.list("strides"), rank), spatial(call, call.list("dilations"), rank)
+
+
+def _turned(weights: Array) -> Array:
+    """[spatial…, a, b] as ONNX has them: [b, a, spatial…]."""
+    return weights.transpose(weights.ndim - 1, weights.ndim - 2, *range(weights.ndim - 2))
+
+
+def _written(call: Call, op: str, x: ir.Value, weights: Array, **attributes: Any) -> Tensor:
+    """The layer of weights as ONNX has them."""
+    strides, dilations = _steps(call, weights.ndim)
+    held = call.scope.constant(weights, f"{call.node.name}/weights")
+    kernel = list(weights.shape[2:])
+    value = call.scope.put(op, x, held, kernel_shape=kernel, strides=strides, dilations=dilations, **attributes)
+    return made(call, value, weights.ndim)
+
+
 def _convolution(rank: int) -> Convert:
     """Weights [spatial…, in / groups, out]."""
 
     def convert(call: Call) -> list[Tensor]:
-        weights = _weights(call, 1, rank)
-        strides, dilations = (spatial(call, call.list(name), rank) for name in ("strides", "dilations"))
-        kernel = weights.shape[:-2]
-        attributes = padding(call, kernel, strides, dilations)
+        weights, strides, dilations = _weights(call, 1, rank), *_steps(call, rank)
+        attributes = padding(call, weights.shape[:-2], strides, dilations)
         if groups := _groups(call, weights, rank):
             attributes["group"] = groups
-        ordered = weights.transpose(rank - 1, rank - 2, *range(rank - 2))
-        value = call.scope.put(
-            "Conv",
-            given(call, 0, rank),
-            call.scope.constant(ordered, f"{call.node.name}/weights"),
-            kernel_shape=list(kernel),
-            strides=strides,
-            dilations=dilations,
-            **attributes,
-        )
-        return [made(call, value, rank)]
+        return [_written(call, "Conv", given(call, 0, rank), _turned(weights), **attributes)]
 
     return convert
 
@@ -91,41 +98,19 @@ def _depthwise(call: Call) -> list[Tensor]:
     """Weights [height, width, channels, multiplier]: a group for each channel."""
     weights = _weights(call, 1, 4)
     height, width, channels, multiplier = weights.shape
-    strides, dilations = (spatial(call, call.list(name), 4) for name in ("strides", "dilations"))
     ordered = weights.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
-    value = call.scope.put(
-        "Conv",
-        given(call, 0, 4),
-        call.scope.constant(ordered, f"{call.node.name}/weights"),
-        kernel_shape=[height, width],
-        strides=strides,
-        dilations=dilations,
-        group=channels,
-        **padding(call, (height, width), strides, dilations),
-    )
-    return [made(call, value, 4)]
+    edges = padding(call, (height, width), *_steps(call, 4))
+    return [_written(call, "Conv", given(call, 0, 4), ordered, group=channels, **edges)]
 
 
 def _transposed(rank: int) -> Convert:
     """The gradient of a convolution: (sizes of the result, weights [spatial…, out, in], input)."""
 
     def convert(call: Call) -> list[Tensor]:
-        weights = _weights(call, 1, rank)
-        strides, dilations = (spatial(call, call.list(name), rank) for name in ("strides", "dilations"))
-        kernel = weights.shape[:-2]
-        sizes = call.inputs[0].array
+        weights, sizes = _weights(call, 1, rank), call.inputs[0].array
         wanted = spatial(call, [int(each) for each in sizes], rank) if sizes is not None else None
-        ordered = weights.transpose(rank - 1, rank - 2, *range(rank - 2))
-        value = call.scope.put(
-            "ConvTranspose",
-            given(call, 2, rank),
-            call.scope.constant(ordered, f"{call.node.name}/weights"),
-            kernel_shape=list(kernel),
-            strides=strides,
-            dilations=dilations,
-            **_cut(call, kernel, strides, dilations, wanted),
-        )
-        return [made(call, value, rank)]
+        edges = _cut(call, weights.shape[:-2], *_steps(call, rank), wanted)
+        return [_written(call, "ConvTranspose", given(call, 2, rank), _turned(weights), **edges)]
 
     return convert
 
