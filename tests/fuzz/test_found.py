@@ -137,8 +137,26 @@ def test_a_conditional_on_what_is_missing_is_refused(tmp_path: Path) -> None:
 
 def test_a_split_into_countless_parts_is_refused_at_once(tmp_path: Path) -> None:
     path = frozen(tmp_path, ("y", "Unpack", ["x"]), y={"num": (1 << 31) - 1})
-    with pytest.raises(UnsupportedError, match="makes more than 131072 tensors, at 'y'"):
+    with pytest.raises(UnsupportedError, match="has 2147483647 outputs of 'y', wanted 4096 at most"):
         table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))
+
+
+def test_countless_layers_of_functions_are_refused(tmp_path: Path) -> None:
+    path = frozen(tmp_path, *((f"y{number}", "PartitionedCall", ["x"]) for number in range(200)))
+    graph = schema.GraphDef.FromString(path.read_bytes())
+    function = graph.library.function.add()
+    function.signature.name = "f"
+    function.signature.input_arg.add(name="a", type=1)
+    function.signature.output_arg.add(name="r", type=1)
+    function.ret["r"] = "n999:y:0"
+    for number in range(1000):
+        function.node_def.add(name=f"n{number}", op="Neg", input=[f"n{number - 1}:y:0" if number else "a"])
+    for node in graph.node[1:]:
+        node.attr["f"].func.name = "f"
+    graph.node.add(name="z", op="AddN", input=[node.name for node in graph.node[1:]])
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(UnsupportedError, match=r"makes more than 131072 tensors, at 'n\d+'"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("z",))
 
 
 def test_a_shape_of_countless_dimensions_is_refused_at_once(tmp_path: Path) -> None:

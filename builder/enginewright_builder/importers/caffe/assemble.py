@@ -39,6 +39,11 @@ def assemble(
             stored=tuple(stored.get(described.name, ())),
             write=write,
         )
+        if described.unread and described.name not in own:
+            layer.refuse(
+                f"its field {described.unread} is not known here and could change what it computes: take it out if it "
+                "does not, or write the layer as a plugin (--plugin)"
+            )
         made = _made(layer, own.get(described.name))
         write.entitle(made, [top if last[top] == index else f"{top}/{described.name}" for top in described.tops])
         blobs |= zip(described.tops, made, strict=True)

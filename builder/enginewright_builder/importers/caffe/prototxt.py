@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import text_format  # type: ignore[import-untyped]  # protobuf publishes no types
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
-from enginewright_builder.importers.caffe import schema
+from enginewright_builder.importers.caffe import schema, unread
 from enginewright_runtime.errors import ModelError, UnsupportedError
 
 _LARGEST = 4 << 20  # bytes of text: the largest published networks have 200 kB
@@ -31,13 +31,14 @@ _NEW_NAMES = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """One layer as it is written: `message` holds its parameters."""
+    """One layer as it is written: `message` holds its parameters, and `unread` names one that is not known here."""
 
     name: str
     type: str
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
     message: Any
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,15 @@ class Prototxt:
 
 def read(path: Path) -> Prototxt:
     """Read a prototxt. Raises ModelError and UnsupportedError, naming the line or the layer."""
-    net, notes = _parse(_text(path), path)
+    given = _text(path)
+    net, notes = _parse(given, path)
     if net.layer and net.layers:
         raise ModelError(f"The prototxt {path} mixes `layer` and the older `layers`: write all of them in one form.")
-    described = [_describe(each, path) for each in (net.layer or net.layers) if _in_force(each, net.state)]
+    written = net.layer or net.layers
+    strange = unread.of_layers(given, old=not net.layer) if notes else [""] * len(written)
+    described = [
+        _describe(each, field, path) for each, field in zip(written, strange, strict=True) if _in_force(each, net.state)
+    ]
     layers = [layer for layer in described if layer.type != _INPUT]
     inputs = _header(net, path)
     for layer in described:
@@ -110,7 +116,7 @@ def _not_text(path: Path, error: Exception) -> ModelError:
     return ModelError(f"The prototxt {path} is not one that Caffe reads: {reason}; mend it there.")
 
 
-def _describe(message: Message, path: Path) -> Description:
+def _describe(message: Message, unread: str, path: Path) -> Description:
     if message.DESCRIPTOR.name == "V1LayerParameter":
         if message.HasField("layer"):
             raise UnsupportedError(
@@ -121,7 +127,12 @@ def _describe(message: Message, path: Path) -> Description:
     else:
         kind = message.type
     return Description(
-        name=message.name, type=kind, bottoms=tuple(message.bottom), tops=tuple(message.top), message=message
+        name=message.name,
+        type=kind,
+        bottoms=tuple(message.bottom),
+        tops=tuple(message.top),
+        message=message,
+        unread=unread,
     )
 
 

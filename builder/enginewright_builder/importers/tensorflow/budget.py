@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enginewright_runtime.errors import UnsupportedError
 
 _MOST_CALLS = 10_000  # of functions, branches and bodies
-_MOST_VALUES = 1 << 17  # that layers make: the largest published graphs have some ten thousand
+_MOST_VALUES = 1 << 17  # layers' outputs and constants: the largest published graphs have some ten thousand
+_MOST_OUTPUTS = 1 << 12  # of one layer
 _FACTOR, _LEAST = 8, 256 << 20  # bytes of constants: as often the file's, and what a small one may take all the same
 
 
@@ -26,7 +27,9 @@ class Budget:
             raise UnsupportedError(f"{self.where} calls functions more than {_MOST_CALLS} times, at {node!r}.")
 
     def make(self, values: int, node: str) -> None:
-        """One more layer is written."""
+        """One more layer or constant is written."""
+        if values > _MOST_OUTPUTS:
+            raise UnsupportedError(f"{self.where} has {values} outputs of {node!r}, wanted {_MOST_OUTPUTS} at most.")
         self._values += values
         if self._values > _MOST_VALUES:
             raise UnsupportedError(f"{self.where} makes more than {_MOST_VALUES} tensors, at {node!r}.")

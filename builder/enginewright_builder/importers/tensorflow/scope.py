@@ -170,6 +170,7 @@ class Scope:
     def constant(self, array: Array, like: str = "") -> ir.Value:
         """A constant of the graph."""
         self.budget.hold(array.nbytes, self.node)
+        self.budget.make(1, self.node)
         name = self.fresh(like or f"{self.node}/constant")
         data = list(array.reshape(-1)) if array.dtype == object else array
         tensor = ir.StringTensor(data, shape=ir.Shape(array.shape), name=name) if array.dtype == object else None

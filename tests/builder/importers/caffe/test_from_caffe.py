@@ -167,6 +167,11 @@ def test_what_does_not_hold_together_is_said_of_the_layer(sentence, name):
 REFUSED = {
     "an unknown layer": (layer("DenseBlock", name="d"), "DenseBlock in layer 'd'"),
     "training": (layer("SoftmaxWithLoss", name="loss"), "SoftmaxWithLoss in layer 'loss'; give the deploy prototxt"),
+    "an unknown field": (
+        layer("PReLU", "prelu_param { channel_shared: true slope_max: 2 }"),
+        "Layer 'y' (PReLU) cannot be built: its field 'slope_max' of PReLUParameter is not known here and could change",
+    ),
+    "an unknown parameter": (layer("TanH", "quantization_param { bits: 4 }"), "'quantization_param' of LayerParameter"),
     "stochastic pooling": (layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 2 }"), "STOCHASTIC pooling"),
     "the batch's own statistics": (
         layer("BatchNorm", "batch_norm_param { use_global_stats: false }"),

@@ -101,6 +101,20 @@ def test_what_is_not_read_is_told(read):
 
 
 @pytest.mark.parametrize(
+    "form", ["layer {{ {} }}", "layer: < {} >", "layer # {{\n : {{ {} # }}\n }}", "layer: [{{ {} }}]"]
+)
+def test_the_layer_that_has_an_unknown_field_is_known(read, form):
+    fields = 'name: "strange }" type: "TanH" bottom: "x" top: "s" tanh_param { deep { a: 1 } }'
+    net = read(header((1, 3)) + BODY + form.format(fields))
+    assert {each.name: each.unread for each in net.layers if each.unread} == {"strange }": "'deep' of TanHParameter"}
+
+
+def test_what_caffe_reads_for_training_alone_is_no_unknown_field(read):
+    fields = "loss_param { ignore_label: 1 } transform_param { scale: 2 } param { share_mode: STRICT }"
+    assert read(header((1, 3)) + layer("TanH", fields)).notes == ()
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("", "has no layer that is in force at test time"),

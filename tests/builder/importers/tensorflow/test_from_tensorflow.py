@@ -98,6 +98,30 @@ def test_a_side_of_a_switch_that_depends_on_data_is_refused_as_an_output(graph, 
         load(graph)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"), [((-1, -1, -1, 3), "of a size that is not known"), ((1, 0, 4, 3), "wanted 1 to")]
+)
+def test_images_of_no_known_size_are_not_resized_bicubically(load, sizes, said):
+    graph = schema.GraphDef()
+    placeholder(graph, sizes=sizes)
+    size = node(graph, "size", "Const", dtype=3).attr["value"].tensor
+    size.dtype = 3
+    size.int_val.extend([5, 7])
+    size.tensor_shape.dim.add(size=2)
+    node(graph, "y", "ResizeBicubic", "x", "size")
+    with pytest.raises(UnsupportedError, match=rf"'y' \(ResizeBicubic\) resizes images .*{said}"):
+        load(graph)
+
+
+def test_scores_that_decay_with_overlap_are_refused(graph, load):
+    for name in ("boxes", "scores", "most", "overlap", "least"):
+        placeholder(graph, name, sizes=())
+    constant(graph, "sigma", np.array(0.5))
+    node(graph, "y", "NonMaxSuppressionV5", "boxes", "scores", "most", "overlap", "least", "sigma")
+    with pytest.raises(UnsupportedError, match=r"'y' .* lets scores decay with overlap .*wanted 0\.$"):
+        load(graph, "y")
+
+
 def test_a_cycle_is_refused(graph, load):
     node(graph, "a", "Add", "x", "b")
     node(graph, "b", "Relu", "a")
