@@ -15,9 +15,13 @@ from enginewright_runtime.plan.target import TargetKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The product that was chosen (empty where no GPU is needed), and why where there were others: `sentence`."""
+    """The product that was chosen (empty where no GPU is needed), and why where there were others: `sentence`.
+
+    `driver` is the branch of the oldest driver of its nodes; empty where it is not known.
+    """
 
     product: str = ""
+    driver: str = ""
     sentence: str = ""
 
 
@@ -30,7 +34,8 @@ def choose(gpu_class: GPUClass, nodes: Iterable[gpu.Node] | None, *, held: str =
     if spec.kind is TargetKind.CPU:
         return Choice()
     listed = gpu.products(spec)
-    there = _counted(spec, nodes or ())
+    nodes = _open(spec, nodes or ())
+    there = sum((gpu.offered(spec, node) for node in nodes), Counter[str]())
     if not there:
         product = held if held and (not listed or held in listed) else next(iter(listed), "")
         return Choice(product=product) if product else None
@@ -40,25 +45,22 @@ def choose(gpu_class: GPUClass, nodes: Iterable[gpu.Node] | None, *, held: str =
         product, why = next(each for each in listed if each in there), "the first in the class's list that a node has"
     else:
         product, why = min(there, key=lambda each: (-there[each], each)), "it has the most GPUs"
+    driver = gpu.oldest_driver(node for node in nodes if product in gpu.offered(spec, node))
     if len(there) == 1:
-        return Choice(product=product)
+        return Choice(product=product, driver=driver)
     counts = ", ".join(f"{each} ({there[each]})" for each in sorted(there))
     return Choice(
         product=product,
+        driver=driver,
         sentence=f"Of the products of the GPUClass {gpu_class.metadata.name} that there are, with their GPUs, "
         f"{counts}, its plans are for {product}: {why}.",
     )
 
 
-def _counted(spec: GPUClassSpec, nodes: Iterable[gpu.Node]) -> Counter[str]:
-    """The GPUs of each product on nodes that take pods; on all where none does, which will not last."""
-    takes, all_nodes = Counter[str](), Counter[str]()
-    for node in nodes:
-        found = gpu.offered(spec, node)
-        all_nodes += found
-        if not node.closed:
-            takes += found
-    return takes or all_nodes
+def _open(spec: GPUClassSpec, nodes: Iterable[gpu.Node]) -> list[gpu.Node]:
+    """The nodes of the class that take pods; all of them where none does, which will not last."""
+    found = [node for node in nodes if gpu.offered(spec, node)]
+    return [node for node in found if not node.closed] or found
 
 
 def only(gpu_class: GPUClass, product: str) -> GPUClass | None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from enginewright_operator import availability
 from enginewright_operator.local import cluster, manifests, orders
 from enginewright_operator.local import up as running
 from enginewright_operator.local.explain import Row, nodes_in_words, recipe_in_words, unknown
@@ -56,6 +57,7 @@ def explain(file: File, storage: Folder = None, as_json: Json = False) -> None:
                 replicas=given.engine.spec.replicas_on(target),
                 order=ordered,
                 nodes=nodes_in_words(ordered.gpu_class.spec, seen.nodes),
+                gpu=availability.of_target(gpu_class, seen.nodes),
             )
         )
     if as_json:
@@ -120,7 +122,7 @@ def _show(row: Row, console: Console) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # a digest or URI that is cut is of no use
-    lines = [("nodes", row.nodes)]
+    lines = [("nodes", row.nodes), *([("GPU", row.gpu.message)] if row.gpu else [])]
     if row.order is not None:
         state = "is there already: nothing is built" if row.order.exists else f"is to be built. {row.order.why}"
         lines = [

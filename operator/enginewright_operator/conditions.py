@@ -31,6 +31,9 @@ class Reason(StrEnum):
     GPU_CLASS_MISSING = "GPUClassMissing"
     NO_MATCHING_NODE = "NoMatchingNode"
     GPU_FOUND = "GPUFound"  # of GPUAvailable: a node has the GPU of the target's class
+    UP_TO_DATE = "UpToDate"  # of Stale, as the two after it: what serves is what is asked for
+    REBUILDING = "Rebuilding"
+    REBUILD_HELD = "RebuildHeld"  # spec.build.rebuildOn leaves it alone
     STORAGE_UNKNOWN = "StorageUnknown"
     CREDENTIALS_MISSING = "CredentialsMissing"
     SIGNING_KEYS_MISSING = "SigningKeysMissing"

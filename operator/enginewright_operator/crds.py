@@ -71,6 +71,7 @@ DEFINITIONS = (
             Column(name="Plan", path=".status.targets[0].plan"),
             _AGE,
             Column(name="Model", path=".spec.model.uri", priority=1),
+            Column(name="Stale", path=_condition("Stale", "status"), priority=1),
             Column(name="URL", path=".status.url", priority=1),
             Column(name="Message", path=_condition("Ready", "message"), priority=1),
         ),

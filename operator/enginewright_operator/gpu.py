@@ -15,6 +15,7 @@ from enginewright_runtime.plan.target import TargetKind
 PRODUCT_LABEL = "nvidia.com/gpu.product"
 SHARING_LABEL = "nvidia.com/gpu.sharing-strategy"  # absent or "none" where a pod has its GPU to itself
 MAJOR_LABEL, MINOR_LABEL = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
+DRIVER_LABEL = "nvidia.com/cuda.driver.major"  # GPU Feature Discovery of every age writes this one
 ARCHITECTURE_LABEL = "kubernetes.io/arch"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # what the machine says -> what Kubernetes says
 
@@ -169,6 +170,21 @@ def _is_labelled(spec: GPUClassSpec, node: Node) -> bool:
     return all(requirement.met_by(node.labels) for requirement in requirements(spec))
 
 
+def oldest_driver(nodes: Iterable[Node]) -> str:
+    """The branch of the oldest driver of these nodes, whose plans all of them load; empty where one does not tell."""
+    branches = [node.labels.get(DRIVER_LABEL, "") for node in nodes]
+    return min(branches, key=int, default="") if all(map(str.isdecimal, branches)) else ""
+
+
+def driver_requirement(branch: str, *, building: bool) -> tuple[Requirement, ...]:
+    """Which drivers a plan of this branch is built with, or loads on; none where the branch is not known."""
+    if not branch:
+        return ()
+    if building:
+        return (Requirement(label=DRIVER_LABEL, operator="In", values=(branch,)),)
+    return (Requirement(label=DRIVER_LABEL, operator="Gt", values=(str(int(branch) - 1),)),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
     """The GPUs of one product on one node, as far as plans depend on them."""
@@ -177,6 +193,7 @@ class Gpus:
     product: str
     count: int
     closed: bool
+    driver: str
 
 
 def gpus(spec: GPUClassSpec, nodes: Iterable[Node]) -> frozenset[Gpus]:
@@ -184,7 +201,13 @@ def gpus(spec: GPUClassSpec, nodes: Iterable[Node]) -> frozenset[Gpus]:
     if spec.kind is TargetKind.CPU:
         return frozenset()
     return frozenset(
-        Gpus(node=node.name, product=product, count=count, closed=node.closed)
+        Gpus(
+            node=node.name,
+            product=product,
+            count=count,
+            closed=node.closed,
+            driver=node.labels.get(DRIVER_LABEL, ""),
+        )
         for node in nodes
         for product, count in offered(spec, node).items()
     )

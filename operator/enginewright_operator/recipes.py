@@ -3,11 +3,10 @@
 The operator and `enginewright up` both come through here, so that what runs on a laptop has the cluster's digest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
 
 import enginewright_runtime
 from enginewright_operator import choice
@@ -81,9 +80,14 @@ def recipe_for(
     gpu_class: GPUClass,
     identities: Identities,
     *,
+    driver: str = "",
     builder: str = enginewright_runtime.__version__,
+    builder_image: str = "",
 ) -> Recipe:
-    """All that decides the plan of one target. Raises ManifestError where the model's format cannot be told."""
+    """All that decides the plan of one target, whose class is narrowed to one product. `driver` is its driver's branch.
+
+    Raises ManifestError where the model's format cannot be told.
+    """
     model_format = format_of(spec)
     if model_format is None:
         raise ManifestError(
@@ -112,9 +116,20 @@ def recipe_for(
         plugins=identities.plugins,
         allow_host=spec.build.allow_host,
         gates=_gates(spec, identities),
-        target=requirement(gpu_class),
+        target=replace(requirement(gpu_class), driver=driver),
         builder=builder,
+        builder_image=builder_image,
     )
+
+
+def image_identity(image: str, *, version: str = enginewright_runtime.__version__) -> str:
+    """What tells a builder's image from the one of its version: its digest, else its tag; empty where it is that one.
+
+    Where it is pulled from does not matter.
+    """
+    name, at, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return digest if at else tag if tag != version else ""
 
 
 def _gates(spec: InferenceEngineSpec, identities: Identities) -> parts.Gates:
@@ -229,55 +244,3 @@ def store_options(storage: Storage, *, ca_bundle: str = "") -> StoreOptions:
         path_style=storage.path_style,
         ca_bundle=ca_bundle,
     )
-
-
-_WORDS: Mapping[str, str] = {
-    "model": "the model",
-    "companion": "the prototxt",
-    "batch_sizes": "the batch sizes",
-    "calibration": "the calibration data",
-    "builder": "the version of Enginewright",
-}
-
-
-def why_rebuilt(before: Recipe | None, after: Recipe) -> str:
-    """What changed from one recipe to the next, in words; where there was none before, that it is the first."""
-    if before is None:
-        return "It is the first plan of this target."
-    changes = [
-        *_changes(before, after, lambda name: _WORDS.get(name, f"the {name.replace('_', ' ')}"), apart=("target",)),
-        *_changes(before.target, after.target, lambda name: f"the target's {name.replace('_', ' ')}"),
-    ]
-    return f"Changed: {', '.join(changes)}." if changes else "Nothing in the recipe changed."
-
-
-Part = TypeVar("Part", Recipe, TargetRequirement)
-
-
-def _changes(before: Part, after: Part, word: Callable[[str], str], *, apart: Sequence[str] = ()) -> list[str]:
-    """Each field in which two of a kind differ, in words."""
-    pairs = [
-        (field.name, getattr(before, field.name), getattr(after, field.name))
-        for field in fields(before)
-        if field.name not in apart
-    ]
-    return [f"{word(name)} (was {_short(old)}, is {_short(new)})" for name, old, new in pairs if old != new]
-
-
-def stale(before: Recipe | None, now: Recipe, *, rebuilt: bool) -> str:
-    """In what a plan of the recipe `before` is not what is asked for now, and what comes of it; empty where it is."""
-    if before is None or before == now:
-        return ""
-    why = why_rebuilt(before, now)
-    return why if rebuilt else f"{why} It is left as it is: set spec.build.rebuildOn to Upgrade to have it built anew."
-
-
-def differs_only_in_builder(before: Recipe, after: Recipe) -> bool:
-    """Whether only a new version of Enginewright asks for this rebuild."""
-    names = [field.name for field in fields(Recipe) if getattr(before, field.name) != getattr(after, field.name)]
-    return names == ["builder"]
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else records.canonical(value).decode()
-    return (text if len(text) <= 60 else text[:57] + "...") or "none"

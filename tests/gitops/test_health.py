@@ -56,6 +56,19 @@ def test_argo_cd_shows_each_state_with_its_sentence(given: dict[str, Any], _: St
     assert health(given) == (wanted, "what is said")
 
 
+@pytest.mark.parametrize(("given", "status", "shown"), STATES)
+@pytest.mark.parametrize("kind", ["Stale", "GPUAvailable"])
+@pytest.mark.parametrize("value", ["True", "False"])
+def test_a_condition_beside_the_three_changes_nothing_of_what_tools_see(
+    given: dict[str, Any], status: Status, shown: str, kind: str, value: str
+) -> None:
+    more = given["status"]["conditions"][0] | {"type": kind, "status": value, "message": "something else"}
+    rows = [more, *given["status"]["conditions"], more]
+    told = given | {"status": given["status"] | {"conditions": rows}}
+    assert kstatus.compute(told) is status
+    assert health(told) == (shown, "what is said")
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_no_state_of_a_former_generation_is_taken_for_the_last_word(state: State) -> None:
     given = manifest(state, generation=4)

@@ -1,5 +1,7 @@
 """A plan is for one product of its class: always the same one, and for as long as a node has it."""
 
+from dataclasses import replace
+
 import pytest
 from operator_objects import IDENTITIES, engine, gpu_class
 
@@ -61,6 +63,29 @@ def test_without_any_node_it_stays_or_is_the_first_of_the_list() -> None:
 def test_a_class_that_needs_no_gpu_has_no_product() -> None:
     assert choice.choose(gpu_class(), ()) == choice.Choice()
     assert choice.only(gpu_class(), "") == gpu_class()
+
+
+def driven(*branches: str) -> list[gpu.Node]:
+    labels = [{gpu.DRIVER_LABEL: branch} if branch else {} for branch in branches]
+    return [replace(node(LARGE), labels={**node(LARGE).labels, **each}) for each in labels]
+
+
+@pytest.mark.parametrize(
+    ("branches", "oldest"), [(("580", "570", "1000"), "570"), (("580", ""), ""), (("580", "beta"), ""), ((), "")]
+)
+def test_the_oldest_driver_is_the_one_whose_plans_all_nodes_load(branches: tuple[str, ...], oldest: str) -> None:
+    assert gpu.oldest_driver(driven(*branches)) == oldest
+    found = choice.choose(LISTED, driven(*branches))
+    assert found is not None
+    assert found.driver == oldest
+
+
+def test_a_build_is_of_its_branch_and_pods_are_of_that_or_a_newer_one() -> None:
+    older, same, newer = (each.labels for each in driven("570", "580", "590"))
+    (build,), (serve,) = (gpu.driver_requirement("580", building=building) for building in (True, False))
+    assert [build.met_by(labels) for labels in (older, same, newer)] == [False, True, False]
+    assert [serve.met_by(labels) for labels in (older, same, newer)] == [False, True, True]
+    assert gpu.driver_requirement("", building=True) == ()
 
 
 def test_the_sentence_names_all_products_with_their_gpus_and_says_why() -> None:

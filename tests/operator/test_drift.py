@@ -5,42 +5,93 @@ import datetime
 import pytest
 from operator_objects import IDENTITIES, engine, gpu_class, plan
 
-from enginewright_operator import api, builds, recipes
+from enginewright_operator import api, builds, drift, recipes
 from enginewright_operator.conditions import Reason
 from enginewright_operator.gather import TargetInput, builds_ended
-from enginewright_operator.reconcile import history, serving, wanting
+from enginewright_operator.reconcile import history, serving
 
 NOW = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 
 
-def recipe(**changes: str) -> recipes.Recipe:
-    return recipes.recipe_for(engine().spec, gpu_class(), IDENTITIES, **changes)
+CHANGE, UPGRADE = api.RebuildOn.CHANGE, api.RebuildOn.UPGRADE
 
 
-def test_what_serves_is_stale_with_each_input_that_changed() -> None:
-    now = recipes.recipe_for(engine().spec, gpu_class(), recipes.Identities(model="version:new", accuracy_data=""))
-    said = recipes.stale(recipe(), now, rebuilt=True)
-    assert "the model (was version:etag, is version:new)" in said
-    assert recipes.stale(recipe(), recipe(), rebuilt=True) == ""
-    assert recipes.stale(None, recipe(), rebuilt=True) == ""
+def recipe(identities: recipes.Identities = IDENTITIES, **changes: str) -> recipes.Recipe:
+    return recipes.recipe_for(engine().spec, gpu_class(), identities, **changes)
 
 
-@pytest.mark.parametrize(("policy", "rebuilt"), [("Change", False), ("Upgrade", True)])
-def test_a_new_version_of_enginewright_rebuilds_only_by_policy_and_is_said_either_way(
-    policy: str, rebuilt: bool
+OTHER_MODEL = recipe(recipes.Identities(model="version:new", accuracy_data="version:data"))
+
+
+def test_why_a_plan_was_built_names_what_changed() -> None:
+    assert drift.why_rebuilt(recipe(), OTHER_MODEL) == "Changed: the model (was version:etag, is version:new)."
+    assert drift.why_rebuilt(None, recipe()) == "It is the first plan of this target."
+
+
+def test_of_a_target_only_what_changed_is_said() -> None:
+    other = recipes.recipe_for(engine().spec, gpu_class(architecture="aarch64"), IDENTITIES)
+    assert drift.why_rebuilt(recipe(), other) == "Changed: the target's architecture (was none, is aarch64)."
+
+
+def test_what_serves_is_stale_with_what_changed_and_what_comes_of_it() -> None:
+    told = drift.verdict(recipe(), OTHER_MODEL, CHANGE)
+    assert told is not None
+    assert told.reason is Reason.REBUILDING
+    assert told.message == "Changed: the model (was version:etag, is version:new). It is built anew."
+    same = drift.verdict(recipe(), recipe(), CHANGE)
+    assert same is not None
+    assert same.reason is Reason.UP_TO_DATE
+    assert drift.verdict(None, recipe(), CHANGE) is None
+
+
+@pytest.mark.parametrize("field", ["builder", "builder_image", "driver"])
+@pytest.mark.parametrize(("policy", "rebuilt"), [(CHANGE, False), (UPGRADE, True)])
+def test_what_changes_by_itself_rebuilds_only_by_policy_and_is_said_either_way(
+    policy: api.RebuildOn, rebuilt: bool, field: str
 ) -> None:
-    one, before, now = engine(build={"rebuildOn": policy}), recipe(builder="1"), recipe(builder="2")
-    chosen = wanting._kept_at_an_upgrade(one, before, now)
-    assert (chosen == now) is rebuilt
-    said = recipes.stale(before, now, rebuilt=rebuilt)
-    assert "the version of Enginewright (was 1, is 2)" in said
-    assert ("rebuildOn" in said) is not rebuilt
+    before, now = recipe(**{field: "580"}), recipe(**{field: "590"})
+    assert (drift.wanted(before, now, policy) == now) is rebuilt
+    told = drift.verdict(before, now, policy)
+    assert told is not None
+    assert "(was 580, is 590)" in told.message
+    assert (told.reason is Reason.REBUILDING) is rebuilt
+    assert ("rebuildOn" in told.message) is not rebuilt
 
 
-def test_a_changed_model_is_built_by_the_new_version_whatever_the_policy() -> None:
+def test_an_older_driver_is_built_for_whatever_the_policy_since_it_refuses_the_plan() -> None:
+    before, now = recipe(driver="580"), recipe(driver="570")
+    assert drift.wanted(before, now, CHANGE) == now
+
+
+def test_a_driver_that_becomes_known_rebuilds_nothing_and_one_that_is_not_told_any_more_is_no_change() -> None:
+    assert drift.wanted(recipe(), recipe(driver="580"), CHANGE) == recipe()
+    assert drift.as_far_as_known(recipe(driver="580"), recipe()) == recipe(driver="580")
+    assert drift.as_far_as_known(recipe(driver="580"), OTHER_MODEL) == OTHER_MODEL
+
+
+def test_a_changed_model_is_built_with_all_that_is_new_whatever_the_policy() -> None:
     other = recipes.Identities(model="version:new", accuracy_data="version:data")
-    now = recipes.recipe_for(engine().spec, gpu_class(), other, builder="2")
-    assert wanting._kept_at_an_upgrade(engine(), recipe(builder="1"), now) == now
+    now = recipe(other, builder="2", driver="590")
+    assert drift.wanted(recipe(builder="1", driver="580"), now, CHANGE) == now
+
+
+def test_an_engine_is_stale_where_one_of_its_targets_is() -> None:
+    fresh, stale = drift.verdict(recipe(), recipe(), CHANGE), drift.verdict(recipe(), OTHER_MODEL, CHANGE)
+    held = drift.verdict(recipe(builder="1"), recipe(builder="2"), CHANGE)
+    told = drift.of_engine([("a", fresh), ("b", stale), ("c", held), ("d", None)])
+    assert told is not None
+    assert told.reason is Reason.REBUILDING
+    assert told.message.startswith("b: Changed: the model")
+    assert " c: Changed: the version of Enginewright" in told.message
+    assert drift.of_engine([("a", fresh), ("d", None)]) == fresh
+    assert drift.of_engine([("d", None)]) is None
+
+
+def test_the_condition_stays_as_it_was_where_nothing_can_be_told() -> None:
+    (row,) = drift.conditions(drift.verdict(recipe(), OTHER_MODEL, CHANGE), generation=2, before=(), now=NOW)
+    assert (row.type, row.status, row.reason) == ("Stale", "True", "Rebuilding")
+    assert drift.conditions(None, generation=3, before=(row,), now=NOW) == (row,)
+    assert drift.conditions(None, generation=3, before=(), now=NOW) == ()
 
 
 def test_pods_are_left_alone_while_their_class_is_another_one_than_their_plan_was_built_for() -> None:

@@ -102,17 +102,19 @@ def test_a_ca_bundle_is_where_the_pods_mount_it() -> None:
     assert request.storage.ca_bundle == api.CA_BUNDLE_PATH
 
 
-def test_why_a_plan_was_built_names_what_changed() -> None:
-    new = recipes.Identities(model="version:other", accuracy_data="version:data")
-    why = recipes.why_rebuilt(recipe(), recipe(new))
-    assert why == "Changed: the model (was version:etag, is version:other)."
-    assert recipes.why_rebuilt(None, recipe()) == "It is the first plan of this target."
-
-
-def test_a_rebuild_that_only_a_new_version_asks_for_is_told_from_the_others() -> None:
-    assert recipes.differs_only_in_builder(recipe(), recipe(builder="2"))
-    assert not recipes.differs_only_in_builder(recipe(), recipe(builder="2", batchSizes=[1]))
-    assert not recipes.differs_only_in_builder(recipe(), recipe())
+@pytest.mark.parametrize(
+    ("image", "identity"),
+    [
+        ("enginewright/builder:1.2", ""),
+        ("registry.example:5000/a/builder:1.2", ""),
+        ("registry.example:5000/a/builder", ""),
+        ("builder:1.2-patched", "1.2-patched"),
+        ("builder@sha256:abc", "sha256:abc"),
+        ("registry.example:5000/builder:1.2@sha256:abc", "sha256:abc"),
+    ],
+)
+def test_an_image_is_told_by_its_digest_or_by_a_tag_that_is_not_its_versions(image: str, identity: str) -> None:
+    assert recipes.image_identity(image, version="1.2") == identity
 
 
 def test_layers_on_the_host_are_part_of_the_recipe() -> None:

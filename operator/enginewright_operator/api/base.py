@@ -81,7 +81,7 @@ class ObjectMeta(Lenient):
 class Condition(Lenient):
     """One observation about an object, in the form that kubectl wait and kstatus read."""
 
-    type: str = Field(description="Ready, Reconciling or Stalled.")
+    type: str = Field(description="Ready, Reconciling or Stalled; GPUAvailable or Stale beside them.")
     status: str = Field(description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]})
     reason: str = Field(description="One CamelCase word, for machines.")
     message: str = Field(description="One sentence, for people: what, which object, got and wanted, what to do.")

@@ -125,8 +125,8 @@ class Build(Strict):
     )
     rebuild_on: RebuildOn = Field(
         default=RebuildOn.CHANGE,
-        description="Change: build again when the model, its data or this spec changes. Upgrade: also when the "
-        "operator is of a new version.",
+        description="Change: build again when the model, its data, this spec or its GPUs change. Upgrade: also when "
+        "the operator is of a new version, its builder's image another one, or the GPUs' driver of a newer branch.",
     )
     plugins: tuple[Uri, ...] = Field(
         default=(),
@@ -238,9 +238,6 @@ class TargetStatus(Lenient):
     reason: str = Field(default="", description="One CamelCase word, for machines.")
     message: str = Field(default="", description="One sentence, for people.")
     desired_plan: str = Field(default="", description="The EnginePlan that the spec asks for.")
-    stale: str = Field(
-        default="", description="In what the plan that serves is not what the spec asks for now; empty: it is."
-    )
     plan: str = Field(default="", description="The EnginePlan that serves.")
     previous: tuple[str, ...] = Field(default=(), description="Former plans that are kept, the latest first.")
     canary: CanaryStatus | None = Field(default=None, description="How far the plan is that is tried, if one is.")
@@ -251,7 +248,8 @@ class TargetStatus(Lenient):
     ready_replicas: int = Field(default=0, description="How many pods are ready.")
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        description="Ready, Reconciling and Stalled of this target.",
+        description="Ready, Reconciling and Stalled of this target; GPUAvailable where it needs a GPU; Stale where a "
+        "plan serves.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
@@ -269,7 +267,8 @@ class InferenceEngineStatus(Lenient):
     observed_generation: int = Field(default=0, description="The metadata.generation that this status is of.")
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        description="Ready, Reconciling and Stalled, as kubectl wait reads them.",
+        description="Ready, Reconciling and Stalled, as kubectl wait reads them; GPUAvailable where GPUs are needed; "
+        "Stale: whether what serves is other than what is asked for, and in what.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     model: ModelStatus | None = Field(default=None, description="Which model the plans are of.")

@@ -104,7 +104,8 @@ class EnginePlanStatus(Lenient):
     phase: Phase = Field(default=Phase.PENDING, description="Pending, Building, Built or Failed.")
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        description="Ready, Reconciling and Stalled, as kubectl wait reads them.",
+        description="Ready, Reconciling and Stalled, as kubectl wait reads them; until the build has "
+        "ended, GPUAvailable.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     outcome: str = Field(default="", description="How the build ended: DONE, GATE_FAILED, BAD_MODEL and so on.")

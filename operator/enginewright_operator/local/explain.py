@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enginewright_operator import api, gpu
+from enginewright_operator.conditions import State, Verdict
 from enginewright_operator.gpu import Node
 from enginewright_operator.local.manifests import Manifests
 from enginewright_operator.local.orders import Order
@@ -20,10 +21,13 @@ class Row:
     replicas: int
     order: Order | None
     nodes: str
+    gpu: Verdict | None = None  # whether a node has its GPU; None where it needs none, or nobody knows
 
     def to_json(self) -> dict[str, Any]:
         """For --json."""
         row: dict[str, Any] = {"gpuClass": self.target.gpu_class, "replicas": self.replicas, "nodes": self.nodes}
+        if self.gpu is not None:
+            row |= {"gpuAvailable": self.gpu.state is State.READY, "gpuMessage": self.gpu.message}
         if self.order is None:
             return row | {"known": False}
         return row | {
@@ -79,6 +83,7 @@ def recipe_in_words(recipe: Recipe) -> list[tuple[str, str]]:
     words = [
         ("model", f"{recipe.model} ({recipe.format})"),
         ("product", recipe.target.product),
+        ("driver", recipe.target.driver),
         ("outputs", ", ".join(recipe.outputs)),
         ("shapes", " | ".join(shapes)),
         ("batches", ", ".join(map(str, recipe.batch_sizes))),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginewright_operator import api, choice, recipes
+from enginewright_operator import api, choice, drift, recipes
 from enginewright_operator.errors import ManifestError
 from enginewright_operator.gpu import Node
 from enginewright_operator.local import manifests
@@ -83,9 +83,9 @@ def order(
             f"The GPUClass {target.gpu_class} takes any product, and no node is there to choose one by: give the class "
             "its product, or ask where its cluster answers."
         )
-    recipe = recipes.recipe_for(given.engine.spec, gpu_class, _identities(given, storage))
+    recipe = recipes.recipe_for(given.engine.spec, gpu_class, _identities(given, storage), driver=chosen.driver)
     before = _noted(_note(given, target, notes))
-    why = recipes.why_rebuilt(before, recipe)
+    why = drift.why_rebuilt(before, recipe)
     plan = recipes.engine_plan(given.engine, storage, gpu_class, recipe, why=why)
     return Order(
         target=target,

@@ -7,7 +7,7 @@ is left alone.
 import logging
 from dataclasses import dataclass, replace
 
-from enginewright_operator import api, availability, policies, rollout, traces
+from enginewright_operator import api, availability, drift, policies, rollout, traces
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
 from enginewright_operator.errors import QuotaError
 from enginewright_operator.gather import EngineInput, TargetInput
@@ -32,6 +32,7 @@ class Outcome:
     others: tuple[str, ...] = ()  # plans that a canary's pods serve
     weight: int = 0  # percent of what comes through Gateways that goes to them
     gpu: Verdict | None = None  # whether a node has its GPU
+    stale: Verdict | None = None  # whether what serves is other than what is asked for
 
 
 async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
@@ -97,6 +98,7 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
         others=served.others,
         weight=served.weight,
         gpu=gpu,
+        stale=wanted.stale,
     )
 
 
@@ -137,14 +139,13 @@ def _row(
         reason=verdict.reason,
         message=verdict.message,
         desired_plan=view.wanted.metadata.name if view.wanted else (target.row.desired_plan if target.row else ""),
-        stale=wanted.stale,
         plan=plan,
         previous=previous,
         canary=view.canary,
         rejected=view.rejected,
         replicas=view.replicas,
         ready_replicas=rollout.pods(view.deployment).ready,
-        conditions=_conditions(inp.engine, verdict, gpu, target.row, scope),
+        conditions=_conditions(inp.engine, verdict, gpu, wanted.stale, target.row, scope),
     )
 
 
@@ -152,6 +153,7 @@ def _conditions(
     engine: api.InferenceEngine,
     verdict: Verdict,
     gpu: Verdict | None,
+    stale: Verdict | None,
     before: api.TargetStatus | api.InferenceEngineStatus | None,
     scope: Scope,
 ) -> tuple[api.Condition, ...]:
@@ -159,6 +161,7 @@ def _conditions(
     return (
         *conditions(verdict, generation=generation, before=known, now=now),
         *availability.conditions(gpu, generation=generation, before=known, now=now),
+        *drift.conditions(stale, generation=generation, before=known, now=now),
     )
 
 
@@ -189,7 +192,12 @@ async def _report(inp: EngineInput, outcomes: list[Outcome], held: Verdict | Non
     status = api.InferenceEngineStatus(
         observed_generation=engine.metadata.generation,
         conditions=_conditions(
-            engine, overall, availability.of_engine([outcome.gpu for outcome in outcomes]), engine.status, scope
+            engine,
+            overall,
+            availability.of_engine([outcome.gpu for outcome in outcomes]),
+            drift.of_engine([(outcome.row.gpu_class, outcome.stale) for outcome in outcomes]),
+            engine.status,
+            scope,
         ),
         model=api.ModelStatus(uri=engine.spec.model.uri, identity=inp.identities.model)
         if inp.identities

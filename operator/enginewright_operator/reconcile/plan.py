@@ -6,7 +6,7 @@ the plan's status; after that only a deletion is looked at.
 
 import logging
 
-from enginewright_operator import api, builds, metrics, recipes, traces
+from enginewright_operator import api, availability, builds, metrics, recipes, traces
 from enginewright_operator.builds import Finding
 from enginewright_operator.conditions import Reason, State, Verdict, conditions
 from enginewright_operator.errors import ManifestError, QuotaError
@@ -46,9 +46,9 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
         except ManifestError as error:
             finding = builds.failed(BuildResult.of(Outcome.USAGE, error.message))
         except QuotaError as error:
-            await _report(plan, builds.over_quota(error.message), scope)
+            await _report(plan, builds.over_quota(error.message), scope, inp=inp)
             return Again(failed=True)
-    await _report(plan, finding, scope, log=inp.log)
+    await _report(plan, finding, scope, inp=inp)
     return DONE if finding.phase in (api.Phase.BUILT, api.Phase.FAILED) else Again(seconds=LOOK_AGAIN)
 
 
@@ -77,11 +77,23 @@ async def _failed(inp: PlanInput, status: api.EnginePlanStatus, scope: Scope) ->
         phase=api.Phase.PENDING,
         verdict=Verdict(state=State.WORKING, reason=Reason.RETRYING, message=message),
     )
-    await _report(plan, finding, scope)
+    await _report(plan, finding, scope, inp=inp)
     return Again(seconds=0.0)
 
 
-async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope, *, log: str = "") -> None:
+def _conditions(inp: PlanInput, finding: Finding, scope: Scope, *, ended: bool) -> tuple[api.Condition, ...]:
+    """GPUAvailable is of the build to come: nobody looks at nodes for a plan once it has ended."""
+    plan = inp.plan
+    generation, now = plan.metadata.generation, scope.now()
+    before = plan.status.conditions if plan.status else ()
+    gpu = None if ended else availability.of_target(inp.gpu_class, inp.nodes)
+    return (
+        *conditions(finding.verdict, generation=generation, before=before, now=now),
+        *availability.conditions(gpu, generation=generation, before=before, now=now),
+    )
+
+
+async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope, *, inp: PlanInput) -> None:
     """The one status patch of this reconciliation, and an event where the build has ended."""
     before, result = plan.status, finding.result
     generation = plan.metadata.generation
@@ -89,9 +101,7 @@ async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope, *, log: 
     status = api.EnginePlanStatus(
         observed_generation=generation,
         phase=finding.phase,
-        conditions=conditions(
-            finding.verdict, generation=generation, before=before.conditions if before else (), now=scope.now()
-        ),
+        conditions=_conditions(inp, finding, scope, ended=ended),
         outcome=result.outcome if result else "",
         message=finding.verdict.message,
         job=plan.metadata.name,
@@ -113,6 +123,6 @@ async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope, *, log: 
         reason = finding.verdict.reason
         failed = finding.phase is api.Phase.FAILED
         await scope.cluster.event(plan, reason, finding.verdict.message, warning=failed)
-        if failed and (end := builds.log_end(log)):
+        if failed and (end := builds.log_end(inp.log)):
             await scope.cluster.event(plan, Reason.BUILD_LOG, end, warning=True)
         logger.info("The EnginePlan %s: %s: %s", plan.metadata.name, reason, finding.verdict.message)

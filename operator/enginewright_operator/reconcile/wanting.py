@@ -3,8 +3,9 @@
 import logging
 from dataclasses import dataclass
 
-from enginewright_operator import api, choice, recipes, traces
+from enginewright_operator import api, choice, drift, recipes, traces
 from enginewright_operator.choice import Choice
+from enginewright_operator.conditions import Verdict
 from enginewright_operator.errors import ConflictError
 from enginewright_operator.gather import EngineInput, TargetInput, owns
 from enginewright_operator.reconcile.scope import Scope
@@ -17,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The plan that the spec asks for (None while it cannot be told), and in what the plan that serves is another.
+    """The plan that the spec asks for, and the product of the class that it is for; None while it cannot be told.
 
-    `choice` is the product of the class that it is for; None where none can be told.
+    `stale` says whether the plan that serves is another, None where none does, or it cannot be told.
     """
 
     plan: api.EnginePlan | None = None
-    stale: str = ""
+    stale: Verdict | None = None
     choice: Choice | None = None
 
 
@@ -32,14 +33,22 @@ async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass,
     engine, storage = inp.engine, inp.storage
     if inp.identities is None or storage is None:
         return Wanted()
-    before = _current_recipe(inp, target)
+    serves = _recipe_of(inp, served_by(target.deployment))
+    before = serves or _recipe_of(inp, target.row.desired_plan if target.row else "")
     chosen = choice.choose(gpu_class, inp.nodes, held=before.target.product if before else "")
     pinned = choice.only(gpu_class, chosen.product) if chosen else None
-    if pinned is None:
+    if chosen is None or pinned is None:
         return Wanted()
-    now = recipes.recipe_for(engine.spec, pinned, inp.identities)
-    recipe = _kept_at_an_upgrade(engine, before, now)
-    plan = recipes.engine_plan(engine, storage, pinned, recipe, why=recipes.why_rebuilt(before, recipe))
+    asked = recipes.recipe_for(
+        engine.spec,
+        pinned,
+        inp.identities,
+        driver=chosen.driver,
+        builder_image=recipes.image_identity(scope.settings.builder_image),
+    )
+    now, policy = drift.as_far_as_known(serves, asked), engine.spec.build.rebuild_on
+    recipe = drift.wanted(serves, now, policy)
+    plan = recipes.engine_plan(engine, storage, pinned, recipe, why=drift.why_rebuilt(before, recipe))
     known = inp.plans.get(plan.metadata.name) or await scope.gatherer.plan_named(
         engine.metadata.namespace, plan.metadata.name
     )
@@ -50,22 +59,15 @@ async def ensure(inp: EngineInput, target: TargetInput, gpu_class: api.GPUClass,
         logger.info("Created the EnginePlan %s for %s.", plan.metadata.name, engine.metadata.name)
     elif known.metadata.deletion_timestamp is None and not owns(engine, known):
         await scope.cluster.own(known, engine)
-    return Wanted(plan=known, stale=recipes.stale(before, now, rebuilt=recipe == now), choice=chosen)
+    return Wanted(plan=known, stale=drift.verdict(serves, now, policy), choice=chosen)
 
 
-def _kept_at_an_upgrade(engine: api.InferenceEngine, before: Recipe | None, now: Recipe) -> Recipe:
-    """The recipe that serves, where only a new version of Enginewright differs and the policy is to leave it."""
-    upgrades = engine.spec.build.rebuild_on is api.RebuildOn.UPGRADE
-    return before if before and not upgrades and recipes.differs_only_in_builder(before, now) else now
-
-
-def _current_recipe(inp: EngineInput, target: TargetInput) -> Recipe | None:
-    """The recipe of what serves, else of what was last wanted."""
-    names = [served_by(target.deployment), target.row.desired_plan if target.row else ""]
-    for name in names:
-        if plan := inp.plans.get(name):
-            try:
-                return plan.spec.parsed_recipe()
-            except PlanError:
-                continue  # of another version of Enginewright: nothing to compare with
-    return None
+def _recipe_of(inp: EngineInput, name: str) -> Recipe | None:
+    """The recipe of one of the engine's plans; None where there is none to compare with."""
+    plan = inp.plans.get(name)
+    if plan is None:
+        return None
+    try:
+        return plan.spec.parsed_recipe()
+    except PlanError:
+        return None  # of another version of Enginewright

@@ -7,6 +7,7 @@ access to the cluster's API. It is kept until its plan goes, because the operato
 import math
 from collections.abc import Sequence
 
+from enginewright_operator import gpu
 from enginewright_operator.api import EnginePlan, GPUClass, parse_duration
 from enginewright_operator.render import names, pods, signing
 from enginewright_operator.render.pods import Json
@@ -54,6 +55,7 @@ def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, sett
                     _container(plan, request, gpu_class, settings),
                     storage=storage,
                     gpu_class=gpu_class,
+                    driver=gpu.driver_requirement(request.recipe.target.driver, building=True),
                     volumes=[
                         {"name": "scratch", "emptyDir": {"sizeLimit": settings.build_scratch}},
                         *signing.key_volumes(settings),

@@ -30,7 +30,13 @@ CONTAINER_SECURITY: Mapping[str, Any] = {
 
 
 def pod_spec(
-    container: Json, *, storage: Storage, gpu_class: GPUClass, volumes: Sequence[Json], more: Mapping[str, Any]
+    container: Json,
+    *,
+    storage: Storage,
+    gpu_class: GPUClass,
+    driver: Sequence[gpu.Requirement] = (),
+    volumes: Sequence[Json],
+    more: Mapping[str, Any],
 ) -> Json:
     """A Pod's spec around one container, with nothing that restricted Pod Security refuses."""
     spec = gpu_class.spec
@@ -52,7 +58,7 @@ def pod_spec(
         rendered["serviceAccountName"] = storage.service_account_name
     if spec.runtime_class_name:
         rendered["runtimeClassName"] = spec.runtime_class_name
-    if affinity := node_affinity(spec):
+    if affinity := node_affinity(spec, driver):
         rendered["affinity"] = affinity
     if spec.tolerations:
         rendered["tolerations"] = [
@@ -61,10 +67,11 @@ def pod_spec(
     return rendered
 
 
-def node_affinity(spec: GPUClassSpec) -> Json:
-    """The nodes of a class and no others: what `gpu.matches` asks, for the scheduler."""
+def node_affinity(spec: GPUClassSpec, driver: Sequence[gpu.Requirement] = ()) -> Json:
+    """The nodes of a class and no others: what `gpu.matches` asks, for the scheduler; and what its plan asks."""
     expressions = [
-        {"key": each.label, "operator": each.operator, "values": list(each.values)} for each in gpu.requirements(spec)
+        {"key": each.label, "operator": each.operator, "values": list(each.values)}
+        for each in (*gpu.requirements(spec), *driver)
     ]
     if not expressions:
         return {}

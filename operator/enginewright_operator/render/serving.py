@@ -6,6 +6,7 @@ is when the plan's golden inputs gave the golden outputs.
 
 import math
 
+from enginewright_operator import gpu
 from enginewright_operator.api import (
     CA_BUNDLE_PATH,
     GPUClass,
@@ -40,11 +41,12 @@ def deployment(
     replicas: int | None = None,
     surge: int | None = None,
     traceparent: str = "",
+    driver: str = "",
 ) -> Json:
     """One Deployment of a target. `storage` is the plan's own; by default the engine's, else the operator's.
 
     `replicas` and `surge` are the target's and the rollout's own unless a canary needs others. `traceparent` is the
-    plan's too: it changes with the plan alone, so no trace makes pods roll.
+    plan's too: it changes with the plan alone, so no trace makes pods roll; `driver` is the branch it was built with.
 
     Raises ManifestError where there is no storage, or where pods cannot have file:// URIs.
     """
@@ -82,6 +84,7 @@ def deployment(
                     _container(engine, plan_uri, storage, gpu_class, settings, traceparent),
                     storage=storage,
                     gpu_class=gpu_class,
+                    driver=gpu.driver_requirement(driver, building=False),
                     volumes=[
                         {"name": "plans", "emptyDir": {"sizeLimit": settings.serving_cache}},
                         *signing.trust_volumes(settings),

@@ -94,6 +94,7 @@ class Recipe:
     own version of it (an ETag). `companion` is the identity of a second model file (Caffe's prototxt).
     `shapes` holds one mapping a schedule, input name to dimensions; `batch_sizes` does where only the batch is free.
     `outputs` names what to compute; empty means the model's own. `workspace` is bytes a tactic may use for scratch.
+    `builder_image` is the digest or tag of the builder's image, where that is another one than its version's own.
     `allow_host` lets layers that the GPU has no kernel for run on the CPU.
     """
 
@@ -115,6 +116,7 @@ class Recipe:
     allow_host: bool = False
     target: TargetRequirement
     builder: str
+    builder_image: str = ""
 
     @property
     def arithmetic(self) -> Precision:

@@ -28,7 +28,8 @@ class TargetRequirement:
     """What a GPU class asks of a machine. Empty fields ask for nothing.
 
     `architecture` is the CPU's (x86_64, aarch64), `compute_capability` the GPU's ("9.0"), `product` its name without
-    vendor prefixes ("H200"), `memory` its bytes, `mig_profile` as NVIDIA writes it ("1g.18gb").
+    vendor prefixes ("H200"), `memory` its bytes, `mig_profile` as NVIDIA writes it ("1g.18gb"), `driver` the branch of
+    NVIDIA's driver to build with ("580"): what is built with one loads on that branch and on newer ones.
     """
 
     kind: TargetKind
@@ -37,6 +38,7 @@ class TargetRequirement:
     product: str = ""
     memory: int = 0
     mig_profile: str = ""
+    driver: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ def unmet(requirement: TargetRequirement, target: Target) -> tuple[str, ...]:
         ("compute capability", requirement.compute_capability, target.compute_capability),
         ("product", requirement.product, target.product),
         ("MIG profile", requirement.mig_profile, target.mig_profile),
+        ("driver's branch", requirement.driver, str(driver_branch(target.driver) or "")),
     )
     reasons = [f"{name}: wanted {want}, got {got or 'none'}" for name, want, got in pairs if want and want != got]
     if requirement.memory > target.memory:
@@ -113,12 +116,12 @@ def _shortfalls(built_for: Target, here: Target) -> list[str]:
     found = []
     if here.memory < built_for.memory * SAME_MEMORY:
         found.append(f"memory: built for {_gibibytes(built_for.memory)}, this machine has {_gibibytes(here.memory)}")
-    if 0 < _branch(here.driver) < _branch(built_for.driver):
+    if 0 < driver_branch(here.driver) < driver_branch(built_for.driver):
         found.append(f"driver: built with {built_for.driver}, this machine has the older {here.driver}")
     return found
 
 
-def _branch(driver: str) -> int:
+def driver_branch(driver: str) -> int:
     """NVIDIA's driver branch, 580 of 580.159.04: what is built with one runs on every driver of the branch."""
     branch = driver.split(".", 1)[0]
     return int(branch) if branch.isdecimal() else 0

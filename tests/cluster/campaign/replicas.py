@@ -78,8 +78,12 @@ class Replicas:
 
     def ready(self, name: str) -> bool:
         """Whether it is ready."""
+        return bool(self.condition(name, "Ready", "True"))
+
+    def condition(self, name: str, kind: str, status: str) -> dict[str, Any]:
+        """The engine's condition of this type where it has this status; else nothing."""
         rows = self.status(name).get("conditions", ())
-        return any((row["type"], row["status"]) == ("Ready", "True") for row in rows)
+        return next((row for row in rows if (row["type"], row["status"]) == (kind, status)), {})
 
     def versions(self) -> dict[str, str]:
         """The resourceVersion of each object: another one tells of a write."""

@@ -28,18 +28,20 @@ def test_a_class_that_changed_leaves_the_pods_alone_until_a_node_of_the_new_kind
     before = template(replicas)
 
     replicas.plane.apply(gpu_class(name, architecture="aarch64"))
-    row = eventually(lambda: [row for row in replicas.status("engine")["targets"] if row["stale"]], 30)[0]
-    assert "the target's architecture (was x86_64, is aarch64)" in row["stale"]
+    told = eventually(lambda: replicas.condition("engine", "Stale", "True"), 30)
+    assert "the target's architecture (was x86_64, is aarch64)" in told["message"]
+    row = eventually(lambda: [one for one in replicas.status("engine")["targets"] if one["desiredPlan"] != served], 30)[
+        0
+    ]
     assert row["reason"] == "NoMatchingNode"
     assert row["plan"] == served
-    assert row["desiredPlan"] != served
     assert template(replicas) == before, "its pods would have been sent to nodes that its plan is not for"
 
     node = {"kubernetes.io/arch": "arm64"}
     replicas.plane.kubectl("label", "node", "stub-1", "--overwrite", *(f"{key}={value}" for key, value in node.items()))
     try:
         eventually(lambda: replicas.status("engine")["targets"][0]["plan"] == row["desiredPlan"], 90)
-        eventually(lambda: not replicas.status("engine")["targets"][0]["stale"], 30)
+        eventually(lambda: replicas.condition("engine", "Stale", "False"), 30)
     finally:
         replicas.plane.kubectl("label", "node", "stub-1", "--overwrite", "kubernetes.io/arch=amd64")
     why = replicas.plane.get("engineplan", row["desiredPlan"], replicas.namespace)

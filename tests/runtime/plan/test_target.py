@@ -107,6 +107,7 @@ def test_an_empty_requirement_asks_for_nothing() -> None:
         ({"product": "H20"}, "product: wanted H20, got H200"),
         ({"memory": 141 << 30}, f"memory: wanted {141 << 30} bytes, got {140 << 30}"),
         ({"mig_profile": "1g.18gb"}, "MIG profile: wanted 1g.18gb, got none"),
+        ({"driver": "570"}, f"driver's branch: wanted 570, got {GPU.driver.partition('.')[0]}"),
     ],
 )
 def test_what_a_requirement_lacks_is_named(asked: dict[str, Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""A class of several products on nodes of both: one is chosen, said, pinned, kept, and left only when it is drained."""
+"""GPUs that change below their engines: products of one class, drivers; what is said, what is built, what stays."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def gpus(replicas: Replicas) -> Iterator[Callable[[str, int], None]]:
     yield has
     for node in PRODUCTS:
         replicas.plane.kubectl("uncordon", node)
-        replicas.plane.kubectl("label", "node", node, "nvidia.com/gpu.product-")
+        replicas.plane.kubectl("label", "node", node, "nvidia.com/gpu.product-", "nvidia.com/cuda.driver.major-")
         has(node, 0)
 
 
@@ -64,6 +64,64 @@ def test_a_plan_is_for_one_product_of_its_class_until_no_node_takes_pods_for_it(
     plane.kubectl("uncordon", "stub-1")
     eventually(lambda: "A100-SXM4-40GB (4)" in row(replicas)["message"], 30)
     assert row(replicas)["desiredPlan"] == moved["plan"], "it went back to where it was driven from"
+
+
+def test_a_newer_driver_is_said_and_left_alone_and_an_older_one_is_built_for(
+    replicas: Replicas, gpus: Callable[[str, int], None], eventually: Callable[..., Any]
+) -> None:
+    name, plane = replicas.namespace, replicas.plane
+
+    def driver(branch: str) -> None:
+        plane.kubectl("label", "node", "stub-1", "--overwrite", f"nvidia.com/cuda.driver.major={branch}")
+
+    driver("580")
+    spec = {"kind": "cuda", "product": "A100-SXM4-40GB"}
+    plane.apply({"apiVersion": API, "kind": "GPUClass", "metadata": {"name": name}, "spec": spec})
+    replicas.start(RESYNC_SECONDS="2")
+    replicas.apply("engine", gpu_class=name)
+    eventually(lambda: replicas.ready("engine"), 60)
+    first = row(replicas)["plan"]
+    eventually(lambda: replicas.condition("engine", "Stale", "False"), 20)
+
+    driver("590")
+    told = eventually(lambda: replicas.condition("engine", "Stale", "True"), 30)
+    assert told["reason"] == "RebuildHeld"
+    assert "the target's driver (was 580, is 590)" in told["message"]
+    assert replicas.ready("engine")
+    assert row(replicas)["desiredPlan"] == first
+
+    driver("570")
+    second = eventually(lambda: replicas.ready("engine") and row(replicas)["plan"] != first and row(replicas), 60)
+    eventually(lambda: replicas.condition("engine", "Stale", "False"), 20)
+    job = json.dumps(plane.get("job", second["plan"], name)["spec"]["template"])
+    assert '"key": "nvidia.com/cuda.driver.major", "operator": "In", "values": ["570"]' in job
+    template = json.dumps(plane.get("deployment", f"engine-{name}", name)["spec"]["template"])
+    assert '"key": "nvidia.com/cuda.driver.major", "operator": "Gt", "values": ["569"]' in template
+
+    for process in replicas.processes:
+        process.kill()
+    replicas.start(RESYNC_SECONDS="2", BUILDER_IMAGE="enginewright/builder@sha256:abc")
+    told = eventually(lambda: replicas.condition("engine", "Stale", "True"), 60)
+    assert "the builder's image (was none, is sha256:abc)" in told["message"]
+
+
+def test_a_plan_that_waits_for_a_gpu_names_the_products_that_there_are(
+    replicas: Replicas, gpus: Callable[[str, int], None], eventually: Callable[..., Any]
+) -> None:
+    name, plane = replicas.namespace, replicas.plane
+    spec = {"kind": "cuda", "product": "L4"}
+    plane.apply({"apiVersion": API, "kind": "GPUClass", "metadata": {"name": name}, "spec": spec})
+    replicas.start(RESYNC_SECONDS="2")
+    replicas.apply("engine", gpu_class=name)
+    plan = eventually(lambda: (replicas.status("engine").get("targets") or [{}])[0].get("desiredPlan"), 60)
+
+    def available() -> dict[str, Any]:
+        status = (plane.get("engineplan", plan, name) or {}).get("status") or {}
+        return next((row for row in status.get("conditions", ()) if row["type"] == "GPUAvailable"), {})
+
+    said = eventually(available, 30)
+    assert (said["status"], said["reason"]) == ("False", "NoMatchingNode")
+    assert "NVIDIA-A100-80GB-PCIe (1 node), NVIDIA-A100-SXM4-40GB (1 node)" in said["message"]
 
 
 def row(replicas: Replicas) -> dict[str, Any]:
