@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 NUMBERS = (-1, 0, 1, 2, 7, 16, 255, 1 << 20, (1 << 31) - 1, -(1 << 31), (1 << 32) - 1, (1 << 63) - 1, -(1 << 63))
 REALS = (0.0, -1.0, 1e-30, 1e38, float("inf"), float("-inf"), float("nan"))
@@ -100,7 +100,7 @@ def _within(message: Message) -> Iterator[Message]:
             if field.message_type is not None and not field.message_type.GetOptions().map_entry:
                 waiting.extend(value if _repeated(field) else [value])
             elif field.message_type is not None and field.message_type.fields_by_name["value"].message_type is not None:
-                waiting.extend(value.values())
+                waiting.extend(value[key] for key in sorted(value))  # a map's own order is another in each process
 
 
 def _repeated(field: Any) -> bool:
@@ -157,7 +157,10 @@ def _put(target: Message, dice: random.Random, places: list[Message]) -> None:
     other.CopyFrom(dice.choice(alike))
     deep = dice.random() < 0.2 and other.ByteSize() < _MOST_NESTED
     for _ in range(dice.choice(DEPTHS) if deep else 1):
-        target.MergeFrom(other)
+        try:
+            target.MergeFrom(other)
+        except DecodeError:  # deeper than protobuf itself goes
+            return
         inner = [each for each in _within(target) if each is not target and each.DESCRIPTOR is target.DESCRIPTOR]
         if not inner:
             return

@@ -44,7 +44,7 @@ class Form:
     """How a file is read as a message and written again."""
 
     read: Callable[[bytes], Any]
-    write: Callable[[Any], bytes] = lambda message: message.SerializePartialToString()
+    write: Callable[[Any], bytes] = lambda message: message.SerializePartialToString(deterministic=True)
 
 
 @dataclass(frozen=True, kw_only=True)

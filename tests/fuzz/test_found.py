@@ -135,6 +135,31 @@ def test_a_conditional_on_what_is_missing_is_refused(tmp_path: Path) -> None:
         table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))
 
 
+def test_texts_are_not_computed_with(tmp_path: Path) -> None:
+    path = frozen(tmp_path, ("y", "Relu6", ["x"]), y={"dtype": 1})
+    graph = schema.GraphDef.FromString(path.read_bytes())
+    graph.node[1].attr["T"].type = 7
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(UnsupportedError, match="the operation 'y' computes with texts"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))
+
+
+def test_an_array_of_tensors_is_no_tensor(tmp_path: Path) -> None:
+    path = frozen(tmp_path, ("rows", "TensorArrayV3", ["x"]), ("y", "Relu", ["rows"]))
+    with pytest.raises(UnsupportedError, match="'y' reads an array of tensors as if it were one: stack it before"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))
+
+
+def test_a_vector_of_billions_is_not_held_as_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.parser.parse_model(SMALL.replace("float[2]", "int64[4294967295]").replace("Relu(x)", "Mul(x, x)"))
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        onnx.shape_inference, "infer_shapes", lambda model, *, data_prop, **_: asked.append(data_prop) or model
+    )
+    shapes.infer(Network(ir.serde.deserialize_model(model)))
+    assert asked == [False]
+
+
 def test_a_split_into_countless_parts_is_refused_at_once(tmp_path: Path) -> None:
     path = frozen(tmp_path, ("y", "Unpack", ["x"]), y={"num": (1 << 31) - 1})
     with pytest.raises(UnsupportedError, match="has 2147483647 outputs of 'y', wanted 4096 at most"):

@@ -12,6 +12,7 @@ from enginewright_builder.network.network import Network
 from enginewright_builder.plugins import layers
 
 _SMALL = 1024  # bytes: what the inference may want to look into
+_LONGEST = 1 << 16  # elements of a vector
 # Each element of the output is made of the element of the input at its place.
 _KEEPING = frozenset(
     {"Abs", "Cast", "CastLike", "Ceil", "Dropout", "Erf", "Exp", "Floor", "Gelu", "Identity", "LeakyRelu", "Log", "Neg",
@@ -26,7 +27,7 @@ def infer(network: Network) -> None:
     try:
         light = _light(network.model)
         _simplify(light.graph)
-        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=not _has_long(light.graph))
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError, MemoryError):
         return  # a body or an operator of another domain that the inference cannot follow, or an absurd shape
     _merge(network.model.graph, inferred.graph)
@@ -61,6 +62,12 @@ def _light(model: ir.Model) -> onnx.ModelProto:
         for value, tensor in zip(heavy, tensors, strict=True):
             value.const_value = tensor
             graph.register_initializer(value)
+
+
+def _has_long(graph: onnx.GraphProto) -> bool:
+    """Whether a vector is so long that it is no shape: the inference would hold a dimension for each of its elements."""
+    shapes = (info.type.tensor_type.shape.dim for info in (*graph.input, *graph.value_info))
+    return any(len(dimensions) == 1 and dimensions[0].dim_value > _LONGEST for dimensions in shapes)
 
 
 def _simplify(graph: onnx.GraphProto) -> None:

@@ -171,6 +171,8 @@ class Scope:
         """A constant of the graph."""
         self.budget.hold(array.nbytes, self.node)
         self.budget.make(1, self.node)
+        if array.dtype == object and not all(isinstance(each, bytes) for each in array.reshape(-1)):
+            raise UnsupportedError(f"{self.where}: the operation {self.node!r} computes with texts.")
         name = self.fresh(like or f"{self.node}/constant")
         data = list(array.reshape(-1)) if array.dtype == object else array
         tensor = ir.StringTensor(data, shape=ir.Shape(array.shape), name=name) if array.dtype == object else None
@@ -194,7 +196,11 @@ class Scope:
             if tensor.array is not None:
                 tensor.value = self.constant(tensor.array)
             else:
-                assert tensor.first is not None, "a live tensor has a value in one layout at least"
+                if tensor.first is None:
+                    raise UnsupportedError(
+                        f"{self.where}: the operation {self.node!r} reads an array of tensors as if it were one: stack "
+                        "it before."
+                    )
                 tensor.value = self.put("Transpose", tensor.first, perm=channels_last(self.rank(tensor)))
         return tensor.value
 
