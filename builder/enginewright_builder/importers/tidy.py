@@ -66,7 +66,7 @@ def _one_name_for_the_domain(model: ir.Model) -> None:
 def _name_layers(model: ir.Model) -> None:
     """Layers are named after what they do and make, where the model does not name them or names two alike."""
     taken: set[str] = set()
-    for node in model.graph.all_nodes():
+    for node in _all_nodes(model):
         made = next((value.name for value in node.outputs if value.name), "")
         wanted = node.name or f"{node.op_type}:{made}"
         name, number = wanted, 1

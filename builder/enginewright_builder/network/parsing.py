@@ -22,6 +22,7 @@ from enginewright_runtime.errors import ModelError
 
 _DTYPES: Mapping[str, ir.DataType] = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _HEAD = re.compile(r'network "(?P<name>.*)", opset (?P<opset>\d+)(?P<domains>(, \S+ \d+)*)')
+_FIRST_WITH_FUNCTIONS = 8  # IR version
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<mark>[(),=\[\]{}]|:(?=\s|$))"""
     r"""|(?P<word>(?:[^\s(),=\[\]{}:'"]|:(?=\S))+))"""
@@ -44,7 +45,11 @@ def from_text(text: str, constants: Mapping[str, Array] | None = None) -> Networ
     reader = _Reader(lines, constants or {})
     graph = reader.graph(head["name"], 0, {})
     graph.opset_imports.update(imports)
-    return Network(ir.Model(graph, ir_version=onnx.helper.find_min_ir_version_for(known, ignore_unknown=True)))
+    version = onnx.helper.find_min_ir_version_for(known, ignore_unknown=True)
+    functions = list(reader.functions())
+    if functions:
+        version = max(version, _FIRST_WITH_FUNCTIONS)
+    return Network(ir.Model(graph, ir_version=version, functions=functions))
 
 
 @dataclass(slots=True)
@@ -119,6 +124,28 @@ class _Reader:
                 graph.append(self._node(line, values, indent))
         raise ModelError("The text ends before a line that names the outputs.")
 
+    def functions(self) -> Iterator[ir.Function]:
+        """What is left of the lines, a head and a graph each."""
+        while self.at < len(self.lines):
+            line = _Line(self.at + 1, self.lines[self.at])
+            self.at += 1
+            if line.take() != ("function", False):
+                raise line.wrong("stands after the network, and is no local function")
+            domain, _, name = line.take()[0].rpartition(".")
+            line.expect("(")
+            attributes = [
+                self._attribute(line, name)
+                if line.sees("=", 1)
+                else ir.Attr(line.take()[0], ir.AttributeType.UNDEFINED, None)
+                for _ in _commas(line)
+            ]
+            line.expect(")")
+            line.expect(",")
+            pairs = [(line.take()[0], _literal(line)) for _ in _commas(line)]
+            graph = self.graph("", 0, {})
+            graph.opset_imports.update({ONNX_DOMAIN if word == "opset" else word: int(at) for word, at in pairs})
+            yield ir.Function(domain, name, graph=graph, attributes=attributes)
+
     def _declared(self, line: _Line) -> ir.Value:
         name, _ = line.take()
         line.expect(":")
@@ -166,6 +193,13 @@ class _Reader:
             items: Any = [_literal(line) for _ in _commas(line)]
             line.expect("]")
             return ir.convenience.convert_attribute(name, items) if items else ir.AttrInt64s(name, [])
+        word, quoted = line.tokens[0] if line.tokens else ("", False)
+        if word.startswith("@") and not quoted:
+            line.take()
+            referred, _, sort = word[1:].rpartition(":")
+            if sort.upper() not in ir.AttributeType.__members__:
+                raise line.wrong(f"has no type of attribute {sort!r}")
+            return ir.RefAttr(name, referred, ir.AttributeType[sort.upper()])
         if not line.sees("[", 1):
             return ir.convenience.convert_attribute(name, _literal(line))
         if line.tokens[0][0] in ("floats", "strings"):

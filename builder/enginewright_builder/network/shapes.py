@@ -65,7 +65,7 @@ def _light(model: ir.Model) -> onnx.ModelProto:
 
 
 def _has_long(graph: onnx.GraphProto) -> bool:
-    """Whether a vector is so long that it is no shape: the inference would hold a dimension for each of its elements."""
+    """Whether a vector is too long to be a shape: inference would hold a dimension for each of its elements."""
     shapes = (info.type.tensor_type.shape.dim for info in (*graph.input, *graph.value_info))
     return any(len(dimensions) == 1 and dimensions[0].dim_value > _LONGEST for dimensions in shapes)
 

@@ -9,8 +9,13 @@ conv1: x = Conv(image, w, pads=[1,1,1,1], strides=[1,1]) : float32[batch,8,8,8]
 output x
 
 A name that is no plain word stands in quotes, `_` is an input or output that is left out, `?` a type or size that is
-not known. The content of a constant is shown up to eight elements; `unseen` gives the others. Local functions are not
-shown.
+not known. The content of a constant is shown up to eight elements; `unseen` gives the others. Local functions
+follow the network, each with its attributes and their defaults; @alpha:float is the attribute of that name:
+
+function local.Scale(alpha, beta=0.5), opset 17
+input x: ?
+LeakyRelu:y: y = LeakyRelu(x, alpha=@alpha:float) : ?
+output y
 """
 
 import re
@@ -19,7 +24,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.network.network import Array, Network, bodies, is_constant
+from enginewright_builder.network.network import ONNX_DOMAIN, Array, Network, bodies, is_constant
 from enginewright_runtime.errors import UnsupportedError
 
 _WIDEST = 8  # elements of a constant that are shown
@@ -32,10 +37,13 @@ DTYPE_NAMES: Mapping[ir.DataType, str] = {
 
 
 def to_text(network: Network) -> str:
-    """One line for each input, constant, layer and output; bodies are indented below their layer."""
-    domains = ", ".join(f"{domain} {version}" for domain, version in network.graph.opset_imports.items() if domain)
-    head = f'network "{network.name}", opset {network.opset}' + (f", {domains}" if domains else "")
-    return "\n".join([head, *_graph_lines(network.graph), ""])
+    """One line for each input, constant, layer and output; bodies are indented below their layer.
+
+    Raises UnsupportedError for a local function that is one of several of its name.
+    """
+    head = f'network "{network.name}", {_opsets(network.graph.opset_imports)}'
+    functions = [line for function in network.model.functions.values() for line in _function_lines(function)]
+    return "\n".join([head, *_graph_lines(network.graph), *functions, ""])
 
 
 def unseen(network: Network) -> dict[str, Array]:
@@ -64,7 +72,8 @@ def word(name: str | None) -> str:
 
 
 def _tensors(network: Network) -> Iterator[tuple[str, ir.TensorProtocol]]:
-    for graph in (network.graph, *(body for node in network.layers() for body in bodies(node))):
+    outer = (network.graph, *(function.graph for function in network.model.functions.values()))
+    for graph in (each for whole in outer for each in (whole, *(body for node in whole for body in bodies(node)))):
         for value in graph.initializers.values():
             if value.const_value is not None:
                 yield value.name or "", value.const_value
@@ -86,6 +95,21 @@ def _type(kind: ir.TypeProtocol | None, shape: ir.Shape | None) -> str:
 
 def _free(name: str | None) -> str:
     return "?" if not name else repr(name) if name.lstrip("-").isdigit() or name == "..." else word(name)
+
+
+def _opsets(imports: Mapping[str, int]) -> str:
+    others = [f"{domain} {version}" for domain, version in imports.items() if domain]
+    return ", ".join([f"opset {imports.get(ONNX_DOMAIN, 0)}", *others])
+
+
+def _function_lines(function: ir.Function) -> Iterator[str]:
+    name = f"{function.domain}.{function.name}"
+    if function.overload:
+        raise UnsupportedError(f"The text form has no word for the overload {function.overload!r} of function {name}.")
+    given = sorted(function.attributes.values(), key=lambda attribute: attribute.name)
+    attributes = [a.name if a.value is None else f"{a.name}={_attribute(a)}" for a in given]
+    yield f"function {word(name)}({', '.join(attributes)}), {_opsets(function.opset_imports)}"
+    yield from _graph_lines(function.graph)
 
 
 def _graph_lines(graph: ir.Graph) -> Iterator[str]:
@@ -113,7 +137,7 @@ def _node_lines(node: ir.Node) -> Iterator[str]:
 
 def _attribute(attribute: ir.Attr) -> str:
     if attribute.is_ref():
-        return f"@{attribute.ref_attr_name}"
+        return f"@{attribute.ref_attr_name}:{attribute.type.name.lower()}"
     match attribute.type:
         case ir.AttributeType.INTS:
             return "[" + ",".join(str(item) for item in attribute.as_ints()) + "]"

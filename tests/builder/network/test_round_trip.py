@@ -92,6 +92,30 @@ def test_bodies_texts_and_odd_names_read_back(tmp_path):
         np.testing.assert_array_equal(got, wanted)
 
 
+FUNCTIONS = """<ir_version: 8, opset_import: ["" : 17, "own.kind" : 1]> calls (float[2] x, bool c) => (float[2] y)
+{ m = own.kind.leak<alpha = 0.25>(x) y = own.kind.either<n = 3>(c, m) }
+<domain: "own.kind", opset_import: ["" : 16]> leak <alpha, beta: float = 0.5> (a) => (b)
+{ t = LeakyRelu<alpha: float = @alpha>(a) k = Constant<value = float[1] {-3}>()
+  u = Add(t, k) b = LeakyRelu<alpha: float = @beta>(u) }
+<domain: "own.kind", opset_import: ["" : 16]> either <n> (c, a) => (b)
+{ k = Constant<value_int: int = @n>() f = Cast<to = 1>(k)
+  b = If(c) <then_branch = t () => (p) { p = Neg(a) }, else_branch = e () => (q) { q = Mul(a, f) }> }"""
+
+
+def test_local_functions_read_back_with_their_attributes_defaults_and_bodies(tmp_path):
+    onnx.save(onnx.parser.parse_model(FUNCTIONS), tmp_path / "calls.onnx")
+    network = from_onnx.load(tmp_path / "calls.onnx")
+    told = text.to_text(network)
+    assert "function own.kind.leak(alpha, beta=0.5), opset 16\ninput a: ?" in told
+    assert "b = LeakyRelu(u, alpha=@beta:float) : ?" in told
+    again = back(network)
+    assert text.to_text(again) == told
+    for choice in (True, False):
+        feeds = {"x": np.array([-4, 9], np.float32), "c": np.array(choice)}
+        for got, wanted in zip(outputs(again, feeds), outputs(network, feeds), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
 LINE = 'network "n", opset 17\ninput x: float32[2]\nconstant w: float32[9]\n%s\noutput y\n'
 
 
@@ -106,6 +130,8 @@ LINE = 'network "n", opset 17\ninput x: float32[2]\nconstant w: float32[9]\n%s\n
         ("a: y = Neg(x) : float32[2", "has 'its end' where ']' should be"),
         ("constant k: int64[2] = 1,2,3", "Line 4 of the text has 3 elements for [2]"),
         ("a: y = Neg(x) : float32[2]  'open", "cannot be read from"),
+        ("a: y = LeakyRelu(x, alpha=@k:number) : float32[2]", "has no type of attribute 'number'"),
+        ("a: y = Neg(x) : float32[2]\noutput y\nhello", "Line 6 of the text stands after the network"),
     ],
 )
 def test_a_wrong_line_is_named(line, sentence):
