@@ -215,3 +215,40 @@ def test_inference_that_would_take_all_memory_leaves_the_network_as_it_is(monkey
     monkeypatch.setattr(onnx.shape_inference, "infer_shapes", greedy)
     shapes.infer(network)
     assert [value.name for value in network.outputs] == ["y"]
+
+
+def external_weights(folder: Path, location: str = "w.bin", dims: Sequence[int] = (2,)) -> bytes:
+    """A model of one tensor outside, and the file of it."""
+    (folder / "w.bin").write_bytes(bytes(8))
+    model = onnx.parser.parse_model(SMALL)
+    tensor = model.graph.initializer.add(name="w", data_type=1, dims=dims, data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def test_a_file_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(external_weights(tmp_path, "w.bin").replace(b"w.bin", b"w\xffbin"))
+    with pytest.raises(ModelError, match="whose name is no text"):
+        table.read(ModelFormat.ONNX, tmp_path / "model.onnx")
+
+
+def test_a_size_below_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(external_weights(tmp_path, dims=(-(1 << 63), 4)))
+    with pytest.raises(ModelError, match="wanted no size below 0"):
+        table.read(ModelFormat.ONNX, tmp_path / "model.onnx")
+
+
+def test_an_equation_of_other_signs_is_refused_before_inference_looks_for_its_end(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(SMALL.replace("Relu(x)", 'Einsum<equation = "p P@">(x)'))
+    with pytest.raises(ModelError, match="wanted letters, commas, dots and an arrow"):
+        table.read(ModelFormat.ONNX, onnx_file(tmp_path, model))
+
+
+def test_what_only_onnx_cannot_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def strict(model: object) -> None:
+        raise ValueError("Unable to parse proto from the given bytes")
+
+    monkeypatch.setattr(onnx.checker, "check_model", strict)
+    with pytest.raises(ModelError, match="ONNX's checker cannot read it"):
+        table.read(ModelFormat.ONNX, onnx_file(tmp_path, onnx.parser.parse_model(SMALL)))

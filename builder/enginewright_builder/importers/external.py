@@ -34,6 +34,8 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _check_tensor(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
+    if not isinstance(location, str):  # protobuf's way with a text that is none
+        raise ModelError(f"The model {path} keeps a tensor in a file whose name is no text: export or fetch it again.")
     what = f"The model {path} keeps the tensor {tensor.name!r} in the file {location!r}"
     windows = PureWindowsPath(location)
     parts = {*PurePosixPath(location).parts, *windows.parts}
@@ -76,6 +78,11 @@ def _bits(tensor: onnx.TensorProto, path: Path) -> int:
 
 
 def _check_axes(tensor: onnx.TensorProto, path: Path) -> None:
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(
+            f"The model {path} is damaged: the tensor {tensor.name!r} has the shape {list(tensor.dims[:_MOST_AXES])}, "
+            "wanted no size below 0; export or fetch it again."
+        )
     if len(tensor.dims) > _MOST_AXES:
         raise ModelError(
             f"The model {path} is damaged: the tensor {tensor.name!r} has {len(tensor.dims)} axes, wanted {_MOST_AXES} "

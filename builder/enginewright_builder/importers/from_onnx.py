@@ -13,7 +13,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf publishes no types
 from onnx.checker import ValidationError
 
-from enginewright_builder.importers import external, operators, references, sparse, tidy
+from enginewright_builder.importers import equations, external, operators, references, sparse, tidy
 from enginewright_builder.importers import outputs as naming
 from enginewright_builder.network import rewire, shapes
 from enginewright_builder.network.network import Network
@@ -53,6 +53,7 @@ def _checked(path: Path, plugins: Plugins) -> tuple[onnx.ModelProto, bool]:
     proto = _parse(data, path)
     external.check(proto, path)
     operators.check(proto, path, plugins)
+    equations.check(proto, path)
     beside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in external.tensors(proto))
     del proto
     spotless = _check(str(path) if beside else data, path)  # external data is found from the path alone
@@ -101,6 +102,10 @@ def _check(model: str | bytes, path: Path) -> bool:
         if any(words in reason for words in _TOLERATED):
             return False
         raise ModelError(f"The model {path} is not valid ONNX: {reason}; export it again.") from error
+    except ValueError as error:  # its own parser is stricter than protobuf's
+        raise ModelError(
+            f"The model {path} is damaged: ONNX's checker cannot read it; export or fetch it again."
+        ) from error
     return True
 
 
