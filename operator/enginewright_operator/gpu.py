@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from enginewright_operator.api import DEFAULT_RESOURCE, GPUClassSpec, parse_quantity
+from enginewright_operator.slices import DRIVER, Device
 from enginewright_runtime.plan.target import TargetKind
 
 PRODUCT_LABEL = "nvidia.com/gpu.product"
@@ -44,6 +45,12 @@ class Node:
     labels: Mapping[str, str]
     allocatable: Mapping[str, str]
     closed: bool = False  # cordoned, as for draining it: no new pod goes there
+    devices: tuple[Device, ...] = ()  # those that can be claimed
+
+    @property
+    def driver(self) -> str:
+        """The branch of its GPUs' driver, of which a node has one; empty where nobody tells."""
+        return self.labels.get(DRIVER_LABEL) or next((each.driver for each in self.devices), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +133,15 @@ def _read(label: str) -> _Label:
 
 
 def requirements(spec: GPUClassSpec) -> tuple[Requirement, ...]:
-    """What the labels of a node of the class must be: of Kubernetes' own and of GPU Feature Discovery's."""
+    """What the labels of a node of the class must be: of Kubernetes' own and of GPU Feature Discovery's.
+
+    Where pods claim a device, what it must be stands in the claim.
+    """
     wanted: dict[str, tuple[str, ...]] = {name: (value,) for name, value in spec.node_selector.items()}
     if spec.architecture:
         wanted[ARCHITECTURE_LABEL] = (ARCHITECTURES[spec.architecture],)
+    if spec.claims:
+        return tuple(Requirement(label=name, operator="In", values=values) for name, values in sorted(wanted.items()))
     if labels := product_labels(spec):
         wanted[PRODUCT_LABEL] = labels
     if spec.compute_capability:
@@ -153,6 +165,8 @@ def matches(spec: GPUClassSpec, node: Node) -> bool:
 
 def offered(spec: GPUClassSpec, node: Node) -> Counter[str]:
     """How many GPUs of the class pods may have of the node, by product; empty where the node is not of the class."""
+    if spec.claims:
+        return _claimable(spec, node) if _is_labelled(spec, node) else Counter()
     label = node.labels.get(PRODUCT_LABEL, "")
     amount = node.allocatable.get(spec.resource_name, "0")
     count = int(amount) if amount.isdecimal() else 0
@@ -166,19 +180,28 @@ def offered(spec: GPUClassSpec, node: Node) -> Counter[str]:
     return Counter({read.product: count} if fits else {})
 
 
+def _claimable(spec: GPUClassSpec, node: Node) -> Counter[str]:
+    known = {label: product for product, labels in products(spec).items() for label in labels}
+    fit = [each.label for each in node.devices if each.meets(spec) and (not known or each.label in known)]
+    return Counter(known.get(label) or product_of(label) for label in fit)
+
+
 def _is_labelled(spec: GPUClassSpec, node: Node) -> bool:
     return all(requirement.met_by(node.labels) for requirement in requirements(spec))
 
 
 def oldest_driver(nodes: Iterable[Node]) -> str:
     """The branch of the oldest driver of these nodes, whose plans all of them load; empty where one does not tell."""
-    branches = [node.labels.get(DRIVER_LABEL, "") for node in nodes]
+    branches = [node.driver for node in nodes]
     return min(branches, key=int, default="") if all(map(str.isdecimal, branches)) else ""
 
 
-def driver_requirement(branch: str, *, building: bool) -> tuple[Requirement, ...]:
-    """Which drivers a plan of this branch is built with, or loads on; none where the branch is not known."""
-    if not branch:
+def driver_requirement(spec: GPUClassSpec, branch: str, *, building: bool) -> tuple[Requirement, ...]:
+    """Which drivers a plan of this branch is built with, or loads on.
+
+    None where the branch is not known, or stands in the claim.
+    """
+    if not branch or spec.claims:
         return ()
     if building:
         return (Requirement(label=DRIVER_LABEL, operator="In", values=(branch,)),)
@@ -206,7 +229,7 @@ def gpus(spec: GPUClassSpec, nodes: Iterable[Node]) -> frozenset[Gpus]:
             product=product,
             count=count,
             closed=node.closed,
-            driver=node.labels.get(DRIVER_LABEL, ""),
+            driver=node.driver,
         )
         for node in nodes
         for product, count in offered(spec, node).items()
@@ -227,20 +250,34 @@ def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node] | None) -> str
         return ""
     wanted = [str(requirement) for requirement in requirements(spec)]
     wanted += [f"the resource {spec.resource_name}"] * bool(spec.resource_name)
+    wanted += [device_in_words(spec)] * spec.claims
     return (
         f"No node is of the GPUClass {name} (wanted: {' and '.join(wanted) or 'any node'}); the GPU products of this "
         f"cluster are: {describe_products(nodes)}. Add such a node, or name another class."
     )
 
 
+def device_in_words(spec: GPUClassSpec) -> str:
+    """The device that is claimed, for a message."""
+    asks = {
+        "productName": ", ".join(product_labels(spec)),
+        "cudaComputeCapability": spec.compute_capability,
+        "profile": spec.mig_profile,
+        "memory": spec.memory,
+    }
+    return " ".join([f"a device of {DRIVER}", *(f"{name} ({value})" for name, value in asks.items() if value)])
+
+
 def describe_products(nodes: Iterable[Node]) -> str:
     """The GPU products of these nodes, for a message: "NVIDIA-H200 (2 nodes), NVIDIA-L4 (1 node)"."""
-    counts = Counter(described for node in nodes if (described := _described(node)))
+    counts = Counter(described for node in nodes for described in _described(node))
     if not counts:
         return "none"
     return ", ".join(f"{name} ({count} node{'s' * (count > 1)})" for name, count in sorted(counts.items()))
 
 
-def _described(node: Node) -> str:
+def _described(node: Node) -> set[str]:
     product, sharing = node.labels.get(PRODUCT_LABEL, ""), node.labels.get(SHARING_LABEL, "")
-    return f"{product} shared by {sharing}" if product and sharing in _SHARING else product
+    if not product:
+        return {each.label for each in node.devices if each.label}
+    return {f"{product} shared by {sharing}" if sharing in _SHARING else product}

@@ -7,7 +7,7 @@ from charts.chart import NAMESPACE, Object, Render, render, rules
 
 APPLY = {"get", "list", "watch", "create", "patch", "delete"}
 READ = {"get", "list", "watch"}
-CLUSTER = {"enginewright.dev/gpuclasses": READ, "/nodes": {"list"}}
+CLUSTER = {"enginewright.dev/gpuclasses": READ, "/nodes": {"list"}, "resource.k8s.io/resourceslices": {"list"}}
 NAMESPACED = {
     "enginewright.dev/inferenceengines": READ,
     "enginewright.dev/inferenceengines/status": {"patch"},
@@ -21,6 +21,7 @@ NAMESPACED = {
     "policy/poddisruptionbudgets": APPLY,
     "autoscaling/horizontalpodautoscalers": APPLY,
     "gateway.networking.k8s.io/httproutes": {"get", "create", "patch", "delete"},
+    "resource.k8s.io/resourceclaimtemplates": {"get", "create", "patch"},
     "/pods": {"list"},
     "/pods/log": {"get"},
     "/events": {"create", "list"},

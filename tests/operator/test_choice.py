@@ -82,10 +82,10 @@ def test_the_oldest_driver_is_the_one_whose_plans_all_nodes_load(branches: tuple
 
 def test_a_build_is_of_its_branch_and_pods_are_of_that_or_a_newer_one() -> None:
     older, same, newer = (each.labels for each in driven("570", "580", "590"))
-    (build,), (serve,) = (gpu.driver_requirement("580", building=building) for building in (True, False))
+    (build,), (serve,) = (gpu.driver_requirement(LISTED.spec, "580", building=building) for building in (True, False))
     assert [build.met_by(labels) for labels in (older, same, newer)] == [False, True, False]
     assert [serve.met_by(labels) for labels in (older, same, newer)] == [False, True, True]
-    assert gpu.driver_requirement("", building=True) == ()
+    assert gpu.driver_requirement(LISTED.spec, "", building=True) == ()
 
 
 def test_the_sentence_names_all_products_with_their_gpus_and_says_why() -> None:

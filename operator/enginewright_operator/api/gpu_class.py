@@ -1,5 +1,6 @@
 """GPUClass: a type of GPU by name, as StorageClass is for storage. Cluster-scoped; the chart ships the usual ones."""
 
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -10,6 +11,14 @@ from enginewright_runtime.plan.target import TargetKind
 
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 DEFAULT_RESOURCE = "nvidia.com/gpu"
+WHOLE_DEVICES, MIG_DEVICES = "gpu.nvidia.com", "mig.nvidia.com"  # the DeviceClasses of NVIDIA's DRA driver
+
+
+class ResourceKind(StrEnum):
+    """How a pod asks for its GPU."""
+
+    DEVICE_PLUGIN = "DevicePlugin"
+    CLAIMS = "DynamicResourceAllocation"
 
 
 class Toleration(Strict):
@@ -36,10 +45,20 @@ class GPUClassSpec(Strict):
             ),
             (
                 "self.kind != 'cpu' || !(has(self.product) || has(self.productLabels) || has(self.computeCapability) "
-                "|| has(self.memory) || has(self.migProfile) || has(self.resource) "
-                "|| (has(self.shared) && self.shared))",
+                "|| has(self.memory) || has(self.migProfile) || has(self.resource) || has(self.deviceClassName) "
+                "|| self.resources != 'DevicePlugin' || (has(self.shared) && self.shared))",
                 "a GPU class of kind cpu needs no GPU: it has no product, productLabels, computeCapability, memory, "
-                "migProfile, resource or shared",
+                "migProfile, resource, resources, deviceClassName or shared",
+            ),
+            (
+                "self.resources != 'DynamicResourceAllocation' "
+                "|| !(has(self.resource) || (has(self.shared) && self.shared))",
+                "a GPU class of resources DynamicResourceAllocation claims a device of its own: leave resource and "
+                "shared out",
+            ),
+            (
+                "self.resources == 'DynamicResourceAllocation' || !has(self.deviceClassName)",
+                "deviceClassName is of claims: set resources to DynamicResourceAllocation, or leave it out",
             ),
         )
     )
@@ -85,6 +104,18 @@ class GPUClassSpec(Strict):
         description="The resource of which a pod asks for one: nvidia.com/gpu if absent; for a MIG profile as in "
         "nvidia.com/mig-1g.18gb.",
     )
+    resources: ResourceKind = Field(
+        default=ResourceKind.DEVICE_PLUGIN,
+        description="DevicePlugin: pods ask for the resource, and nodes are found by the labels of GPU Feature "
+        "Discovery. DynamicResourceAllocation: pods claim a device of the DRA driver gpu.nvidia.com, found by the "
+        "attributes in its ResourceSlices (Kubernetes 1.34 or newer).",
+    )
+    device_class_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="The DeviceClass of the claims: gpu.nvidia.com if absent, for a MIG profile mig.nvidia.com.",
+    )
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field(
         default_factory=dict, description="Further labels that a node must have."
     )
@@ -96,9 +127,19 @@ class GPUClassSpec(Strict):
     )
 
     @property
+    def claims(self) -> bool:
+        """Whether pods claim a device, instead of asking for a resource."""
+        return self.kind is TargetKind.CUDA and self.resources is ResourceKind.CLAIMS
+
+    @property
     def resource_name(self) -> str:
-        """The resource to ask for; empty for a class that needs no GPU."""
-        return "" if self.kind is TargetKind.CPU else self.resource or DEFAULT_RESOURCE
+        """The resource to ask for; empty for a class that needs no GPU, or whose pods claim one."""
+        return "" if self.kind is TargetKind.CPU or self.claims else self.resource or DEFAULT_RESOURCE
+
+    @property
+    def device_class(self) -> str:
+        """The DeviceClass of which a device is claimed."""
+        return self.device_class_name or (MIG_DEVICES if self.mig_profile else WHOLE_DEVICES)
 
 
 class GPUClass(Lenient):

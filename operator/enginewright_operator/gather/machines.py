@@ -1,8 +1,8 @@
-"""What there is to build and to serve on: GPU classes, and nodes."""
+"""What there is to build and to serve on: GPU classes, nodes, and the devices that can be claimed there."""
 
 from collections.abc import Callable, Mapping
 
-from enginewright_operator import api, gpu
+from enginewright_operator import api, gpu, slices
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.kube import Manifest
 from enginewright_operator.settings import Settings
@@ -12,7 +12,7 @@ NODES_FRESH_FOR = 10.0
 
 
 class Machines:
-    """Reads GPUClasses and Nodes, where they may be read."""
+    """Reads GPUClasses, Nodes and ResourceSlices, where they may be read."""
 
     def __init__(self, kube: CachedKube, settings: Settings, *, clock: Callable[[], float]) -> None:
         self._kube = kube
@@ -41,9 +41,17 @@ class Machines:
         if self._settings.gpu_classes is not None:
             return None
         if self._clock() - self._nodes[0] >= NODES_FRESH_FOR:
-            found = await self._kube.list("Node")
-            self._nodes = (self._clock(), tuple(_node(each) for each in found))
+            found, devices = await self._kube.list("Node"), await self._devices()
+            self._nodes = (self._clock(), tuple(_node(each, devices) for each in found))
         return self._nodes[1]
+
+    async def _devices(self) -> Mapping[str, tuple[slices.Device, ...]]:
+        """What can be claimed on each node, where a class asks for it and the cluster knows claims."""
+        if not any(each.spec.claims for each in (await self.gpu_classes()).values()):
+            return {}
+        if "resourceslices" not in await self._kube.discover("resource.k8s.io/v1"):
+            return {}
+        return slices.by_node(await self._kube.list("ResourceSlice", fields=f"spec.driver={slices.DRIVER}"))
 
     async def poll(self, put: Put) -> int:
         """Look at the nodes anew; engines on whose class's GPUs something is other than before are put.
@@ -62,9 +70,11 @@ class Machines:
         return len(changed)
 
 
-def _node(manifest: Manifest) -> gpu.Node:
+def _node(manifest: Manifest, devices: Mapping[str, tuple[slices.Device, ...]]) -> gpu.Node:
+    name = manifest["metadata"]["name"]
     return gpu.Node(
-        name=manifest["metadata"]["name"],
+        name=name,
+        devices=devices.get(name, ()),
         labels=manifest["metadata"].get("labels") or {},
         allocatable=(manifest.get("status") or {}).get("allocatable") or {},
         closed=bool((manifest.get("spec") or {}).get("unschedulable")),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from enginewright_operator import api
+from enginewright_operator import api, slices
 from enginewright_operator.errors import ManifestError
 from enginewright_operator.gpu import Node
 
@@ -47,8 +47,9 @@ def look(engine: api.ObjectMeta, environment: Mapping[str, str] = os.environ) ->
         wanted.retries = False
         with client.ApiClient(wanted) as connection:
             listed = client.CoreV1Api(connection).list_node(_request_timeout=PATIENCE)
-            nodes = tuple(_node(each) for each in listed.items)
             ours = client.CustomObjectsApi(connection)
+            devices = _devices(ours, client.ApiException)
+            nodes = tuple(_node(each, devices) for each in listed.items)
             classes: Any = ours.list_cluster_custom_object(
                 api.GROUP, api.VERSION, api.GPUClass.PLURAL, _request_timeout=PATIENCE
             )
@@ -67,8 +68,18 @@ def look(engine: api.ObjectMeta, environment: Mapping[str, str] = os.environ) ->
     return Seen(nodes=nodes, gpu_classes=_classes(classes.get("items", ())), products=_products(engines))
 
 
-def _node(node: Any) -> Node:
+def _devices(listing: Any, refusal: type[Exception]) -> Mapping[str, tuple[slices.Device, ...]]:
+    """What can be claimed on each node; nothing where the cluster knows no claims, or does not let them be read."""
+    try:
+        found = listing.list_cluster_custom_object("resource.k8s.io", "v1", "resourceslices", _request_timeout=PATIENCE)
+    except refusal:
+        return {}
+    return slices.by_node(found.get("items", ()))
+
+
+def _node(node: Any, devices: Mapping[str, tuple[slices.Device, ...]]) -> Node:
     return Node(
+        devices=devices.get(node.metadata.name, ()),
         name=node.metadata.name,
         labels=dict(node.metadata.labels or {}),
         allocatable=dict(node.status.allocatable or {}),

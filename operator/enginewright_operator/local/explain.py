@@ -60,6 +60,8 @@ def nodes_in_words(spec: api.GPUClassSpec, nodes: Sequence[Node] | None) -> str:
         rules = [str(each) for each in gpu.requirements(spec)]
         if spec.resource_name:
             rules.append(f"there is a {spec.resource_name} to have")
+        if spec.claims:
+            rules.append(f"there is {gpu.device_in_words(spec)} to claim")
         return "any node" if not rules else f"nodes where {', and '.join(rules)}"
     names = [node.name for node in nodes if gpu.matches(spec, node)]
     if not names:

@@ -14,6 +14,7 @@ from enginewright_operator.gather import PlanInput
 from enginewright_operator.reconcile import collect
 from enginewright_operator.reconcile.scope import DONE, Again, Scope
 from enginewright_operator.render import build_job as render
+from enginewright_operator.render import claims
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildResult
 
@@ -54,7 +55,10 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
 
 async def _start(inp: PlanInput, gpu_class: api.GPUClass, scope: Scope) -> None:
     plan = inp.plan
-    job = render.build_job(plan, recipes.build_request(plan), gpu_class, scope.settings)
+    request = recipes.build_request(plan)
+    job = render.build_job(plan, request, gpu_class, scope.settings)
+    if claim := claims.template(gpu_class, plan.spec.digest, request.recipe.target.driver, building=True):
+        await scope.cluster.apply(claim, plan, annotations={})
     await scope.cluster.apply(job, plan, annotations={})
     message = f"The build Job {plan.metadata.name} was made. {plan.spec.why}".strip()
     await scope.cluster.event(plan, Reason.BUILDING, message)

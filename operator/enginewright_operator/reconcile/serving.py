@@ -8,7 +8,7 @@ from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.kube import Manifest
 from enginewright_operator.reconcile import surroundings
 from enginewright_operator.reconcile.scope import Scope
-from enginewright_operator.render import names
+from enginewright_operator.render import claims, names
 from enginewright_operator.render import serving as render
 from enginewright_operator.render.names import Track
 from enginewright_runtime.errors import PlanError
@@ -86,7 +86,7 @@ class _Pods:
             self.target.target,
             plan.spec.plan_uri,
             plan.spec.digest,
-            recipes.class_of(plan, self.gpu_class) or self.gpu_class,
+            self._class_of(plan),
             self.scope.settings,
             storage=plan.spec.storage,
             track=track,
@@ -96,8 +96,21 @@ class _Pods:
             driver=_driver(plan),
         )
 
+    def _class_of(self, plan: api.EnginePlan) -> api.GPUClass:
+        return recipes.class_of(plan, self.gpu_class) or self.gpu_class
+
+    async def _claim(self, plan: api.EnginePlan) -> None:
+        """See to it that there is the template by which the plan's pods claim their GPU, where they do."""
+        wanted = claims.template(self._class_of(plan), plan.spec.digest, _driver(plan), building=False)
+        if wanted is None:
+            return
+        namespace = plan.metadata.namespace
+        if await self.scope.gatherer.manifest(wanted["kind"], namespace, wanted["metadata"]["name"]) is None:
+            await self.scope.cluster.apply(wanted, plan, annotations={})
+
     async def apply(self, plan: api.EnginePlan, track: Track, *, replicas: int, surge: int) -> Manifest:
         """Make it so."""
+        await self._claim(plan)
         manifest = self.rendered(plan, track, replicas=replicas, surge=surge)
         annotations = {names.PLAN: plan.metadata.name}
         return await self.scope.cluster.apply(manifest, self.inp.engine, annotations=annotations)

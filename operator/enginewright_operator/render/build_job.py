@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from enginewright_operator import gpu
 from enginewright_operator.api import EnginePlan, GPUClass, parse_duration
-from enginewright_operator.render import names, pods, signing
+from enginewright_operator.render import claims, names, pods, signing
 from enginewright_operator.render.pods import Json
 from enginewright_operator.settings import Settings
 from enginewright_runtime.plan.outcome import PERMANENT, Outcome
@@ -23,7 +23,7 @@ KILLED = 137  # by SIGKILL, as the kernel does where memory is short
 
 def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, settings: Settings) -> Json:
     """The Job, of the plan's own name. Raises ManifestError for file:// URIs where pods cannot have them."""
-    storage = plan.spec.storage
+    storage, driver = plan.spec.storage, request.recipe.target.driver
     one_each = (request.model, request.companion, request.calibration, request.accuracy_data)
     inputs = [uri for uri in (*one_each, *request.plugins) if uri]
     pods.require_reachable(storage, inputs, settings)
@@ -55,7 +55,8 @@ def build_job(plan: EnginePlan, request: BuildRequest, gpu_class: GPUClass, sett
                     _container(plan, request, gpu_class, settings),
                     storage=storage,
                     gpu_class=gpu_class,
-                    driver=gpu.driver_requirement(request.recipe.target.driver, building=True),
+                    driver=gpu.driver_requirement(gpu_class.spec, driver, building=True),
+                    claim=claims.template_name(gpu_class, plan.spec.digest, driver, building=True),
                     volumes=[
                         {"name": "scratch", "emptyDir": {"sizeLimit": settings.build_scratch}},
                         *signing.key_volumes(settings),

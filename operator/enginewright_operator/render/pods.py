@@ -18,6 +18,8 @@ from enginewright_operator.settings import Settings
 
 USER = 65532  # the images' own user; a number, so that runAsNonRoot can be checked before the container starts
 
+GPU_CLAIM = "gpu"  # the claim of a pod, to which its container refers
+
 Json = dict[str, Any]
 
 CONTAINER_SECURITY: Mapping[str, Any] = {
@@ -35,10 +37,14 @@ def pod_spec(
     storage: Storage,
     gpu_class: GPUClass,
     driver: Sequence[gpu.Requirement] = (),
+    claim: str = "",
     volumes: Sequence[Json],
     more: Mapping[str, Any],
 ) -> Json:
-    """A Pod's spec around one container, with nothing that restricted Pod Security refuses."""
+    """A Pod's spec around one container, with nothing that restricted Pod Security refuses.
+
+    `driver` is what the plan asks of a node's driver, `claim` the ResourceClaimTemplate of its GPU, where it has one.
+    """
     spec = gpu_class.spec
     rendered: Json = {
         **more,
@@ -54,6 +60,8 @@ def pod_spec(
         "containers": [container],
         "volumes": [*volumes, *_ca_volumes(storage)],
     }
+    if claim:
+        rendered["resourceClaims"] = [{"name": GPU_CLAIM, "resourceClaimTemplateName": claim}]
     if storage.service_account_name:
         rendered["serviceAccountName"] = storage.service_account_name
     if spec.runtime_class_name:
@@ -86,7 +94,8 @@ def resources(gpu_class: GPUClass, given: Resources | None, *, requests: Mapping
     if name := gpu_class.spec.resource_name:
         wanted.pop(name, None)  # for an extended resource the limit is the request
         limits[name] = "1"
-    return {kind: amounts for kind, amounts in (("requests", wanted), ("limits", limits)) if amounts}
+    amounts: Json = {kind: each for kind, each in (("requests", wanted), ("limits", limits)) if each}
+    return amounts | ({"claims": [{"name": GPU_CLAIM}]} if gpu_class.spec.claims else {})
 
 
 def require_reachable(storage: Storage, uris: Sequence[str], settings: Settings) -> None:

@@ -17,7 +17,7 @@ from enginewright_operator.api import (
     parse_duration,
 )
 from enginewright_operator.errors import ManifestError
-from enginewright_operator.render import names, pods, signing
+from enginewright_operator.render import claims, names, pods, signing
 from enginewright_operator.render.names import Track
 from enginewright_operator.render.pods import Json
 from enginewright_operator.settings import Settings
@@ -84,7 +84,8 @@ def deployment(
                     _container(engine, plan_uri, storage, gpu_class, settings, traceparent),
                     storage=storage,
                     gpu_class=gpu_class,
-                    driver=gpu.driver_requirement(driver, building=False),
+                    driver=gpu.driver_requirement(gpu_class.spec, driver, building=False),
+                    claim=claims.template_name(gpu_class, plan_digest, driver, building=False),
                     volumes=[
                         {"name": "plans", "emptyDir": {"sizeLimit": settings.serving_cache}},
                         *signing.trust_volumes(settings),

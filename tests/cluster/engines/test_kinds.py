@@ -93,6 +93,12 @@ REFUSED = [
     (engine(storage={"uri": "s3://b", "caBundle": {}}), "exactly one of the two"),
     (gpu_class(kind="cuda"), "a GPU class of kind cuda needs spec.product"),
     (gpu_class(kind="cpu", product="H200"), "a GPU class of kind cpu needs no GPU"),
+    (gpu_class(kind="cuda", product="H200", resources="Plugin"), "Plugin"),
+    (
+        gpu_class(kind="cuda", product="H200", resources="DynamicResourceAllocation", resource="nvidia.com/gpu"),
+        "claims a device of its own",
+    ),
+    (gpu_class(kind="cuda", product="H200", deviceClassName="gpu.nvidia.com"), "deviceClassName is of claims"),
 ]
 
 
