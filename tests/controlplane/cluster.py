@@ -34,6 +34,7 @@ RESOURCES = {  # that `get` knows: the group's path, and the plural
     "job": ("apis/batch/v1", "jobs"),
     "deployment": ("apis/apps/v1", "deployments"),
     "poddisruptionbudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "resourceclaimtemplate": ("apis/resource.k8s.io/v1", "resourceclaimtemplates"),
     "httproute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
     "inferenceengine": ("apis/enginewright.dev/v1alpha1", "inferenceengines"),
     "engineplan": ("apis/enginewright.dev/v1alpha1", "engineplans"),
