@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from enginewright_operator import stamps
 from enginewright_operator.api import Condition
 
 MESSAGE_LIMIT = 4000
@@ -96,7 +97,7 @@ def condition(
     kind: str, status: str, verdict: Verdict, *, generation: int, before: Condition | None, now: datetime.datetime
 ) -> Condition:
     """One condition, which keeps its time of change where its status is that of `before`."""
-    stamp = now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = stamps.stamp(now)
     same = before is not None and before.status == status
     return Condition(
         type=kind,

@@ -19,6 +19,7 @@ from enginewright_runtime.errors import EnginewrightError
 logger = logging.getLogger(__name__)
 
 WORKERS = 16  # a reconciliation mostly waits for answers: on two processors the API server is full before they are
+ENDING = 5.0  # seconds that a reconciliation under way may take to its end when this process leads no more
 
 Reconcile = Callable[[str, str, Scope], Awaitable[Again]]
 
@@ -70,9 +71,13 @@ class Controller:
     async def _work(self, stop: asyncio.Event) -> None:
         await self._begin.wait()  # until the cache is filled everything would be asked for one by one
         while not stop.is_set():
-            key = await self.queue.get()
-            # Shielded: a write that is under way is ended before the process does.
-            await asyncio.shield(self.reconcile(key))
+            looking = asyncio.create_task(self.reconcile(await self.queue.get()))
+            try:
+                await asyncio.shield(looking)
+            except asyncio.CancelledError:
+                await asyncio.wait({looking}, timeout=ENDING)  # a write that is under way is ended
+                looking.cancel()
+                raise
 
     async def reconcile(self, key: Key) -> None:
         """One reconciliation, counted and timed; whatever goes wrong brings the key back later."""

@@ -1,9 +1,11 @@
 """A worker brings back what failed, looks again when told to, and never lets one object stop the others."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from enginewright_operator import controller
 from enginewright_operator.controller import Controller, Key
 from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError
 from enginewright_operator.reconcile.scope import DONE, Again
@@ -46,3 +48,46 @@ async def test_how_a_reconciliation_ends_decides_when_the_key_comes_back(
     waiting = Waiting(outcome)
     await waiting.controller.reconcile(KEY)
     assert waiting.told == told
+
+
+async def test_what_is_under_way_is_ended_before_the_controller_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, written, stop = asyncio.Event(), [], asyncio.Event()
+
+    async def no_resync(*_: Any, begin: asyncio.Event) -> None:
+        begin.set()
+
+    async def slow(namespace: str, name: str, scope: Any) -> Again:
+        begun.set()
+        await asyncio.sleep(0.05)  # the answer to its write
+        written.append(name)
+        return DONE
+
+    monkeypatch.setattr(controller.resync, "run", no_resync)
+    made = Controller(None, reconcilers={"K": slow})  # type: ignore[arg-type]
+    made.put("K", "n", "a")
+    running = asyncio.create_task(made.run(stop))
+    await begun.wait()
+    stop.set()
+    await running
+    assert written == ["a"]
+
+
+async def test_what_hangs_does_not_keep_the_controller_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, stop = asyncio.Event(), asyncio.Event()
+
+    async def no_resync(*_: Any, begin: asyncio.Event) -> None:
+        begin.set()
+
+    async def hanging(namespace: str, name: str, scope: Any) -> Again:
+        begun.set()
+        await asyncio.Event().wait()
+        return DONE
+
+    monkeypatch.setattr(controller.resync, "run", no_resync)
+    monkeypatch.setattr(controller, "ENDING", 0.05)
+    made = Controller(None, reconcilers={"K": hanging})  # type: ignore[arg-type]
+    made.put("K", "n", "a")
+    running = asyncio.create_task(made.run(stop))
+    await begun.wait()
+    stop.set()
+    await asyncio.wait_for(running, 5)

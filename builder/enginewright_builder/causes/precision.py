@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from enginewright_builder import emit
+from enginewright_builder.causes.names import short
 from enginewright_builder.causes.rounding import Rounded, rounded
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network.network import Network, static_shape
@@ -35,7 +36,6 @@ _JUMP = 4.0  # times the inputs' error: more than a sum of a few of them explain
 _NOTICED = 8.0  # times the roundoff: less is how narrow arithmetic is
 _MOST_BLAMED, _MOST_KEPT, _RINGS = 3, 24, 3
 _PROBED = 512 << 20  # bytes of layers' outputs that are held at once
-_NAME = 60  # characters of a layer's name in a sentence
 
 Judge = Callable[[Reference], bool]
 
@@ -75,7 +75,7 @@ def find(network: Network, recipe: Recipe, feed: Feed, right: Judge, *, seconds:
     told = f"in {recipe.arithmetic} the error begins at {said}"
     if not cure:
         return f"{told}; no few layers kept in fp32 were found to mend it: leave {recipe.arithmetic} out"
-    return f"{told}; it is mended (simulated on the CPU) by precision.keep fp32 for {', '.join(map(_short, cure))}"
+    return f"{told}; it is mended (simulated on the CPU) by precision.keep fp32 for {', '.join(map(short, cure))}"
 
 
 def _blamed(network: Network, narrow: Rounded, feed: Feed, roundoff: float) -> list[_Layer]:
@@ -201,13 +201,8 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def _describe(layer: _Layer, dtype: ir.DataType) -> str:
-    which = f"{layer.node.op_type} {_short(layer.node.name or '')}"
+    which = f"{layer.node.op_type} {short(layer.node.name or '')}"
     if math.isinf(layer.made):
         most = float(np.finfo(np.float16).max) if dtype is ir.DataType.FLOAT16 else 3.39e38
         return f"{which} (its values reach {layer.largest:.3g}, the largest that fits is {most:.6g})"
     return f"{which} (off by {layer.made:.2g} of its size, its inputs by {layer.given:.2g})"
-
-
-def _short(name: str) -> str:
-    kept = name if len(name) <= _NAME else f"{name[: _NAME // 2 - 1]}…{name[-_NAME // 2 :]}"
-    return repr(kept)

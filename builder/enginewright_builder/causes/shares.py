@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from enginewright_builder.causes.names import short
 from enginewright_builder.tuning.tactics import Chosen
 from enginewright_runtime.plan.manifest import Arena
 
 _MOST = 3
-_NAME = 60  # characters of a layer's name in a sentence
 
 
 def slowest(chosen: Sequence[Chosen]) -> str:
@@ -16,7 +16,7 @@ def slowest(chosen: Sequence[Chosen]) -> str:
     if not whole:
         return ""
     first = sorted(each, key=lambda row: -row[1])[:_MOST]
-    told = ", ".join(f"{name[:_NAME]!r} {time / 1000:.3g} ms ({time / whole:.0%}, {how})" for name, time, how in first)
+    told = ", ".join(f"{short(name)} {time / 1000:.3g} ms ({time / whole:.0%}, {how})" for name, time, how in first)
     return f"of the layers' times the largest are {told}"
 
 
@@ -37,7 +37,7 @@ def largest(arenas: Iterable[Arena | None], blobs: Mapping[str, int]) -> str:
 
 def _first(sizes: Mapping[str, int]) -> str:
     rows = sorted(sizes.items(), key=lambda row: -row[1])[:_MOST]
-    return ", ".join(f"{name[:_NAME]!r} {_mebibytes(size)}" for name, size in rows)
+    return ", ".join(f"{short(name)} {_mebibytes(size)}" for name, size in rows)
 
 
 def _mebibytes(size: int) -> str:

@@ -9,13 +9,13 @@ taken: there a Load out of bounds is an error of the lowering and is raised; els
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from enginewright_builder.device import cutting
 from enginewright_builder.device.expression import (
-    Axis,
     Call,
     Cast,
     Computation,
@@ -60,8 +60,8 @@ def evaluate(computation: Computation, operands: Sequence[Array | None]) -> Arra
     Raises OutOfBounds.
     """
     made = np.empty(computation.shape, dtype_of(computation.dtype))
-    extents = _extents(computation)
-    for block in _blocks(computation, extents):
+    extents = cutting.extents(computation)
+    for block in cutting.blocks(computation, extents, LANES):
         scope = {f"i{position}": (span.start, span.stop - span.start) for position, span in enumerate(block)}
         evaluation = _Evaluation(operands=operands)
         bound = _bind(len(block), scope)
@@ -94,7 +94,7 @@ class _Evaluation:
                 return bound[name].values
             case Constant(value=value, dtype=dtype):
                 return np.asarray(value, dtype_of(terms.computed(dtype)))
-        used = sorted(_free(term, self.free))
+        used = sorted(cutting.free(term, self.free))
         key = (id(term), id(mask), *((name, bound[name].block) for name in used))
         if key not in self.kept:
             self.kept[key] = ((term, mask), self._computed(term, bound, mask))
@@ -140,7 +140,7 @@ class _Evaluation:
         """The axes become further leading dimensions, in blocks of the first one."""
         outer = max((each.values.ndim for each in bound.values()), default=0)
         outer = max(outer, mask.ndim if mask is not None else 0)
-        names = _free(term, self.free)
+        names = cutting.free(term, self.free)
         lanes = math.prod(bound[name].values.size for name in names) * math.prod(a.extent for a in term.axes[1:])
         step = max(1, LANES // max(lanes, 1))
         parts = [
@@ -242,68 +242,3 @@ def _bind(rank: int, scope: Mapping[str, tuple[int, int]]) -> dict[str, _Bound]:
         name: _Bound(np.arange(start, start + count, dtype=np.int32).reshape(-1, *(1,) * (rank - 1 - position)), 0)
         for position, (name, (start, count)) in enumerate(scope.items())
     }
-
-
-def _blocks(computation: Computation, extents: Sequence[frozenset[str]]) -> Iterator[tuple[slice, ...]]:
-    """The output in blocks such that nothing that is computed at once has more than LANES lanes, where that can be."""
-    sizes = {f"i{position}": extent for position, extent in enumerate(computation.shape)}
-    while True:
-        widest = max(extents, key=lambda names: math.prod(sizes[name] for name in names))
-        if math.prod(sizes[name] for name in widest) <= LANES:
-            break
-        largest = max(widest, key=lambda name: sizes[name])
-        sizes[largest] = -(-sizes[largest] // 2)
-    starts = [range(0, extent, max(sizes[f"i{n}"], 1)) for n, extent in enumerate(computation.shape)]
-    for at in np.ndindex(*(len(each) for each in starts)):
-        yield tuple(
-            slice(starts[n][place], min(starts[n][place] + sizes[f"i{n}"], extent))
-            for n, (place, extent) in enumerate(zip(at, computation.shape, strict=True))
-        )
-
-
-def _extents(computation: Computation) -> list[frozenset[str]]:
-    """The sets of output indices that some part of the computation varies over: the whole, and each reduction."""
-    known: dict[int, frozenset[str]] = {}
-    outputs = frozenset(f"i{position}" for position in range(len(computation.shape)))
-    found = {outputs}
-    seen: set[int] = set()
-    pending = [computation.value]
-    while pending:
-        term = pending.pop()
-        if id(term) in seen:
-            continue
-        seen.add(id(term))
-        if isinstance(term, Reduction):
-            found.add(_free(term, known) & outputs)
-        pending += _parts(term)
-    return list(found)
-
-
-def _free(term: Expression, known: dict[int, frozenset[str]]) -> frozenset[str]:
-    """The names of the index variables that a term depends on."""
-    if id(term) not in known:
-        names = frozenset({term.name}) if isinstance(term, Index) else frozenset[str]()
-        names = names.union(*(_free(each, known) for each in _parts(term)))
-        known[id(term)] = names - _own(term)
-    return known[id(term)]
-
-
-def _own(term: Expression) -> frozenset[str]:
-    axes: tuple[Axis, ...] = term.axes if isinstance(term, Reduction) else ()
-    return frozenset(axis.name for axis in axes)
-
-
-def _parts(term: Expression) -> tuple[Expression, ...]:
-    match term:
-        case Load():
-            return term.indices
-        case Call():
-            return term.arguments
-        case Cast():
-            return (term.argument,)
-        case Select():
-            return (term.condition, term.yes, term.no)
-        case Reduction():
-            return (term.body,)
-        case _:
-            return ()

@@ -16,7 +16,8 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
     for graph in (proto.graph, *proto.functions):
         for node in _nodes(graph):
             equations = [each.s for each in node.attribute if each.name == "equation"]
-            if node.op_type == "Einsum" and not all(_EQUATION.fullmatch(each) for each in equations):
+            standard = node.op_type == "Einsum" and node.domain in ("", "ai.onnx")
+            if standard and not all(_EQUATION.fullmatch(each) for each in equations):
                 layer = node.name or (node.output[0] if node.output else "")
                 raise ModelError(
                     f"The model {path} has the equation {equations[0][:80]!r} in the Einsum {layer!r}: wanted letters, "

@@ -11,7 +11,6 @@ its epilogue adds. A residual is c with beta 1, added before the activation.
     convolution as large as its image         y (n, k)      = x (n, h w c) w^T (h w c, k)
 """
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ import numpy as np
 from enginewright_builder.device.implementation import Array, Constants
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
-from enginewright_runtime.engine.cuda.program import MatrixLayout, MatrixProduct, Pointer, Space
+from enginewright_builder.tactics import cublaslt_matrices
+from enginewright_builder.tactics.cublaslt_matrices import Matrices, column_major, rows_as_columns
+from enginewright_runtime.engine.cuda.program import MatrixProduct, Pointer, Space
 
 WEIGHTS = "weights"
 _ACTIVATIONS = {"": "", "Relu": "RELU", "Gelu": "GELU"}
@@ -32,28 +33,6 @@ _DTYPES: Mapping[str, tuple[str, str]] = {  # of the operands: computed with, sc
     "float64": ("COMPUTE_64F", "float64"),
 }
 _OUTPUTS: Mapping[str, tuple[str, ...]] = {"float16": ("float16", "float32"), "bfloat16": ("bfloat16", "float32")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Matrices:
-    """`batch` matrices of rows x columns with their strides in elements; one stride of a matrix is 1."""
-
-    dtype: str
-    rows: int
-    columns: int
-    row_stride: int
-    column_stride: int
-    batch: int = 1
-    batch_stride: int = 0
-    pointer: Pointer
-
-    @property
-    def is_row_major(self) -> bool:
-        return self.column_stride == 1 and self.row_stride >= self.columns
-
-    @property
-    def is_column_major(self) -> bool:
-        return self.row_stride == 1 and self.column_stride >= self.rows
 
 
 def product(problem: Problem, constant: frozenset[int]) -> MatrixProduct | None:
@@ -85,15 +64,15 @@ def packed_patches(constants: Constants) -> Array:
 
 
 def _record(
-    problem: Problem, a: _Matrices, b: _Matrices, residual: _Matrices | None, y: _Matrices, epilogue: "_Epilogue"
+    problem: Problem, a: Matrices, b: Matrices, residual: Matrices | None, y: Matrices, epilogue: "_Epilogue"
 ) -> MatrixProduct | None:
-    first, second = _column_major(b), _column_major(a)  # of the transposed product
+    first, second = column_major(b), column_major(a)  # of the transposed product
     if first is None or second is None:
         return None
     compute, scale = _DTYPES[a.dtype]
     if a.dtype == "float32" and problem.attributes.get("math") == "tf32":
         compute = "COMPUTE_32F_FAST_TF32"
-    d_layout = _rows_as_columns(y)
+    d_layout = rows_as_columns(y)
     return MatrixProduct(
         a=b.pointer,
         b=a.pointer,
@@ -101,7 +80,7 @@ def _record(
         d=y.pointer,
         a_layout=first[0],
         b_layout=second[0],
-        c_layout=d_layout if residual is None else _rows_as_columns(residual),
+        c_layout=d_layout if residual is None else rows_as_columns(residual),
         d_layout=d_layout,
         compute=compute,
         scale=scale,
@@ -122,7 +101,7 @@ class _Epilogue:
     bias: Pointer | None
 
 
-def _epilogue(problem: Problem, y: _Matrices, constant: frozenset[int]) -> _Epilogue | None:
+def _epilogue(problem: Problem, y: Matrices, constant: frozenset[int]) -> _Epilogue | None:
     attributes, bias = problem.attributes, _inputs(problem)[2]
     activation = attributes.get("activation", "")
     parameters = attributes.get("activation_parameters", {})
@@ -145,7 +124,7 @@ def _epilogue(problem: Problem, y: _Matrices, constant: frozenset[int]) -> _Epil
     return _Epilogue(name=f"{name}_BIAS".removeprefix("_"), bias=place)
 
 
-def _operands(problem: Problem) -> tuple[_Matrices, _Matrices, _Matrices | None, _Matrices] | None:
+def _operands(problem: Problem) -> tuple[Matrices, Matrices, Matrices | None, Matrices] | None:
     a, b, _, residual = _inputs(problem)
     y = problem.outputs[0]
     if a is None or b is None or min(len(a.shape), len(b.shape)) < 2:
@@ -154,13 +133,15 @@ def _operands(problem: Problem) -> tuple[_Matrices, _Matrices, _Matrices | None,
         return None
     shared = not any(stride for stride, extent in zip(b.strides[:-2], b.shape[:-2], strict=True) if extent > 1)
     if shared and len(y.shape) > 2:  # the same b for every product of the batch: one product of more rows
-        merged = [_merged(kind) for kind in (a, residual, y) if kind is not None]
+        merged = [cublaslt_matrices.merged(kind) for kind in (a, residual, y) if kind is not None]
         if all(merged) and a.shape[:-2] == y.shape[:-2]:
             flat = iter([kind for kind in merged if kind is not None])
             a, residual, y = next(flat), None if residual is None else next(flat), next(flat)
             b = TensorType(dtype=b.dtype, shape=b.shape[-2:], strides=b.strides[-2:])
     made = [
-        None if kind is None else _matrices(kind, Pointer(space=Space.OPERAND, name=str(number)), y.shape[:-2])
+        None
+        if kind is None
+        else cublaslt_matrices.stack(kind, Pointer(space=Space.OPERAND, name=str(number)), y.shape[:-2])
         for number, kind in ((0, a), (1, b), (3, residual), (len(problem.inputs), y))
     ]
     first, second, third, last = made
@@ -169,9 +150,7 @@ def _operands(problem: Problem) -> tuple[_Matrices, _Matrices, _Matrices | None,
     return first, second, third, last
 
 
-def _pixels(
-    problem: Problem, constant: frozenset[int]
-) -> tuple[_Matrices, _Matrices, _Matrices | None, _Matrices] | None:
+def _pixels(problem: Problem, constant: frozenset[int]) -> tuple[Matrices, Matrices, Matrices | None, Matrices] | None:
     """A convolution whose windows do not overlap on anything: one pixel, or the whole image."""
     x, weights, _, residual = problem.inputs[:4]
     y, attributes = problem.outputs[0], problem.attributes
@@ -189,12 +168,12 @@ def _pixels(
     elif not _is_pointwise(weights, x, tuple(attributes["strides"])):
         return None
     first, third, last = (
-        None if kind is None else _rows(kind, number, whole=whole and number == 0)
+        None if kind is None else cublaslt_matrices.pixels(kind, number, whole=whole and number == 0)
         for number, kind in ((0, x), (3, residual), (len(problem.inputs), y))
     )
     if first is None or last is None or (residual is not None and third is None):
         return None
-    second = _Matrices(
+    second = Matrices(
         dtype=weights.dtype, rows=depth, columns=weights.shape[0], row_stride=1, column_stride=depth, pointer=pointer
     )
     return first, second, third, last
@@ -210,96 +189,3 @@ def _is_pointwise(weights: TensorType, x: TensorType, strides: tuple[int, ...]) 
     moves = any(stride != 1 for stride in strides) and math.prod(x.shape[2:]) > 1
     rows = weights.shape[1] == 1 or weights.strides[1] == 1
     return not moves and (weights.is_contiguous or (rows and weights.strides[0] == weights.shape[1]))
-
-
-def _rows(kind: TensorType, number: int, *, whole: bool = False) -> _Matrices | None:
-    """An image with its channels innermost as a matrix: a row a pixel, or a row an image if `whole`."""
-    order = (0, *range(2, len(kind.shape)), 1)
-    shape, strides = [kind.shape[axis] for axis in order], [kind.strides[axis] for axis in order]
-    if strides[-1] != 1 and shape[-1] > 1:
-        return None
-    channels = _collapsed(shape[1:], strides[1:]) if whole else (shape[-1], 1)
-    pixels = (shape[0], strides[0]) if whole else _collapsed(shape[:-1], strides[:-1])
-    if channels is None or pixels is None or (whole and channels[1] != 1):
-        return None
-    return _Matrices(
-        dtype=kind.dtype,
-        rows=pixels[0],
-        columns=channels[0],
-        row_stride=pixels[1] if pixels[0] > 1 else channels[0],
-        column_stride=1,
-        pointer=Pointer(space=Space.OPERAND, name=str(number)),
-    )
-
-
-def _merged(kind: TensorType) -> TensorType | None:
-    """The batch's dimensions and the rows as one dimension of rows."""
-    rows = _collapsed(list(kind.shape[:-1]), list(kind.strides[:-1]))
-    if rows is None:
-        return None
-    return TensorType(dtype=kind.dtype, shape=(rows[0], kind.shape[-1]), strides=(rows[1], kind.strides[-1]))
-
-
-def _collapsed(shape: list[int], strides: list[int]) -> tuple[int, int] | None:
-    """Dimensions as one of their product, with its stride, where the outer ones step over all of the inner ones."""
-    kept = [(extent, stride) for extent, stride in zip(shape, strides, strict=True) if extent > 1]
-    if not kept:
-        return 1, 1
-    if any(outer[1] != inner[0] * inner[1] for outer, inner in itertools.pairwise(kept)):
-        return None
-    return math.prod(extent for extent, _ in kept), kept[-1][1]
-
-
-def _matrices(kind: TensorType, pointer: Pointer, batch: tuple[int, ...]) -> _Matrices | None:
-    """A stack of matrices with one stride from each to the next, 0 where all are the same one."""
-    own = kind.shape[:-2]
-    outer = _collapsed(list(own), list(kind.strides[:-2]))
-    if any(stride == 0 for stride, extent in zip(kind.strides[:-2], own, strict=True) if extent > 1):
-        outer = (math.prod(own), 0) if not any(kind.strides[:-2]) else None
-    if outer is None or (math.prod(own) != math.prod(batch) and math.prod(own) > 1):
-        return None
-    rows, columns = kind.shape[-2:]
-    row_stride, column_stride = kind.strides[-2:]
-    if columns == 1:  # a stride over a single element says nothing
-        column_stride = 1
-    if rows == 1:
-        row_stride = columns if column_stride == 1 else 1
-    return _Matrices(
-        dtype=kind.dtype,
-        rows=rows,
-        columns=columns,
-        row_stride=row_stride,
-        column_stride=column_stride,
-        batch=math.prod(batch),
-        batch_stride=outer[1] if math.prod(own) > 1 else 0,
-        pointer=pointer,
-    )
-
-
-def _rows_as_columns(matrices: _Matrices) -> MatrixLayout:
-    """Row-major memory as the library sees it: the transposed matrix in columns."""
-    return MatrixLayout(
-        dtype=matrices.dtype,
-        rows=matrices.columns,
-        columns=matrices.rows,
-        leading=matrices.row_stride,
-        batch=matrices.batch,
-        batch_stride=matrices.batch_stride,
-    )
-
-
-def _column_major(matrices: _Matrices) -> tuple[MatrixLayout, bool] | None:
-    """An operand of the transposed product, and whether the library has to transpose what it sees."""
-    if matrices.is_row_major:
-        return _rows_as_columns(matrices), False
-    if not matrices.is_column_major:
-        return None
-    layout = MatrixLayout(
-        dtype=matrices.dtype,
-        rows=matrices.rows,
-        columns=matrices.columns,
-        leading=matrices.column_stride,
-        batch=matrices.batch,
-        batch_stride=matrices.batch_stride,
-    )
-    return layout, True

@@ -4,12 +4,12 @@ A field is here only if this version honours it; its description is what `kubect
 """
 
 from enginewright_operator.api.base import API_VERSION, GROUP, UNSEEN, VERSION, Condition, ObjectMeta, OwnerReference
+from enginewright_operator.api.build import RebuildOn
 from enginewright_operator.api.engine import (
     InferenceEngine,
     InferenceEngineSpec,
     InferenceEngineStatus,
     ModelStatus,
-    RebuildOn,
     Target,
     TargetStatus,
 )

@@ -69,6 +69,20 @@ def test_tensorflows_unknown_operations_are_plugins(tmp_path, plugins):
     assert line.endswith("com.example.Swish(x, beta=2.0) : float32[batch,4,6,2]")
 
 
+def test_a_tensorflow_plugins_whole_numbers_are_read(tmp_path, plugins):
+    graph = GraphDef()
+    x = graph.node.add(name="x", op="Placeholder")
+    x.attr["dtype"].type = 1
+    for size in (1, 4, 6, 2):
+        x.attr["shape"].shape.dim.add(size=size)
+    down = graph.node.add(name="down", op="Reorg", input=["x"])
+    down.attr["stride"].i = 2
+    down.attr["T"].type = 1
+    (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
+    network = from_tensorflow.load(tmp_path / "net.pb", plugins=plugins)
+    assert any("com.example.Reorg(x, stride=2)" in line for line in text.to_text(network).splitlines())
+
+
 def test_without_the_plugin_tensorflows_operations_are_refused_by_name(tmp_path):
     with pytest.raises(UnsupportedError, match=r"'act' \(Swish\); .*write them as plugins"):
         tensorflow(tmp_path, collection.NONE)

@@ -38,13 +38,15 @@ def stub_plane(programs: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
         command = [sys.executable, "-m", "controlplane.stub_kubelet", str(plane.kubeconfig), "--builds", str(builds)]
         environment = os.environ | {"PYTHONPATH": str(TESTS)}
         with subprocess.Popen(tethered(command), stdout=subprocess.PIPE, env=environment) as kubelet:
-            assert kubelet.stdout
-            assert kubelet.stdout.readline() == b"ready\n"
-            folder = tmp_path_factory.mktemp("watches")
-            with WatchProxy(plane, folder) as watches, pytest.MonkeyPatch.context() as patch:
-                patch.setenv("KUBECONFIG", str(watches.kubeconfig))  # where kopf looks for its credentials
-                yield StubPlane(plane=plane, builds=builds, watches=watches)
-            kubelet.kill()
+            try:
+                assert kubelet.stdout
+                assert kubelet.stdout.readline() == b"ready\n"
+                folder = tmp_path_factory.mktemp("watches")
+                with WatchProxy(plane, folder) as watches, pytest.MonkeyPatch.context() as patch:
+                    patch.setenv("KUBECONFIG", str(watches.kubeconfig))  # where kopf looks for its credentials
+                    yield StubPlane(plane=plane, builds=builds, watches=watches)
+            finally:  # else leaving would wait for it for ever
+                kubelet.kill()
 
 
 @pytest.fixture

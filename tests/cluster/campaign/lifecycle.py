@@ -118,7 +118,7 @@ class Life:
                 killed = asyncio.create_task(fault.died.wait())
                 try:
                     done, _ = await asyncio.wait({process, killed}, return_when=asyncio.FIRST_COMPLETED)
-                    if process in done and not (process.exception() and fault.kind in ENDS_THE_PROCESS):
+                    if process in done and not (fault.kind in ENDS_THE_PROCESS and _failed(process)):
                         process.result()
                 finally:
                     for task in (process, killed):
@@ -186,3 +186,8 @@ class Life:
 
     def _files(self) -> list[Path]:
         return [path for path in (self._folder / "store").rglob("*") if path.is_file()]
+
+
+def _failed(process: "asyncio.Task[None]") -> bool:
+    """Whether a process that has ended did so in error; kopf may cancel what it ends."""
+    return process.cancelled() or process.exception() is not None

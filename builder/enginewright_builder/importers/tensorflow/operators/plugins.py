@@ -41,7 +41,7 @@ def _plain(given: Any, like: Any) -> Any:
     """An AttrValue as the kind of value that the plugin's default is."""
     match like:
         case bool() | int():
-            return int(given.b) if given.HasField("b") else int(given.i)
+            return int(given.b) or int(given.i)  # whichever is set: the other is 0
         case float():
             return float(given.f)
         case str():
