@@ -92,10 +92,11 @@ def test_no_request_fails_while_every_pod_of_a_service_is_replaced(
     kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=30s")
 
     with service_proxy(namespace, "web") as proxy, ConstantRequests(proxy.url) as requests:
+        eventually(lambda: len(requests.names) == 2 and requests.count > 25, 120)
         kubectl("rollout", "restart", "deployment/web", "-n", namespace)
-        kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=30s")
-        eventually(lambda: len(requests.names) >= 4, 30)  # two pods before and two after
+        kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=120s")
+        after = requests.count
+        eventually(lambda: len(requests.names) == 4 and requests.count > after + 25, 120)
 
     assert requests.failures == []
     assert proxy.refused == 0
-    assert requests.count > 50

@@ -4,20 +4,20 @@ A build's own progress goes straight to standard error; a server's log goes to a
 Nothing started here may outlive the one who started it.
 """
 
+import json
+import math
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from enginewright_operator.local import containers
+from enginewright_operator.local import containers, interrupts
 from enginewright_operator.local.containers import LOOPBACK
 from enginewright_operator.local.manifests import Manifests
 from enginewright_runtime import errors
@@ -25,6 +25,8 @@ from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildResult
 
 LOG_TAIL = 2000
+CANNOT_LISTEN = "The server cannot listen on"  # how the server's last sentence begins where its port is taken
+POLLING = 0.02  # seconds
 OWN_VARIABLES = "ENGINEWRIGHT_"  # a container starts without those of the one who typed the command
 
 _ERRORS: Mapping[Outcome, type[errors.EnginewrightError]] = {
@@ -44,34 +46,32 @@ class LocalProcessError(errors.EnginewrightError):
     """A process of the manifest ended, hung or never became ready."""
 
 
+class PortTakenError(LocalProcessError):
+    """The server ended because another process listens on its port."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A serving process that is ready. `grace` is how long it may take to end, in seconds."""
+    """A serving process."""
 
     process: "subprocess.Popen[bytes]"
     url: str
     log: Path
-    grace: float
-
-    def stop(self) -> int:
-        """SIGTERM, and SIGKILL after the grace period; returns the exit code."""
-        return end(self.process, self.grace)
 
 
 def run_job(job: Mapping[str, Any], folder: Path, manifests: Manifests) -> BuildResult:
     """Run a Job's container to its end. Raises the error that its outcome stands for, with the builder's sentence."""
     container = containers.words_of(job["spec"]["template"]["spec"], folder, manifests)
     deadline = float(job["spec"]["activeDeadlineSeconds"])
-    process = _start(container, stdout=sys.stderr.fileno(), stderr=sys.stderr.fileno(), own_session=False)
-    try:
-        code = process.wait(timeout=deadline)
-    except subprocess.TimeoutExpired as error:
-        raise LocalProcessError(
-            f"The build {job['metadata']['name']} was stopped after {deadline:g} s, its deadline: raise "
-            "spec.build.deadline, or lower spec.build.effort."
-        ) from error
-    finally:
-        end(process, grace=10)
+    with ExitStack() as ends:
+        process = _start(container, ends, grace=10, output=sys.stderr.fileno(), own_session=False)
+        try:
+            code = wait(process, deadline)
+        except subprocess.TimeoutExpired as error:
+            raise LocalProcessError(
+                f"The build {job['metadata']['name']} was stopped after {deadline:g} s, its deadline: raise "
+                "spec.build.deadline, or lower spec.build.effort."
+            ) from error
     text = container.termination_log.read_text(encoding="utf-8") if container.termination_log.exists() else ""
     result = BuildResult.from_termination_message(text)
     if code == Outcome.DONE and result is not None:
@@ -83,8 +83,11 @@ def run_job(job: Mapping[str, Any], folder: Path, manifests: Manifests) -> Build
     raise _ERRORS.get(Outcome(code), LocalProcessError)(said if result else f"The build {name} failed: {said}.")
 
 
-def start_server(deployment: Mapping[str, Any], folder: Path, manifests: Manifests) -> Server:
-    """Start the pod of a Deployment and wait until its readiness probe is answered. Raises LocalProcessError."""
+def start_server(deployment: Mapping[str, Any], folder: Path, manifests: Manifests, ends: ExitStack) -> Server:
+    """Start the pod of a Deployment and wait until its readiness probe is answered; `ends` ends it.
+
+    Raises PortTakenError, or LocalProcessError for whatever else keeps it from being ready.
+    """
     spec = deployment["spec"]
     pod = spec["template"]["spec"]
     container = containers.words_of(pod, folder, manifests)
@@ -93,73 +96,91 @@ def start_server(deployment: Mapping[str, Any], folder: Path, manifests: Manifes
     port = ports.get(probe["port"], probe["port"])
     log = folder / "log"
     with log.open("wb") as file:
-        process = _start(container, stdout=file.fileno(), stderr=file.fileno(), own_session=True)
-    server = Server(
-        process=process, url=f"http://{LOOPBACK}:{port}", log=log, grace=float(pod["terminationGracePeriodSeconds"])
-    )
-    try:
-        _wait_ready(server, port, probe["path"], deployment["metadata"]["name"], float(spec["progressDeadlineSeconds"]))
-    except BaseException:
-        server.stop()
-        raise
+        grace = float(pod["terminationGracePeriodSeconds"])
+        process = _start(container, ends, grace=grace, output=file.fileno(), own_session=True)
+    server = Server(process=process, url=f"http://{LOOPBACK}:{port}", log=log)
+    _wait_ready(server, port, probe["path"], deployment["metadata"]["name"], float(spec["progressDeadlineSeconds"]))
     return server
 
 
+def ended(process: "subprocess.Popen[bytes]") -> int | None:
+    """The exit code, or None while it runs."""
+    with interrupts.held():
+        return process.poll()
+
+
+def wait(process: "subprocess.Popen[bytes]", timeout: float = math.inf) -> int:
+    """The exit code, once it has ended. Raises subprocess.TimeoutExpired."""
+    stop_at = time.monotonic() + timeout
+    while (code := ended(process)) is None:
+        if time.monotonic() >= stop_at:
+            raise subprocess.TimeoutExpired(process.args, timeout)
+        time.sleep(POLLING)
+    return code
+
+
 def end(process: "subprocess.Popen[bytes]", grace: float) -> int:
-    """SIGTERM, SIGKILL after `grace` seconds, the exit code; a process that has ended already is only asked for it."""
-    if process.poll() is None:
+    """SIGTERM, SIGKILL after `grace` seconds or one more Ctrl-C, and the exit code; all the same if it has ended."""
+    with interrupts.held() as impatience:
         process.terminate()
-        try:
-            process.wait(timeout=grace)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return process.wait()
+        stop_at = time.monotonic() + grace
+        while process.poll() is None and time.monotonic() < stop_at and not impatience:
+            time.sleep(POLLING)
+        process.kill()
+        return process.wait()
 
 
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Within it SIGTERM is what Ctrl-C is, so that everything that was started is ended on both."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _start(container: containers.Words, *, stdout: int, stderr: int, own_session: bool) -> "subprocess.Popen[bytes]":
+def _start(
+    container: containers.Words, ends: ExitStack, *, grace: float, output: int, own_session: bool
+) -> "subprocess.Popen[bytes]":
     """`own_session`: Ctrl-C does not reach it, so that it drains when it is told to and not before."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
     beside = str(Path(sys.executable).parent)  # this installation's own `enginewright`, whatever else is on PATH
     inherited["PATH"] = f"{beside}{os.pathsep}{inherited.get('PATH', os.defpath)}"
-    try:
-        return subprocess.Popen(
-            container.words,
-            env=inherited | dict(container.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=own_session,
-        )
-    except OSError as error:
-        raise LocalProcessError(
-            f"{container.words[0]!r} cannot be started ({error.strerror}): run pip install 'enginewright[all]' into "
-            "this environment."
-        ) from error
+    with interrupts.held():
+        try:
+            process = subprocess.Popen(
+                container.words,
+                env=inherited | dict(container.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=own_session,
+            )
+        except OSError as error:
+            raise LocalProcessError(
+                f"{container.words[0]!r} cannot be started ({error.strerror}): run pip install 'enginewright[all]' "
+                "into this environment."
+            ) from error
+        ends.callback(end, process, grace)
+    return process
 
 
 def _wait_ready(server: Server, port: int, path: str, name: str, deadline: float) -> None:
     stop_at = time.monotonic() + deadline
     while time.monotonic() < stop_at:
-        if (code := server.process.poll()) is not None:
-            raise LocalProcessError(f"{name} ended with exit code {code} before it was ready: {_tail(server.log)}")
-        if _answers(port, path):
+        # An answer is ours only if our server says that it listens there, and still runs once the answer is here.
+        ready = _listens(server) and _answers(port, path)
+        if (code := ended(server.process)) is not None:
+            said = _tail(server.log)
+            error = PortTakenError if CANNOT_LISTEN in said else LocalProcessError
+            raise error(f"{name} ended with exit code {code} before it was ready: {said}")
+        if ready:
             return
         time.sleep(0.05)
     raise LocalProcessError(f"{name} was not ready after {deadline:g} s; the end of its log: {_tail(server.log)}")
+
+
+def _listens(server: Server) -> bool:
+    """Whether the server's own log says that it listens at its URL."""
+    for line in server.log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # a line for people
+        if isinstance(record, dict) and (record.get("event"), record.get("url")) == ("listening", server.url):
+            return True
+    return False
 
 
 def _answers(port: int, path: str) -> bool:

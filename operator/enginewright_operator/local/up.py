@@ -1,10 +1,11 @@
 """`enginewright up`: everything of a manifest on this machine, from the model to a server that answers."""
 
+import errno
 import os
-import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from rich.console import Console
 
 from enginewright_operator import api
 from enginewright_operator.errors import ManifestError
-from enginewright_operator.local import hardware, manifests, orders, processes
+from enginewright_operator.local import hardware, interrupts, manifests, orders, ports, processes
 from enginewright_operator.local.manifests import Manifests
 from enginewright_operator.local.orders import Order
-from enginewright_operator.local.processes import LocalProcessError, Server
+from enginewright_operator.local.processes import LocalProcessError, PortTakenError, Server
 from enginewright_operator.render import build_job, serving
 from enginewright_operator.settings import Settings
 from enginewright_runtime.errors import UsageError
@@ -26,6 +27,7 @@ from enginewright_runtime.plan import records
 from enginewright_runtime.plan.request import BuildResult
 
 USUAL_PORT = 8000
+PORTS_TRIED = 3  # where any will do, and others take each between our look and our server's
 COMMAND_NOT_FOUND = 127  # what shells give
 KILLED_BY_SIGNAL = 128  # and the signal's number on top
 
@@ -72,7 +74,7 @@ class Up:
         self.served: list[Served] = []
 
     def __enter__(self) -> "Up":
-        self._stack.enter_context(processes.sigterm_as_interrupt())
+        self._stack.enter_context(interrupts.sigterm_as_interrupt())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,7 +91,8 @@ class Up:
         storage = orders.local_storage(self.manifests, self._wishes.storage)
         for number, target in enumerate(self._targets()):
             wanted = None if self._wishes.port is None else self._wishes.port + number
-            self._serve(target, storage, scratch / str(number), free_port(wanted, usual=USUAL_PORT + number))
+            ports.free_port(wanted, usual=USUAL_PORT)  # one that cannot be had is refused before a build, not after
+            self._serve(target, storage, scratch / str(number), wanted, USUAL_PORT + number)
 
     def to_json(self) -> dict[str, Any]:
         """What runs now."""
@@ -104,15 +107,15 @@ class Up:
         first = self.served[0].server
         environment = os.environ | {"ENGINEWRIGHT_URL": first.url, "ENGINEWRIGHT_MODEL": self.model}
         self._say.print(f"Running {' '.join(command)}\n", markup=False, highlight=False, soft_wrap=True)
-        try:
-            process = subprocess.Popen(command, env=environment, stdout=sys.stderr if to_stderr else None)
-        except OSError as error:
-            self._say.print(f"{command[0]!r} cannot be started: {error.strerror}.", markup=False, highlight=False)
-            return COMMAND_NOT_FOUND
-        try:
-            code = process.wait()
-        finally:
-            processes.end(process, grace=5)
+        with ExitStack() as ends:
+            try:
+                with interrupts.held():
+                    process = subprocess.Popen(command, env=environment, stdout=sys.stderr if to_stderr else None)
+                    ends.callback(processes.end, process, grace=5)
+            except OSError as error:
+                self._say.print(f"{command[0]!r} cannot be started: {error.strerror}.", markup=False, highlight=False)
+                return COMMAND_NOT_FOUND
+            code = processes.wait(process)
         return code if code >= 0 else KILLED_BY_SIGNAL - code
 
     def wait(self, announce: Callable[[], None]) -> int:
@@ -125,11 +128,10 @@ class Up:
             self._say.print("Ctrl-C ends it.", highlight=False)
             while True:
                 for one in self.served:
-                    try:
-                        code = one.server.process.wait(timeout=0.5)
-                    except subprocess.TimeoutExpired:
-                        continue
-                    raise LocalProcessError(f"The server of {one.order.target.gpu_class} ended with exit code {code}.")
+                    if (code := processes.ended(one.server.process)) is not None:
+                        name = one.order.target.gpu_class
+                        raise LocalProcessError(f"The server of {name} ended with exit code {code}.")
+                time.sleep(0.1)
         except KeyboardInterrupt:
             self._say.print("\nDraining.", highlight=False)
             return 0
@@ -155,44 +157,60 @@ class Up:
             )
         return here
 
-    def _serve(self, target: api.Target, storage: api.Storage, folder: Path, port: int) -> None:
+    def _serve(self, target: api.Target, storage: api.Storage, folder: Path, wanted: int | None, usual: int) -> None:
         held = hardware.product_here(self.manifests.gpu_classes[target.gpu_class], hardware.products())
         ordered = orders.order(self.manifests, target, storage, notes=self._wishes.storage.expanduser(), held=held)
-        settings = Settings(allow_file_uris=True, allow_plugins=True, serving_port=port, drain_delay=0)
-        result = None if ordered.exists and not self._wishes.fresh else self._build(ordered, settings, folder / "build")
+        result = None if ordered.exists and not self._wishes.fresh else self._build(ordered, folder / "build")
         if result is None:
             self._line("green", "found", f"the plan {ordered.digest[:16]} for {target.gpu_class}: nothing to build")
         orders.note_built(self.manifests, ordered, notes=self._wishes.storage.expanduser())
         if (replicas := self.manifests.engine.spec.replicas_on(target)) > 1:
             self._line("cyan", "note", f"{replicas} replicas are asked for; one process is enough here")
-        deployment = serving.deployment(
-            self.manifests.engine,
-            target,
-            ordered.plan.spec.plan_uri,
-            ordered.digest,
-            ordered.gpu_class,
-            settings,
-            storage=storage,
-        )
-        self._line("cyan", "starting", f"{deployment['metadata']['name']}: load, replay the golden inputs, be ready")
-        pod_folder = folder / "serve"
-        pod_folder.mkdir(parents=True)
         try:
-            server = processes.start_server(deployment, pod_folder, self.manifests)
+            server = self._start_server(ordered, storage, folder, wanted, usual)
         except LocalProcessError as error:
             hint = "" if result else " The plan was there already: --fresh builds it anew."
             raise LocalProcessError(error.message + hint) from error
-        self._stack.callback(server.stop)
         self.served.append(Served(order=ordered, result=result, server=server))
         self._line("green", "serving", f"{self.model} at {server.url}")
 
-    def _build(self, ordered: Order, settings: Settings, folder: Path) -> BuildResult:
+    def _start_server(
+        self, ordered: Order, storage: api.Storage, folder: Path, wanted: int | None, usual: int
+    ) -> Server:
+        """On the port that is wanted, or else on one that is free: another, where it is taken before we have it."""
+        for attempt in range(PORTS_TRIED):
+            port = ports.free_port(wanted, usual=usual)
+            deployment = serving.deployment(
+                self.manifests.engine,
+                ordered.target,
+                ordered.plan.spec.plan_uri,
+                ordered.digest,
+                ordered.gpu_class,
+                _settings(port),
+                storage=storage,
+            )
+            self._line(
+                "cyan", "starting", f"{deployment['metadata']['name']}: load, replay the golden inputs, be ready"
+            )
+            pod_folder = folder / f"serve-{attempt}"
+            pod_folder.mkdir(parents=True)
+            try:
+                return processes.start_server(deployment, pod_folder, self.manifests, self._stack)
+            except PortTakenError as error:
+                if wanted is not None:
+                    raise ports.refusal(wanted, os.strerror(errno.EADDRINUSE)) from error
+                self._line("yellow", "taken", f"another process was faster and listens on port {port}")
+        raise UsageError(
+            f"Other processes took the server's port {PORTS_TRIED} times before it listened: give one with --port."
+        )
+
+    def _build(self, ordered: Order, folder: Path) -> BuildResult:
         why = "It was asked for anew (--fresh)." if ordered.exists else ordered.why
         self._line("cyan", "building", f"the plan {ordered.digest[:16]} for {ordered.target.gpu_class}. {why}")
         if ordered.exists:
             orders.forget(self.manifests, ordered)
         folder.mkdir(parents=True)
-        job = build_job.build_job(ordered.plan, ordered.request, ordered.gpu_class, settings)
+        job = build_job.build_job(ordered.plan, ordered.request, ordered.gpu_class, _settings(USUAL_PORT))
         result = processes.run_job(job, folder, self.manifests)
         layers = f"{result.layers_before} layers became {result.layers_after}, in {result.seconds:.1f} s"
         self._line("green", "built", f"{ordered.plan.spec.plan_uri}: {layers}")
@@ -203,19 +221,5 @@ class Up:
         self._say.print(rest, markup=False, highlight=False, soft_wrap=True)
 
 
-def free_port(wanted: int | None, *, usual: int) -> int:
-    """`wanted` itself, or, where any will do, the usual one or else a free one. Raises UsageError if it is taken."""
-    for port in (usual, 0) if wanted is None else (wanted,):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                if wanted is not None:
-                    raise UsageError(
-                        f"The port {wanted} of this machine cannot be had ({error.strerror}): give another with "
-                        "--port, or none, and a free one is taken."
-                    ) from error
-                continue
-            return int(probe.getsockname()[1])
-    raise UsageError("This machine has no free port: end a process that listens.")
+def _settings(port: int) -> Settings:
+    return Settings(allow_file_uris=True, allow_plugins=True, serving_port=port, drain_delay=0)

@@ -2,11 +2,14 @@
 
 import sys
 import textwrap
+import threading
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from enginewright_operator.local import processes
-from enginewright_operator.local.processes import LocalProcessError
+from enginewright_operator.local.processes import LocalProcessError, PortTakenError
 from enginewright_runtime.errors import GateError
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildResult
@@ -88,32 +91,84 @@ def test_a_container_does_not_get_the_variables_of_whoever_typed_the_command(run
 
 
 SERVER = """
-    import http.server, sys
+    import http.server, json
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200 if self.path == "/ready" else 503)
             self.end_headers()
         def log_message(self, *_): pass
-    http.server.HTTPServer(("127.0.0.1", {port}), Handler).serve_forever()
+    server = http.server.HTTPServer(("127.0.0.1", {port}), Handler)
+    print("Listening.")
+    print(json.dumps({"event": "listening", "url": "http://127.0.0.1:{port}"}), flush=True)
+    server.serve_forever()
 """
 
 
 @pytest.fixture
-def start(given, tmp_path, unused_tcp_port):
+def ends():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def start(given, tmp_path, unused_tcp_port, ends):
     folder = tmp_path / "serve"
     folder.mkdir()
 
     def run(script: str = SERVER, **more):
         text = script.replace("{port}", str(unused_tcp_port))
-        return processes.start_server(manifest(text, port=unused_tcp_port, **more), folder, given())
+        return processes.start_server(manifest(text, port=unused_tcp_port, **more), folder, given(), ends)
 
     return run
 
 
-def test_a_server_is_given_back_when_its_probe_is_answered_and_ends_when_told(start) -> None:
+@pytest.fixture
+def impostor(unused_tcp_port):
+    """Another's server on the very port, which answers every request as if it were ready; it counts them."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_): ...
+
+    with HTTPServer(("127.0.0.1", unused_tcp_port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_is_given_back_when_its_probe_is_answered_and_ends_with_its_stack(start, ends) -> None:
     server = start()
     assert server.process.poll() is None
-    assert server.stop() == -15
+    ends.close()
+    assert server.process.returncode == -15
+
+
+@pytest.mark.usefixtures("impostor")
+def test_a_server_of_another_on_the_port_is_not_taken_for_ours_that_ended(start) -> None:
+    with pytest.raises(LocalProcessError, match="exit code 14 before it was ready: the plan is damaged"):
+        start("import sys; print('the plan is damaged'); sys.exit(14)")
+
+
+def test_a_server_of_another_on_the_port_is_not_even_asked_while_ours_starts(start, impostor) -> None:
+    with pytest.raises(LocalProcessError, match="was not ready after 1 s"):
+        start("import time; time.sleep(60)", deadline=1)
+    assert impostor == []
+
+
+@pytest.mark.usefixtures("impostor")
+def test_the_real_server_on_a_port_that_is_taken_is_told_from_every_other_end(given, tmp_path, unused_tcp_port, ends):
+    command = ["enginewright", "serve", "no.plan", "--http-port", str(unused_tcp_port)]
+    deployment = manifest("", port=unused_tcp_port)
+    deployment["spec"]["template"]["spec"]["containers"][0]["command"] = command
+    with pytest.raises(PortTakenError, match=f"cannot listen on 127.0.0.1 port {unused_tcp_port}"):
+        processes.start_server(deployment, tmp_path, given(), ends)
 
 
 def test_a_server_that_never_becomes_ready_is_stopped(start) -> None:
