@@ -12,7 +12,7 @@ KeyPair = tuple[Path, Path]
 
 
 def pytest_configure() -> None:
-    """A shell starts what runs in its background deaf to Ctrl-C, and so would be every process that a test interrupts."""
+    """A shell makes what runs in its background deaf to Ctrl-C, and with it every process that a test interrupts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
