@@ -14,6 +14,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from enginewright_operator import api
+from enginewright_operator.conditions import Reason
+from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildResult
 
 RECONCILES = Counter("enginewright_operator_reconciles", "Reconciliations, by kind and result.", ["kind", "result"])
@@ -43,6 +45,12 @@ def built(gpu_class: str, result: BuildResult) -> None:
         GATES.labels(verdict.gate, "passed" if verdict.passed else "failed").inc()
 
 
+def _count_from_zero(gpu_class: str) -> None:
+    """Prometheus sees only a counter's growth: one that began with its first failure would have hidden it."""
+    for outcome in Outcome:
+        BUILDS.labels(outcome.name, gpu_class)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     """What is kept of one object."""
@@ -57,13 +65,18 @@ class Objects(Collector):
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str, str], _Row] = {}
+        self._classes: set[str] = set()
 
     def seen(self, kind: str, namespace: str, name: str, manifest: Mapping[str, Any] | None) -> None:
         """An object was read; None: there is no such object any more."""
         if manifest is None:
             self._rows.pop((kind, namespace, name), None)
             return
-        self._rows[kind, namespace, name] = _row(kind, manifest.get("status") or {}, manifest.get("spec") or {})
+        row = _row(kind, manifest.get("status") or {}, manifest.get("spec") or {})
+        self._rows[kind, namespace, name] = row
+        if row.gpu_class and row.gpu_class not in self._classes:
+            self._classes.add(row.gpu_class)
+            _count_from_zero(row.gpu_class)
 
     def clear(self) -> None:
         """Another process leads from now on."""
@@ -92,7 +105,11 @@ _GAUGES: Mapping[str, tuple[str, Labels]] = {
     "enginewright_engine_targets": ("Targets of the engine.", ()),
     "enginewright_engine_targets_ready": ("Targets of the engine that serve the wanted plan.", ()),
     "enginewright_engine_replicas": ("Pods that the engine wants.", ()),
-    "enginewright_engine_replicas_ready": ("Pods of the engine that are ready.", ()),
+    "enginewright_engine_replicas_expected": (
+        "Of the pods that the engine wants those that are to be ready by now: of targets that have served.",
+        (),
+    ),
+    "enginewright_engine_replicas_ready": ("Pods of the engine that are ready, those of canaries among them.", ()),
     "enginewright_plan_finished_timestamp_seconds": ("When the build of the plan ended.", ("gpu_class",)),
     "enginewright_plan_size_bytes": ("The size of the plan.", ("gpu_class",)),
 }
@@ -118,9 +135,20 @@ def _row(kind: str, status: Mapping[str, Any], spec: Mapping[str, Any]) -> _Row:
             "enginewright_engine_targets": len(targets),
             "enginewright_engine_targets_ready": sum(bool(row.get("ready")) for row in targets),
             "enginewright_engine_replicas": sum(row.get("replicas", 0) for row in targets),
-            "enginewright_engine_replicas_ready": sum(row.get("readyReplicas", 0) for row in targets),
+            "enginewright_engine_replicas_expected": sum(_expected(row) for row in targets),
+            "enginewright_engine_replicas_ready": sum(_ready(row) for row in targets),
         },
     )
+
+
+def _expected(target: Mapping[str, Any]) -> int:
+    """A first plan may take hours to be built, and a paused engine is left with the pods that it has."""
+    due = target.get("plan") and target.get("reason") != Reason.PAUSED
+    return int(target.get("replicas", 0)) if due else 0
+
+
+def _ready(target: Mapping[str, Any]) -> int:
+    return int(target.get("readyReplicas", 0)) + int((target.get("canary") or {}).get("ready", 0))
 
 
 OBJECTS = Objects()

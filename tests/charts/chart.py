@@ -27,11 +27,16 @@ FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def helm() -> str:
-    """The helm of this machine: PATH first, then what `make test` built. Skips the test where there is none."""
-    found = shutil.which("helm") or binaries.look_for("helm", binaries.HELM_BUILD)
+    """The helm of this machine."""
+    return program("helm", binaries.HELM_BUILD, "nothing of the chart is tested")
+
+
+def program(name: str, build: binaries.Build, without: str) -> str:
+    """A program of this machine: PATH first, then what `make test` built. Skips the test where there is none."""
+    found = shutil.which(name) or binaries.look_for(name, build)
     if found:
         return str(found)
-    message = f"helm is not on this machine, so nothing of the chart is tested: run `{binaries.MAKE_THEM}`"
+    message = f"{name} is not on this machine, so {without}: run `{binaries.MAKE_THEM}`"
     if binaries.must_be_there():
         pytest.fail(message, pytrace=False)
     say_once(f"THE CHART'S TESTS ARE SKIPPED: {message}")

@@ -1,5 +1,7 @@
 """Finds or builds the programs of a real control plane: etcd, the three Kubernetes servers, kubectl and helm.
 
+And promtool, which no cluster needs: the chart's alerts are evaluated with it.
+
 Run as a program (``python tests/controlplane/binaries.py``) it builds what is missing, once, and says what it is
 doing. Imported, it only looks: a test run must never sit for minutes in a silent compilation. Versions and checksums
 are pinned by the go.mod and go.sum files beside it, and a build is kept under the hash of those files, so a new pin
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +48,12 @@ class Build:
     ldflags: str
     minutes: float
     title: str
+    tags: str = ""
 
     def command(self, target: Path) -> list[str]:
-        return ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", self.ldflags, "-o", f"{target}{os.sep}"]
+        tags = ["-tags", self.tags] if self.tags else []
+        flags = ["-trimpath", "-buildvcs=false", *tags, "-ldflags", self.ldflags]
+        return ["go", "build", *flags, "-o", f"{target}{os.sep}"]
 
     def folder(self) -> Path:
         """Where this build is kept: a hash over everything that decides its bytes."""
@@ -98,6 +103,15 @@ KUBECTL_BUILD = Build(
     title=f"kubectl {KUBERNETES}",
 )
 BUILDS = (KUBERNETES_BUILD, ETCD_BUILD, HELM_BUILD, KUBECTL_BUILD)
+PROMTOOL_BUILD = Build(
+    name="promtool",
+    module=HERE / "promtool",
+    programs={"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
+    ldflags="-s -w",
+    minutes=2,
+    title="promtool v0.311.0",
+    tags="remove_all_sd",  # without the clients of twenty clouds, whose machines Prometheus would find
+)
 
 
 def cache_folder() -> Path:
@@ -134,9 +148,9 @@ def look_for(name: str, build: Build) -> Path | None:
     return built if built.is_file() else None
 
 
-def build_missing() -> dict[str, Path]:
-    """Builds what `find` would not find, then returns what it finds."""
-    missing = [build for build in BUILDS if any(look_for(name, build) is None for name in build.programs)]
+def build_missing(builds: Sequence[Build] = BUILDS) -> dict[str, Path]:
+    """Builds those that are not there, then returns what `find` finds."""
+    missing = [build for build in builds if any(look_for(name, build) is None for name in build.programs)]
     if missing and shutil.which("go") is None:
         return find()
     for build in missing:
@@ -199,7 +213,7 @@ def must_be_there() -> bool:
 
 def main() -> int:
     try:
-        found = build_missing()
+        found = build_missing((*BUILDS, PROMTOOL_BUILD))
     except ControlPlaneMissing as missing:
         say(f"{'ERROR' if must_be_there() else 'THE CLUSTER TESTS WILL BE SKIPPED'}: {missing}")
         return 1 if must_be_there() else 0

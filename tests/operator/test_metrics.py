@@ -61,3 +61,22 @@ def test_builds_are_counted_by_outcome_and_class_and_gates_by_verdict() -> None:
     assert count("enginewright_builds_total", outcome="GATE_FAILED", gpu_class="c") == before + 1
     assert count("enginewright_gate_verdicts_total", gate="latency", result="failed") == failed + 1
     assert count("enginewright_build_duration_seconds_sum", gpu_class="c") >= 3.0
+
+
+def test_a_classs_builds_are_counted_from_zero_so_that_prometheus_sees_the_first_failure() -> None:
+    metrics.Objects().seen("EnginePlan", "n", "p", {"spec": {"gpuClass": "seen"}})
+    for outcome in Outcome:
+        labels = {"outcome": outcome.name, "gpu_class": "seen"}
+        assert REGISTRY.get_sample_value("enginewright_builds_total", labels) == 0.0
+
+
+def test_pods_are_expected_of_targets_that_have_served_and_a_canarys_count_as_ready() -> None:
+    served = {"plan": "p", "reason": "Canary", "replicas": 4, "readyReplicas": 3, "canary": {"ready": 1}}
+    first = {"plan": "", "reason": "Building", "replicas": 8}
+    paused = {"plan": "p", "reason": "Paused", "replicas": 16, "readyReplicas": 1}
+    objects = metrics.Objects()
+    objects.seen("InferenceEngine", "n", "e", {"status": {"targets": [served, first, paused]}})
+    found = samples(objects)
+    assert found["enginewright_engine_replicas", "n", "e"] == 28.0
+    assert found["enginewright_engine_replicas_expected", "n", "e"] == 4.0
+    assert found["enginewright_engine_replicas_ready", "n", "e"] == 5.0
