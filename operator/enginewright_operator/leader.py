@@ -93,7 +93,11 @@ class Leader:
                 await self._release()
 
     async def _acquire(self) -> None:
+        said = False
         while not await self._try_once(within=self._terms.retry_every * 2):
+            if not said and self._seen is not None and self._held_by_another():
+                said = True
+                logger.info("This process, %s, stands by: the Lease is held by %s.", self._identity, self._seen.holder)
             await asyncio.sleep(self._terms.retry_every)
 
     async def _try_once(self, *, within: float) -> bool:

@@ -213,7 +213,7 @@ def server(
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())["url"]
         process.terminate()
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=120)
         assert process.returncode == Outcome.DONE
         assert "Traceback" not in log
     finally:

@@ -21,7 +21,7 @@ def ask(
     url: str, path: str, body: bytes, headers: dict[str, str] | None = None, method: str = "POST"
 ) -> tuple[int, Any]:
     """The status and the JSON object of an answer."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -95,7 +95,7 @@ def test_a_huge_body(server: str) -> None:
 
 
 def test_a_huge_body_that_does_not_say_its_size(server: str) -> None:
-    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=120)
     try:
         connection.request("POST", INFER, iter([b" " * LIMIT, b" "]), {}, encode_chunked=True)
         answer = connection.getresponse()

@@ -87,7 +87,7 @@ def test_a_disk_that_is_full(here: Path) -> None:
     ]
     environment = {**os.environ, "TMPDIR": str(here.parent / "temporary")}
     command = ["sh", "-c", 'ulimit -f 4 && exec "$@"', "sh", *words]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250, check=False)
     assert ended.returncode == Outcome.STORAGE, ended.stderr
     (sentence,) = [line for line in ended.stderr.splitlines() if line.startswith("enginewright: ")]
     assert "plan" in sentence

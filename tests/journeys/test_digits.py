@@ -42,7 +42,7 @@ def test_the_digits_go_from_model_to_served_answers_and_a_clean_end(
         url = json.loads(process.stdout.readline())["url"]
         assert _right(url.removeprefix("http://"), images, labels) >= 0.98
         process.send_signal(signal.SIGTERM)
-        out, log = process.communicate(timeout=30)
+        out, log = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()

@@ -24,7 +24,7 @@ QUICK = 1.0  # seconds of a processor: half of that where nothing else runs, and
 @pytest.mark.parametrize("words", [("--version",), ("serve", "--help"), ("build", "--help")], ids=" ".join)
 def test_what_a_person_waits_for_is_quick(words: tuple[str, ...]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*COMMAND_LINE, *words], capture_output=True, timeout=60, check=True)
+    subprocess.run([*COMMAND_LINE, *words], capture_output=True, timeout=250, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < QUICK
 
@@ -33,7 +33,7 @@ def test_what_a_person_waits_for_is_quick(words: tuple[str, ...]) -> None:
 def test_a_command_is_light_until_it_runs(module: str) -> None:
     heavy = "('onnx', 'onnx_ir', 'onnxruntime', 'numpy', 'aiohttp', 'pydantic')"
     program = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=250, check=True)
     assert ran.stdout.strip() == "[]"
 
 
@@ -77,7 +77,7 @@ def test_completion_is_shown_for_each_shell(shell: str) -> None:
     environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     words = ["--show-completion", shell]
     ran = subprocess.run(
-        [*COMMAND_LINE, *words], capture_output=True, text=True, env=environment, timeout=60, check=True
+        [*COMMAND_LINE, *words], capture_output=True, text=True, env=environment, timeout=250, check=True
     )
     assert "_ENGINEWRIGHT_COMPLETE" in ran.stdout
 

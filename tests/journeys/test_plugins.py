@@ -44,7 +44,7 @@ def test_a_manifest_with_a_plugin_is_built_and_served(tmp_path: Path) -> None:
         port = str(probe.getsockname()[1])
     up = [program, "up", "-f", "manifest.yaml", "--storage", "store", "--port", port, "--json"]
     command = [*up, "--", sys.executable, "-c", ASK]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
     x = np.array([-1, 0, 2], np.float32)
     np.testing.assert_allclose(json.loads((tmp_path / "answer.json").read_text()), x / (1 + np.exp(-2 * x)), rtol=1e-5)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from virtual_time import virtually
 
 from enginewright_operator import controller
 from enginewright_operator.controller import Controller, Key
@@ -50,6 +51,7 @@ async def test_how_a_reconciliation_ends_decides_when_the_key_comes_back(
     assert waiting.told == told
 
 
+@virtually
 async def test_what_is_under_way_is_ended_before_the_controller_is(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, written, stop = asyncio.Event(), [], asyncio.Event()
 
@@ -58,7 +60,7 @@ async def test_what_is_under_way_is_ended_before_the_controller_is(monkeypatch: 
 
     async def slow(namespace: str, name: str, scope: Any) -> Again:
         begun.set()
-        await asyncio.sleep(0.05)  # the answer to its write
+        await asyncio.sleep(controller.ENDING / 2)  # the answer to its write
         written.append(name)
         return DONE
 
@@ -72,6 +74,7 @@ async def test_what_is_under_way_is_ended_before_the_controller_is(monkeypatch: 
     assert written == ["a"]
 
 
+@virtually
 async def test_what_hangs_does_not_keep_the_controller_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, stop = asyncio.Event(), asyncio.Event()
 
@@ -84,10 +87,9 @@ async def test_what_hangs_does_not_keep_the_controller_for_ever(monkeypatch: pyt
         return DONE
 
     monkeypatch.setattr(controller.resync, "run", no_resync)
-    monkeypatch.setattr(controller, "ENDING", 0.05)
     made = Controller(None, reconcilers={"K": hanging})  # type: ignore[arg-type]
     made.put("K", "n", "a")
     running = asyncio.create_task(made.run(stop))
     await begun.wait()
     stop.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, controller.ENDING * 2)

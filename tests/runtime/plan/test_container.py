@@ -33,7 +33,7 @@ def test_what_was_written_is_read(plan: Path, manifest: Manifest, blobs: dict[st
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=20), st.binary(max_size=600), max_size=5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_blobs_come_back(tmp_path: Path, changed: Any, blobs: dict[str, bytes]) -> None:
     path = tmp_path / "any.plan"
     container.write(path, changed(blobs=container.layout(blobs), schedules=(), goldens=()), blobs)

@@ -60,11 +60,19 @@ class Process:
     url: str = ""
     lines: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    reading: threading.Thread | None = None
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(sent)
-        return self.process.wait(30)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Its exit code, once it has ended; the log is whole then."""
+        code = self.process.wait(120)
+        if self.reading is not None:
+            self.reading.join()
+        return code
 
 
 @pytest.fixture
@@ -93,7 +101,8 @@ def serve() -> Iterator[Callable[..., Process]]:
         else:
             assert process.stderr is not None
             raise AssertionError(f"exit {process.wait()}: {process.stderr.read()}")
-        threading.Thread(target=lambda: served.log.extend(process.stderr or ()), daemon=True).start()
+        served.reading = threading.Thread(target=lambda: served.log.extend(process.stderr or ()), daemon=True)
+        served.reading.start()
         return served
 
     yield start

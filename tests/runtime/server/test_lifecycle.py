@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+
+from enginewright_runtime.plan.manifest import Binding, Schedule, Segment
 
 MakePlan = Callable[..., Path]
 X = np.ones((2, 4), np.float32)
@@ -25,7 +26,7 @@ REQUEST = json.dumps(
 
 
 def post(url: str, request: bytes = REQUEST) -> int:
-    with urllib.request.urlopen(urllib.request.Request(url, request), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, request), timeout=120) as answer:
         answer.read()
         return int(answer.status)
 
@@ -38,49 +39,47 @@ def ask(connection: http.client.HTTPConnection) -> int:
 
 
 def metrics(url: str) -> str:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
         return str(answer.read(), "utf-8")
 
 
 def ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=60) as answer:
             return bool(answer.status == 200)
     except urllib.error.HTTPError as error:
         error.close()
         return False
 
 
-def slow_model(models: Any, rounds: int) -> Any:
-    """A loop that takes a while: y = x, `rounds` multiplications of 256 x 256 matrices later."""
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["keep"], ["keep_out"]),
-            helper.make_node("MatMul", ["m", "m"], ["square"]),
-            helper.make_node("Clip", ["square"], ["m_out"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("keep", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("m", TensorProto.FLOAT, [256, 256]),
-        ],
-        [
-            helper.make_tensor_value_info("keep_out", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("m_out", TensorProto.FLOAT, [256, 256]),
-        ],
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for it. The limit is only for what never happens."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def held_up(make_plan: MakePlan, door: Path) -> Path:
+    """A plan of the model `held`: y = x, as soon as there is a file `door`."""
+    binding = {"dtype": "float32", "shape": (2, 4)}
+    source = f"""
+import pathlib, time
+from enginewright_runtime.plugins import plugin
+
+@plugin("com.example.Hold")
+def hold(x):
+    while not pathlib.Path({str(door)!r}).exists():
+        time.sleep(0.01)
+    return x
+"""
+    part = {"inputs": ["x"], "outputs": ["y"], "blob": "hold.py", "plugin": "com.example.Hold"}
+    blobs = {"parts": json.dumps({"parts": [part]}).encode(), "hold.py": source.encode()}
+    segment = Segment(executor="plugins", inputs=("x",), outputs=("y",), blob="parts", options={"blobs": ["hold.py"]})
+    schedule = Schedule(
+        inputs=(Binding(name="x", **binding),), outputs=(Binding(name="y", **binding),), segments=(segment,)
     )
-    graph = helper.make_graph(
-        [helper.make_node("Loop", ["rounds", "yes", "x"], ["y"], body=body)],
-        "slow",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [256, 256])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [256, 256])],
-        [
-            helper.make_tensor("rounds", TensorProto.INT64, [], [rounds]),
-            helper.make_tensor("yes", TensorProto.BOOL, [], [1]),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return make_plan(name="held", schedules=[schedule], blobs=blobs)
 
 
 def test_it_says_what_it_serves_and_where(serve: Any, make_plan: MakePlan, models: Any) -> None:
@@ -101,7 +100,7 @@ def test_it_ends_with_0_when_told_to(serve: Any, make_plan: MakePlan, models: An
 def test_a_golden_that_fails_keeps_it_from_ever_being_ready(make_plan: MakePlan, models: Any) -> None:
     plan = make_plan(models.small(), goldens=[(0, {"x": X}, {"scores": np.ones((2, 3), np.float32)})])
     command = [sys.executable, "-m", "enginewright_runtime.cli", "serve", str(plan), "--http-port", "0"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode == 14
     assert "does not give its golden output 'scores' on this machine" in ended.stderr
     assert "Ready." not in ended.stdout
@@ -111,7 +110,7 @@ def test_an_address_in_use_is_a_usage_error(serve: Any, make_plan: MakePlan, mod
     plan = make_plan(models.small())
     port = serve(plan, "--drain-delay", "0").url.rsplit(":", 1)[1]
     command = [sys.executable, "-m", "enginewright_runtime.cli", "serve", str(plan), "--http-port", port]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode == 2
     assert f"cannot listen on 127.0.0.1 port {port}" in ended.stderr
 
@@ -119,14 +118,15 @@ def test_an_address_in_use_is_a_usage_error(serve: Any, make_plan: MakePlan, mod
 def test_a_drain_drops_no_request_of_a_client_that_heeds_readiness(
     serve: Any, make_plan: MakePlan, models: Any
 ) -> None:
-    served = serve(make_plan(models.small()), "--drain-delay", "2")
+    # Long beside the moment that the clients need, on a busy machine too.
+    served = serve(make_plan(models.small()), "--drain-delay", "6")
     failed: list[BaseException] = []
     before: list[int] = []
     after: list[int] = []
 
     def load() -> None:
         # One connection kept alive; http.client opens a new one after an answer with Connection: close.
-        connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=120)
         try:
             while ready(served.url):
                 (after if told.is_set() else before).append(ask(connection))
@@ -142,7 +142,7 @@ def test_a_drain_drops_no_request_of_a_client_that_heeds_readiness(
     workers = [threading.Thread(target=load) for _ in range(2)]
     for worker in workers:
         worker.start()
-    time.sleep(0.5)
+    until(lambda: len(before) > 20 or failed != [], "the clients never asked")
     told.set()
     code = served.stop()
     for worker in workers:
@@ -154,29 +154,24 @@ def test_a_drain_drops_no_request_of_a_client_that_heeds_readiness(
     assert code == 0
 
 
-def test_slow_requests_in_flight_are_finished(serve: Any, make_plan: MakePlan, models: Any) -> None:
-    served = serve(make_plan(slow_model(models, 800), name="slow"), "--drain-delay", "0", "--concurrency", "1")
-    tensor = {"name": "x", "datatype": "FP32", "shape": [256, 256], "data": [0.0] * 65536}
-    request = json.dumps({"inputs": [tensor]}).encode()
-    ended: list[tuple[int, float]] = []
-
-    def wait_for_it() -> None:
-        ended.append((post(f"{served.url}/v2/models/slow/infer", request), time.monotonic()))
-
-    workers = [threading.Thread(target=wait_for_it) for _ in range(3)]
+def test_requests_in_flight_are_finished(serve: Any, make_plan: MakePlan, tmp_path: Path) -> None:
+    door = tmp_path / "door"
+    served = serve(held_up(make_plan, door), "--allow-plugins", "--drain-delay", "0", "--concurrency", "1")
+    answers: list[int] = []
+    workers = [
+        threading.Thread(target=lambda: answers.append(post(f"{served.url}/v2/models/held/infer"))) for _ in range(3)
+    ]
     for worker in workers:
         worker.start()
-    deadline = time.monotonic() + 20
-    while "enginewright_requests_in_flight 3.0" not in metrics(served.url):
-        assert time.monotonic() < deadline, "the requests never were in flight all at once"
-        time.sleep(0.02)
-    told = time.monotonic()
-    code = served.stop()
+    until(lambda: "enginewright_requests_in_flight 3.0" in metrics(served.url), "they never were in flight at once")
+    served.process.send_signal(signal.SIGTERM)
+    until(lambda: any('"draining"' in line for line in served.log), "it was told to end")
+    assert (answers, served.process.poll()) == ([], None)
+    door.touch()
     for worker in workers:
         worker.join()
-    assert code == 0
-    assert [status for status, _ in ended] == [200, 200, 200]
-    assert max(at for _, at in ended) > told, "nothing was in flight: the model is too fast for this test"
+    assert answers == [200, 200, 200]
+    assert served.ended() == 0
 
 
 def test_a_plan_comes_from_storage_through_the_cache(
@@ -192,14 +187,12 @@ def test_a_plan_comes_from_storage_through_the_cache(
 
 def test_settings_come_from_the_environment_and_flags_win(serve: Any, make_plan: MakePlan, models: Any) -> None:
     served = serve(
-        make_plan(models.small()), "--drain-delay", "0", ENGINEWRIGHT_MAX_BODY="10", ENGINEWRIGHT_DRAIN_DELAY="60"
+        make_plan(models.small()), "--drain-delay", "0", ENGINEWRIGHT_MAX_BODY="10", ENGINEWRIGHT_DRAIN_DELAY="1000"
     )
     with pytest.raises(urllib.error.HTTPError, match="413") as refused:
         post(f"{served.url}/v2/models/small/infer")
     refused.value.close()
-    started = time.monotonic()
-    assert served.stop() == 0
-    assert time.monotonic() - started < 20
+    assert served.stop() == 0  # which waits for less than that
 
 
 def test_logs_are_json_and_never_hold_a_body(serve: Any, make_plan: MakePlan, models: Any) -> None:

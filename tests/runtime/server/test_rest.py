@@ -255,9 +255,10 @@ async def test_a_caller_that_goes_away_in_the_middle_of_a_body_does_no_harm(serv
     _, writer = await asyncio.open_connection(served.client.host, served.client.port)
     writer.write(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf".encode())
     await writer.drain()
-    await asyncio.sleep(0.05)
-    writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
+        while not served.rest.in_flight:
+            await asyncio.sleep(0.01)
+        writer.close()
         while served.rest.in_flight:
             await asyncio.sleep(0.01)
     assert (await served.post(INFER, body()))[0] == 200

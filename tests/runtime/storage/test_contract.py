@@ -163,7 +163,7 @@ def test_two_processes_that_store_the_same_key_at_once(place: Any, tmp_path: Pat
             assert writer.stdin is not None
             writer.stdin.write("go\n")
             writer.stdin.flush()
-        won = [writer.communicate(timeout=30)[0].strip() for writer in writers]
+        won = [writer.communicate(timeout=120)[0].strip() for writer in writers]
     place.store.download(f"{place.prefix}same", tmp_path / "fetched")
     assert sorted(won) == ["False", "True"]
     assert (tmp_path / "fetched").read_bytes() == files[won.index("True")].read_bytes()

@@ -11,7 +11,7 @@ from enginewright_runtime.errors import StorageDeniedError, StorageError
 from enginewright_runtime.storage.s3 import S3Store
 from enginewright_runtime.storage.s3_transfer import SHA256_ENTRY, Limits
 
-TWICE = Limits(connect_timeout=10, read_timeout=10, attempts=2, pause=0.01)
+TWICE = Limits(connect_timeout=60, read_timeout=60, attempts=2, pause=0.01)
 URI = "s3://engines/plans/x.plan"
 
 

@@ -191,9 +191,9 @@ def test_weights_of_a_plan_go_with_the_plan(load: Any, keep: Any, gpu: Any) -> N
 def test_contexts_have_memory_of_their_own_and_run_at_once(load: Any, gpu: Any) -> None:
     executor = load(contexts=2)
     assert gpu.streams == 3  # one of them uploaded the weights
-    inside, leave = threading.Barrier(3, timeout=10), threading.Event()
+    inside, leave = threading.Barrier(3, timeout=120), threading.Event()
     for lane in executor._all:
-        lane._whole.works[1] = ("launch add", lambda a=lane._whole.works[1][1]: (inside.wait(), leave.wait(10), a()))
+        lane._whole.works[1] = ("launch add", lambda a=lane._whole.works[1][1]: (inside.wait(), leave.wait(120), a()))
     results: list[Any] = []
     workers = [
         threading.Thread(target=lambda k=k: results.append((k, executor.run({"x": X * k})["y"]))) for k in (1, 2)
