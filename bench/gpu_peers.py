@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stop-after", type=float, default=0.0, help="seconds after which no race is begun")
     parser.add_argument("--seconds", type=float, default=1.0, help="of turns, and of running alone, a contender")
     parser.add_argument("--effort", default="balanced", help="of our build")
+    parser.add_argument("--plans", type=Path, metavar="FOLDER", help="keep the models and our plans there, to inspect")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--record", type=Path, default=Path("gpu-peers.json"))
     parser.add_argument(
@@ -66,7 +67,8 @@ def run(told: argparse.Namespace) -> None:
     races = record.read(told.record)
     conditions = races.under(_conditions(told, nvml.driver_version()))
     with ExitStack() as stack:
-        workdir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workdir = told.plans or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workdir.mkdir(parents=True, exist_ok=True)
         meter = racing.unwatched
         if told.device == "cuda":
             from enginewright_runtime.engine.cuda.driver import gpu

@@ -5,6 +5,7 @@ flat, as long as its span, and is packed and unpacked here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -12,16 +13,18 @@ from typing import Protocol
 import numpy as np
 
 from enginewright_builder.device import assemble
-from enginewright_builder.device.checking import Check
 from enginewright_builder.device.implementation import Implementation
+from enginewright_builder.device.judging import Check
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.tensors import ITEM_BYTES, TensorType
 from enginewright_builder.emit import Blobs
+from enginewright_runtime.engine import available
 from enginewright_runtime.engine.cuda.program import DeviceProgram
 from enginewright_runtime.engine.values import Array, dtype_of
 from enginewright_runtime.plan.manifest import Binding
 
+_SMALL = 1 << 22  # bytes that one processor lays out at once
 CHAIN = 10  # launches of the layer in a graph: the graph's own start is shared by so many
 
 
@@ -71,7 +74,8 @@ def subject(layer: DeviceLayer, places: Mapping[str, Place], check: Check) -> Su
         name: pack(value.astype(dtype_of(own[name].type.dtype), copy=False), own[name].type)
         for name, value in check.feed.items()
     }
-    return Subject(layer=layer, places=own, feed=feed, check=check)
+    laid = check.laid_out({name: own[name].type.strides for name in layer.outputs})
+    return Subject(layer=layer, places=own, feed=feed, check=laid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,22 +118,23 @@ def _opened(
 
 def _checked(tried: Subject, running: Running) -> tuple[str, float]:
     made = running.run(tried.feed)
-    return tried.check.judge({name: unpack(made[name], tried.places[name].type) for name in tried.layer.outputs})
+    return tried.check.judge({name: unpacked(made[name], tried.places[name].type) for name in tried.layer.outputs})
 
 
 def pack(value: Array, kind: TensorType) -> Array:
     """A logical tensor as the flat stretch of memory that holds it; gaps are zero."""
     flat = np.zeros(_span(kind), value.dtype)
-    _view(flat, kind)[...] = value
+    target = unpacked(flat, kind)
+    if value.nbytes < _SMALL or not value.ndim:
+        target[...] = value
+        return flat
+    with ThreadPoolExecutor(available.processors()) as pool:  # channels last is another order of a gigabyte
+        list(pool.map(lambda number: np.copyto(target[number], value[number]), range(len(value))))
     return flat
 
 
-def unpack(flat: Array, kind: TensorType) -> Array:
-    """The logical tensor in a flat stretch of memory."""
-    return np.ascontiguousarray(_view(flat, kind)).reshape(kind.shape)
-
-
-def _view(flat: Array, kind: TensorType) -> Array:
+def unpacked(flat: Array, kind: TensorType) -> Array:
+    """The logical tensor in a flat stretch of memory, where it lies."""
     strides = tuple(stride * flat.itemsize for stride in kind.strides)
     return np.lib.stride_tricks.as_strided(flat, kind.shape, strides)
 

@@ -146,7 +146,7 @@ class Tuner:
             return Entry(timed=tuple(Timed(tactic=c.tactic, name=c.name, dropped=error.message) for c in candidates))
         self._prepare(candidates)
         results: list[Timed] = []
-        for candidate in sorted(candidates, key=lambda each: each.last_resort):
+        for candidate in _in_turns(candidates):
             if candidate.last_resort and any(not each.dropped for each in results):
                 continue
             if self.deadline.clock() > until and any(not each.dropped for each in results):
@@ -268,6 +268,16 @@ class Tuner:
         for problem in problems:
             made |= dict.fromkeys(problem.layers, problem.implementation())
         return [made[number] for number in range(len(layers))]
+
+
+def _in_turns(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Every tactic's best guess, then every second one: where time runs out, none was left out. Last resorts last."""
+    guesses: dict[str, int] = {}
+    order = []
+    for candidate in candidates:
+        order.append((candidate.last_resort, guesses.setdefault(candidate.tactic, 0)))
+        guesses[candidate.tactic] += 1
+    return [candidates[number] for number in sorted(range(len(candidates)), key=order.__getitem__)]
 
 
 def _offered(problem: _Problem, entry: Entry) -> tuple[Timed, ...]:

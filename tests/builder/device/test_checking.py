@@ -84,3 +84,40 @@ def _tf32(array: np.ndarray) -> np.ndarray:
     """Rounded to 10 bits of fraction."""
     bits = array.view(np.uint32)
     return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    weights = np.random.default_rng(0).standard_normal((8, 16, 1, 1)).astype(np.float16)
+    return _layer(
+        "conv (float16[40, 16, 5, 3] x, float16[8, 16, 1, 1] w) => (float16[40, 8, 5, 3] y) { y = Conv (x, w) }",
+        w=weights,
+    )
+
+
+def _answers(layer, check) -> np.ndarray:
+    """What the layer answers to the check's whole batch, by another way."""
+    x, w = check.feed["x"].astype(np.float64), layer.constants[1].astype(np.float64)[:, :, 0, 0]
+    return np.einsum("nchw,kc->nkhw", x, w).astype(np.float16)
+
+
+@pytest.mark.parametrize("strides", [(120, 15, 3, 1), (120, 1, 24, 8)], ids=["C order", "channels last"])
+def test_a_batch_is_checked_whole_against_few_pictures(batch, strides):
+    check = checking.check(batch).laid_out({"y": strides})
+    assert check.feed["x"].shape[0] == 40
+    assert check.expected["y"].shape[0] < 20
+    right = _answers(batch, check)
+    assert check.judge({"y": right})[0] == ""
+    for at in ((0, 0, 0, 0), (39, 7, 4, 2), (23, 3, 1, 2)):
+        wrong = right.copy()
+        wrong[at] += np.float16(1)
+        assert f"at {list(at)}, wanted" in check.judge({"y": wrong})[0]
+        wrong[at] = np.inf
+        assert f"inf at {list(at)}, wanted" in check.judge({"y": wrong})[0]
+
+
+def test_pictures_that_are_exchanged_are_wrong(batch):
+    check = checking.check(batch)
+    right = _answers(batch, check)
+    for other in (1, 2, 4, 8, 16, 32):  # what a tile of pictures would be off by
+        assert "are off)" in check.judge({"y": np.roll(right, other, axis=0)})[0]

@@ -20,10 +20,12 @@ SHAPE = (2, 3, 4, 5)
     ],
     ids=["C order", "channels last", "a slice", "a scalar", "empty"],
 )
-def test_packed_and_unpacked_is_the_same(kind):
+@pytest.mark.parametrize("small", [1 << 22, 0], ids=["by one processor", "by all"])
+def test_packed_and_unpacked_is_the_same(kind, small, monkeypatch):
+    monkeypatch.setattr(trial, "_SMALL", small)
     value = np.random.default_rng(0).standard_normal(kind.shape).astype(np.float16)
     flat = trial.pack(value, kind)
     assert flat.nbytes == kind.span_bytes
-    again = trial.unpack(flat, kind)
+    again = trial.unpacked(flat, kind)
     assert again.shape == kind.shape
     np.testing.assert_array_equal(again, value)

@@ -73,7 +73,11 @@ class CudaStream:
     """A stream that does not wait for the legacy default stream."""
 
     def __init__(self) -> None:
-        self._native = cupy.cuda.Stream(non_blocking=True)
+        """Raises DeviceError: also where a kernel that ran before has made the GPU unusable for this process."""
+        try:
+            self._native = cupy.cuda.Stream(non_blocking=True)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise DeviceError(failed("make a stream", str(error))) from error
         self.handle = int(self._native.ptr)
 
     def synchronize(self) -> None:
