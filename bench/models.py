@@ -1,11 +1,11 @@
 """The world's models: each of models.tsv built for the CPU, compared with its native runtime, and timed beside it.
 
-usage: models.py FOLDER [--effort fast] [--seconds 1] [--limit 300] [--write docs/models.md] [WORD ...]
+usage: models.py FOLDER [--effort fast] [--seconds 1] [--limit 300] [--rows FILE] [--write docs/models.md] [WORD ...]
 
 Models that are not in FOLDER are fetched into it. Every model has a process of its own, which may take `limit` seconds,
 so that one that breaks or hangs does not take the others along. agreement.py says what is allowed. Ours and the native
-runtime take turns on the same input; the ratio is of the medians. The page is replaced when every row is there. Exit
-code 1 if any model is wrong.
+runtime take turns on the same input; the ratio is of the medians. Rows that the file of --rows holds are not measured
+again, so a run may be interrupted. The page is replaced when every row is there. Exit code 1 if any model is wrong.
 """
 
 import argparse
@@ -165,6 +165,20 @@ def _apart(model: model_catalog.Model, arguments: argparse.Namespace) -> Row:
     return Row(name=model.name, native=model.format, problem=last)
 
 
+def _kept(path: Path | None) -> dict[str, Row]:
+    """The rows of an earlier run, by name; of two of a name the later."""
+    if path is None or not path.is_file():
+        return {}
+    rows = (Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    return {row.name: row for row in rows}
+
+
+def _keep(path: Path | None, row: Row) -> None:
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+
+
 def table(rows: Sequence[Row], command: str) -> str:
     """The rows with what they were measured on."""
     good = sum(not row.problem for row in rows)
@@ -190,6 +204,7 @@ def main() -> None:
     parser.add_argument("--effort", default="fast")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each of the two that take turns")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for each model")
+    parser.add_argument("--rows", type=Path, help="rows that were measured, a line of JSON each: more are added")
     parser.add_argument("--write", type=Path, help=f"replace what follows {MARKER} in this file")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     told = parser.parse_intermixed_args()
@@ -200,9 +215,13 @@ def main() -> None:
     wanted = model_catalog.models(told.words)
     for problem in model_catalog.fetch(told.folder, wanted):
         print(problem, file=sys.stderr)
-    rows = []
+    rows, kept = [], _kept(told.rows)
     for model in wanted:
-        rows.append(_apart(model, told))
+        if model.name in kept:
+            rows.append(kept[model.name])
+        else:
+            rows.append(_apart(model, told))
+            _keep(told.rows, rows[-1])
         print(rows[-1].line(), flush=True)
     if told.write:
         command = f"python bench/models.py FOLDER --effort {told.effort} --seconds {told.seconds:g}"

@@ -28,6 +28,7 @@ import mutations
 from seeds import Seed, seeds
 
 from enginewright_builder.importers import table
+from enginewright_builder.passes.fold_constants import FoldConstants
 from enginewright_runtime.errors import EnginewrightError
 from enginewright_runtime.plan.recipe import ModelFormat
 
@@ -63,10 +64,12 @@ def mutated(kind: ModelFormat, seed: int, number: int) -> tuple[Seed, dict[str, 
 
 
 def read(sound: Seed, folder: Path) -> str:
-    """Import what lies in `folder` with all constants: "valid" or "refused"; what else is raised is a finding."""
+    """Import what lies in `folder` and compute ahead what depends on constants: "valid" or "refused"; what else is
+    raised is a finding."""
     companion = folder / sound.companion if sound.companion else None
     try:
         network = table.read(sound.kind, folder / sound.model, companion=companion, outputs=sound.outputs)
+        FoldConstants().apply(network)
         for value in network.graph.initializers.values():
             network.constant(value)
     except EnginewrightError as error:

@@ -33,6 +33,10 @@ ONNX_TEXTS = {
     "functions": '<ir_version: 8, opset_import: ["" : 17, "l" : 1]> agraph (float[2] x) => (float[2] y) { y = l.f(x) }'
     ' <domain: "l", opset_import: ["" : 17, "l" : 1]> f (a) => (b) { c = l.g(a) b = Neg(c) }'
     ' <domain: "l", opset_import: ["" : 17]> g (a) => (b) { b = Relu(a) }',
+    "lengths": HEAD
+    + "(float[2] x) => (float[n] y) <int64 b = {0}, int64 e = {4}, int64 d = {1}, int64[1] n = {4}, float o = {1}>"
+    " { r = Range(b, e, d) q = Mul(r, r) c = ConstantOfShape(n) t = Tile(c, n) f = Expand(o, n) g = Add(f, t)"
+    " i = Concat<axis = 0>(q, q) h = Cast<to = 1>(i) j = Concat<axis = 0>(x, g, h) y = Identity(j) }",
     "free shapes": HEAD
     + "(float[batch, 3, h, w] x) => (float[batch, n] y) <float[4, 3, 1, 1] k = {1,2,3,4,5,6,7,8,9,10,11,12}>"
     " { a = Conv(x, k) b = GlobalAveragePool(a) y = Flatten(b) }",

@@ -1,5 +1,6 @@
 """What the fuzzer found in the importers, one test each."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +10,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from enginewright_builder import passes
 from enginewright_builder.importers import table
 from enginewright_builder.importers.tensorflow import schema
-from enginewright_builder.network import shapes
+from enginewright_builder.network import inference, shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.passes.fold_constants import FoldConstants
 from enginewright_runtime.errors import ModelError, UnsupportedError
 from enginewright_runtime.plan.recipe import ModelFormat
 
@@ -23,7 +26,14 @@ FUNCTION = (
     '<ir_version: 8, opset_import: ["" : 17, "l" : 1]> agraph (float[2] x) => (float[2] y) { y = l.f(x, x) }'
     ' <domain: "l", opset_import: ["" : 17]> f (a) => (b) { b = Neg(a) }'
 )
+END = "s = ReduceSum<keepdims = 0>(w) f = Cast<to = 1>(s) y = Add(x, f)"
 SMALL = '<ir_version: 8, opset_import: ["" : 17]> agraph (float[2] x) => (float[2] y) { y = Relu(x) }'
+
+
+def peak() -> int:
+    """Bytes that this process ever held."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) << 10
 
 
 def onnx_file(folder: Path, model: onnx.ModelProto) -> Path:
@@ -153,11 +163,28 @@ def test_an_array_of_tensors_is_no_tensor(tmp_path: Path) -> None:
 def test_a_vector_of_billions_is_not_held_as_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     model = onnx.parser.parse_model(SMALL.replace("float[2]", "int64[4294967295]").replace("Relu(x)", "Mul(x, x)"))
     asked: list[bool] = []
-    monkeypatch.setattr(
-        onnx.shape_inference, "infer_shapes", lambda model, *, data_prop, **_: asked.append(data_prop) or model
-    )
+    monkeypatch.setattr(inference, "infer", lambda model, *, elements: asked.append(elements) or model)
     shapes.infer(Network(ir.serde.deserialize_model(model)))
     assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        f"<int64 b = {{0}}, int64 e = {{{1 << 31}}}, int64 d = {{1}}> {{ v = Range(b, e, d) w = Mul(v, v) {END} }}",
+        f"<int64[1] n = {{{1 << 31}}}, int64 one = {{1}}> {{ v = Expand(one, n) w = Add(v, v) {END} }}",
+        f"<int64[1] n = {{{1 << 31}}}> {{ v = ConstantOfShape(n) w = Sub(v, v) {END} }}",
+        f"<int64[1] one = {{1}}, int64[1] n = {{{1 << 31}}}> {{ v = Tile(one, n) w = Concat<axis = 0>(v, v) {END} }}",
+    ],
+    ids=["Range", "Expand", "ConstantOfShape", "Tile"],
+)
+def test_a_vector_of_billions_that_arises_takes_no_memory_here(layers: str, tmp_path: Path) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]> agraph (float[2] x) => (float[2] y) '
+    before = peak()
+    network = table.read(ModelFormat.ONNX, onnx_file(tmp_path, onnx.parser.parse_model(head + layers)))
+    (report,) = passes.run(network, [FoldConstants()])
+    assert re.search("its result of [0-9]{10,} bytes would make the plan grow", report.declined[0])
+    assert peak() - before < 64 << 20
 
 
 def test_a_split_into_countless_parts_is_refused_at_once(tmp_path: Path) -> None:
@@ -207,14 +234,16 @@ def test_many_values_are_not_spread_over_gigabytes_either(tmp_path: Path) -> Non
         table.read(ModelFormat.TENSORFLOW, path, outputs=("z",))
 
 
-def test_inference_that_would_take_all_memory_leaves_the_network_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(*_: object, **__: object) -> None:
-        raise MemoryError("std::bad_alloc")
-
-    network = Network(ir.serde.deserialize_model(onnx.parser.parse_model(SMALL)))
-    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", greedy)
-    shapes.infer(network)
-    assert [value.name for value in network.outputs] == ["y"]
+def test_inference_that_dies_leaves_the_network_as_it_is_and_the_next_is_inferred(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inference.end()
+    with monkeypatch.context() as patched:
+        patched.setattr(inference, "COMMAND", (sys.executable, "-c", "raise SystemExit(1)"))
+        network = Network(ir.serde.deserialize_model(onnx.parser.parse_model(SMALL)))
+        shapes.infer(network)
+        assert [value.name for value in network.outputs] == ["y"]
+    assert inference.infer(onnx.parser.parse_model(SMALL).SerializeToString(), elements=True)
 
 
 def external_weights(folder: Path, location: str = "w.bin", dims: Sequence[int] = (2,)) -> bytes:

@@ -2,16 +2,17 @@
 
 The inference takes a serialized model, so constants above a kilobyte travel as typed inputs: only small ones (shapes,
 axes, pads) can change what it finds. Inference that fails leaves the network as it is: knowing less only means that
-passes decline more.
+passes decline more. It runs beside this process (inference.py).
 """
 
 import onnx
 import onnx_ir as ir
 
+from enginewright_builder.network import inference
 from enginewright_builder.network.network import Network
 from enginewright_builder.plugins import layers
 
-_SMALL = 1024  # bytes: what the inference may want to look into
+SMALL = 1024  # bytes: what the inference may want to look into
 _LONGEST = 1 << 16  # elements of a vector
 # Each element of the output is made of the element of the input at its place.
 _KEEPING = frozenset(
@@ -25,17 +26,32 @@ _LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 def infer(network: Network) -> None:
     """Fill in what inference finds for every value of the main graph and its bodies, in place."""
     try:
-        light = _light(network.model)
-        _simplify(light.graph)
-        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=False, data_prop=not _has_long(light.graph))
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError, MemoryError):
-        return  # a body or an operator of another domain that the inference cannot follow, or an absurd shape
-    _merge(network.model.graph, inferred.graph)
+        found = inferred(_light(network.model))
+    except (ValueError, RuntimeError):  # what no message can say, such as a size beyond 64 bits
+        return
+    if found is None:
+        return
+    _merge(network.model.graph, found.graph)
+    del found
     told = layers.infer(network.plugins, network.graph)
     if _like_input(network.model.graph) or told:
         infer(network)  # what follows such a layer can be found now
         return
     _from_behind(network.model.graph)
+
+
+def inferred(light: onnx.ModelProto) -> onnx.ModelProto | None:
+    """What inference makes of a model without its weights (which is emptied). None where it cannot: a body or an
+    operator of another domain that it does not follow, an absurd shape.
+
+    Elements of vectors are followed, as those that are shapes need; not where one is too long to be a shape.
+    """
+    _simplify(light.graph)
+    long, model = _has_long(light.graph), light.SerializeToString()
+    light.Clear()  # a large network's is held once
+    found = None if long else inference.infer(model, elements=True)
+    found = found or inference.infer(model, elements=False)
+    return onnx.ModelProto.FromString(found) if found else None
 
 
 def forget(network: Network) -> None:
@@ -47,7 +63,7 @@ def forget(network: Network) -> None:
 
 def _light(model: ir.Model) -> onnx.ModelProto:
     graph = model.graph
-    heavy = [value for value in graph.initializers.values() if value.const_value and value.const_value.nbytes > _SMALL]
+    heavy = [value for value in graph.initializers.values() if value.const_value and value.const_value.nbytes > SMALL]
     own = list(graph.inputs)
     tensors = [value.const_value for value in heavy]
     try:

@@ -1,6 +1,7 @@
-"""Layers of constants, computed by ONNX Runtime in one session without its own optimizations."""
+"""Layers of constants: how much they make, and what, by ONNX Runtime in one session without its own optimizations."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -8,7 +9,8 @@ import onnx_ir as ir
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_state
 
-from enginewright_builder.network.network import Array, Network
+from enginewright_builder.network import shapes
+from enginewright_builder.network.network import Array, Network, is_computable
 
 _REFUSALS = (
     onnxruntime_state.Fail,
@@ -26,6 +28,22 @@ class FailedError(Exception):
         super().__init__(f"{layer}: {reason}")
         self.layer = layer
         self.reason = reason
+
+
+def sizes(network: Network, nodes: Sequence[ir.Node]) -> dict[ir.Value, int]:
+    """Bytes of the plain tensors that layers make, inferred from their constants: a model's own claims are not asked.
+
+    What cannot be known before it is computed is left out.
+    """
+    arrays = {value.name or "": network.constant(value) for value in _given(nodes)}
+    known = {name: array for name, array in arrays.items() if array is not None}
+    light = _model(network, nodes, known)
+    small = (each for each in known.items() if each[1].nbytes <= shapes.SMALL)
+    light.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in small)
+    found = shapes.inferred(light)
+    told = {info.name: _size(info.type) for info in found.graph.value_info} if found else {}
+    made = (value for node in nodes for value in node.outputs)
+    return {value: size for value in made if (size := told.get(value.name or "")) is not None}
 
 
 def run(network: Network, nodes: Sequence[ir.Node], wanted: Sequence[ir.Value]) -> list[Array]:
@@ -60,19 +78,13 @@ def _by_halves(network: Network, nodes: Sequence[ir.Node], wanted: Sequence[ir.V
 def _run(
     network: Network, nodes: Sequence[ir.Node], wanted: Sequence[ir.Value], known: dict[ir.Value, Array] | None = None
 ) -> list[Array]:
-    made = {value for node in nodes for value in node.outputs}
     feeds: dict[str, Array] = {}
-    inputs: list[onnx.ValueInfoProto] = []
-    for value in dict.fromkeys(value for node in nodes for value in node.inputs if value is not None):
-        if value not in made:
-            array = known[value] if known and value in known else network.constant(value)
-            assert array is not None, f"{value.name} is not a constant"
-            feeds[value.name or ""] = np.ascontiguousarray(array).reshape(array.shape)
-            inputs.append(onnx.helper.make_tensor_value_info(value.name or "", _type(array), array.shape))
-    outputs = [onnx.ValueInfoProto(name=value.name or "") for value in wanted]
-    graph = onnx.helper.make_graph([ir.serde.serialize_node(node) for node in nodes], "constants", inputs, outputs)
-    imports = [onnx.helper.make_opsetid("", network.opset)]
-    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=network.model.ir_version)
+    for value in _given(nodes):
+        array = known[value] if known and value in known else network.constant(value)
+        assert array is not None, f"{value.name} is not a constant"
+        feeds[value.name or ""] = np.ascontiguousarray(array).reshape(array.shape)
+    model = _model(network, nodes, feeds)
+    model.graph.output.extend(onnx.ValueInfoProto(name=value.name or "") for value in wanted)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -82,5 +94,28 @@ def _run(
     return results
 
 
-def _type(array: Array) -> int:
-    return int(ir.DataType.from_numpy(array.dtype).value)
+def _given(nodes: Sequence[ir.Node]) -> list[ir.Value]:
+    """What the layers read and do not make, once each."""
+    made = {value for node in nodes for value in node.outputs}
+    read = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
+    return [value for value in read if value not in made]
+
+
+def _model(network: Network, nodes: Sequence[ir.Node], feeds: Mapping[str, Array]) -> onnx.ModelProto:
+    """The layers with what they read as inputs, and no outputs yet."""
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, int(ir.DataType.from_numpy(array.dtype).value), array.shape)
+        for name, array in feeds.items()
+    ]
+    graph = onnx.helper.make_graph([ir.serde.serialize_node(node) for node in nodes], "constants", inputs, [])
+    imports = [onnx.helper.make_opsetid("", network.opset)]
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=network.model.ir_version)
+
+
+def _size(proto: onnx.TypeProto) -> int | None:
+    tensor = proto.tensor_type
+    dtype = ir.DataType(tensor.elem_type)
+    sizes: list[int] = [dimension.dim_value for dimension in tensor.shape.dim if dimension.HasField("dim_value")]
+    if not tensor.HasField("shape") or len(sizes) != len(tensor.shape.dim) or not is_computable(dtype):
+        return None
+    return math.prod(sizes) * math.ceil(dtype.itemsize)

@@ -1,6 +1,7 @@
 """What depends on constants alone is computed ahead, within bounds, and never what may differ each time."""
 
 import numpy as np
+import onnx
 import pytest
 
 from enginewright_builder.network import layers
@@ -56,6 +57,28 @@ def test_a_result_that_would_make_the_plan_grow_is_declined(network_of, applied)
     report = applied(FoldConstants(), network)
     assert report.changed == 0
     assert "4000000 bytes would make the plan grow" in report.declined[0]
+
+
+def test_layers_that_grow_little_by_little_make_no_more_than_there_is_room_for(network_of):
+    layers = " ".join(f"c{i + 1} = Concat<axis = 0>(c{i}, c{i}, c{i}, c{i})" for i in range(12))
+    network = network_of(
+        HEAD + f"(float[1] x) => (float[1] y) {{ {layers} s = ReduceSum<keepdims = 0>(c12) y = Add(x, s) }}",
+        c0=np.ones(1024, np.float32),
+    )
+    report = FoldConstants(room=1 << 20).apply(network)
+    assert sum(value.const_value.nbytes for value in network.graph.initializers.values()) < 1 << 20
+    assert "bytes is more than the" in report.declined[0]
+
+
+def test_what_a_model_says_of_a_size_is_not_believed(network_of):
+    source = onnx.parser.parse_model(
+        HEAD + "(float[1] x) => (float[1] y) { n = Round(a) m = Cast<to = 7>(n) r = Range(zero, m, one)"
+        " s = ReduceSum<keepdims = 0>(r) f = Cast<to = 1>(s) y = Add(x, f) }"
+    )
+    source.graph.value_info.append(onnx.helper.make_tensor_value_info("r", onnx.TensorProto.INT64, [1]))
+    network = network_of(source, a=np.float32(1e9), zero=np.int64(0), one=np.int64(1))
+    report = FoldConstants().apply(network)
+    assert "Range:r is not computed ahead: its result of 8000000000 bytes" in report.declined[0]
 
 
 def test_what_is_random_is_never_computed_ahead(network_of):
