@@ -14,7 +14,7 @@ import structlog
 import typer
 from kubernetes.aio import client
 
-from enginewright_operator import handlers, metrics, probes
+from enginewright_operator import handlers, metrics, probes, supervise
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.cluster import Cluster
 from enginewright_operator.connection import connect
@@ -34,6 +34,7 @@ from enginewright_runtime.errors import EnginewrightError
 logger = logging.getLogger(__name__)
 
 WAIT_FOR_KINDS = 2.0
+ENDING = 14.0  # seconds: longer than the watches, and the reconciliations under way, give themselves
 
 
 def command(
@@ -105,7 +106,7 @@ def parts(api: client.ApiClient, *, may_write_for: Callable[[], float]) -> Parts
 
 
 async def work(settings: Settings, made_of: Parts, lost: asyncio.Event) -> None:
-    """What the leader does, until `lost` is set or the process is told to end."""
+    """What the leader does, until `lost` is set or the process is told to end. Raises what ends it otherwise."""
     scope = Scope(
         gatherer=Gatherer(made_of.kube, made_of.stores, settings),
         cluster=Cluster(made_of.kube, now=made_of.now),
@@ -117,17 +118,21 @@ async def work(settings: Settings, made_of: Parts, lost: asyncio.Event) -> None:
     await _kinds(scope.gatherer, lost)
     controller, ended = Controller(scope, queue=made_of.queue), asyncio.Event()
     metrics.LEADING.set(1)
-    working = asyncio.create_task(controller.run(ended))
+    watch = handlers.watch(
+        made_of.watched,
+        namespaces=settings.watch_namespaces,
+        cluster_scoped=settings.gpu_classes is None,
+        stop=lost,
+    )
+    tasks = [
+        asyncio.create_task(controller.run(ended), name="controller"),
+        asyncio.create_task(watch, name="watches"),
+    ]
     try:
-        await handlers.watch(
-            made_of.watched,
-            namespaces=settings.watch_namespaces,
-            cluster_scoped=settings.gpu_classes is None,
-            stop=lost,
-        )
+        await supervise.until_one_ends(tasks)
     finally:
         ended.set()
-        await working
+        await supervise.end(tasks, within=ENDING)
         metrics.LEADING.set(0)
         metrics.OBJECTS.clear()
 

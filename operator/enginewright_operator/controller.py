@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from enginewright_operator import metrics, resync
+from enginewright_operator import metrics, resync, supervise
 from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
 from enginewright_operator.reconcile import engine, plan
 from enginewright_operator.reconcile.scope import Again, Scope
@@ -58,15 +58,16 @@ class Controller:
         self.queue.put(Key(kind=kind, namespace=namespace, name=name))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; what is begun is ended."""
-        tasks = [asyncio.create_task(resync.run(self._scope, self.put, stop, begin=self._begin))]
-        tasks += [asyncio.create_task(self._work(stop)) for _ in range(WORKERS)]
+        """Work until `stop` is set; what is begun is ended. Raises what ended a worker, or the resync, before."""
+        tasks = [
+            asyncio.create_task(stop.wait(), name="told to end"),
+            asyncio.create_task(resync.run(self._scope, self.put, stop, begin=self._begin), name="resync"),
+        ]
+        tasks += [asyncio.create_task(self._work(stop), name=f"worker {number}") for number in range(WORKERS)]
         try:
-            await stop.wait()
+            await supervise.until_one_ends(tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await supervise.end(tasks, within=ENDING + 1)
 
     async def _work(self, stop: asyncio.Event) -> None:
         await self._begin.wait()  # until the cache is filled everything would be asked for one by one

@@ -27,5 +27,9 @@ class NamespaceTerminatingError(ClusterError):
     """The namespace is going, and takes nothing new: there is nothing left to do in it."""
 
 
+class WatchError(ClusterError):
+    """The API server ended a watch so that kopf cannot go on, or could not be watched at all."""
+
+
 class NotLeadingError(ClusterError):
     """A write was not sent, because another process may lead by now."""

@@ -7,15 +7,24 @@ watched.py's to know; what is decided is decided of the state, never of the even
 import asyncio
 import logging
 import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import kopf
 
+from enginewright_operator import supervise
+from enginewright_operator.errors import WatchError
 from enginewright_operator.watched import WATCHED, Watched, WatchedKind
 
 CHUNK = 200  # objects a list request: what a start takes at its most in memory
 IDLE = 0.02  # seconds that kopf keeps a task for an object of which nothing more comes
 WORKERS = 100
+ENDING = 3.0  # seconds that kopf may take to its end before it is cancelled again
+
+KOPF = str(Path(kopf.__file__).parent)
+FIRST = ("guard", "_read_old_api", "_read_new_apis", "_read_version")  # kopf's tasks that others end with
+TELLS_OF_FAILURES = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration")
 
 
 class NoDiffs(kopf.DiffBaseStorage):
@@ -100,13 +109,65 @@ def settings() -> kopf.OperatorSettings:
 
 
 async def watch(watched: Watched, *, namespaces: tuple[str, ...], cluster_scoped: bool, stop: asyncio.Event) -> None:
-    """Watch until `stop` is set, or the process is told to end."""
+    """Watch until `stop` is set, or the process is told to end. Raises WatchError where kopf cannot go on.
+
+    Not `kopf.operator`: when a watch fails it cancels whatever task of the loop began after it, ours too, and waits
+    without a limit for watchers that swallow their one cancellation.
+    """
+    _quieten()
+    roots: supervise.Tasks = ()
+    try:
+        roots = await kopf.spawn_tasks(
+            registry=registry(watched, cluster_scoped=cluster_scoped),
+            settings=settings(),
+            namespaces=namespaces,
+            clusterwide=not namespaces,
+            standalone=True,  # no peering: our Lease sees to it that one leads
+            stop_flag=stop,
+        )
+        await supervise.until_one_ends(roots)
+    except Exception as error:
+        raise WatchError(
+            f"The API server cannot be watched any more ({_told(error)}): this process ends, and the next one lists "
+            f"and watches all anew; if that ends too, look at the API server's log and at the operator's rights."
+        ) from error
+    finally:
+        await supervise.end({*roots, *_kopfs(FIRST)}, within=ENDING)
+        await supervise.end(_kopfs(), within=ENDING)
+
+
+def _kopfs(coroutines: Collection[str] = ()) -> list["asyncio.Task[Any]"]:
+    """The tasks that kopf began, its roots and theirs, which it leaves when one fails; only of these coroutines."""
+    tasks = {task: _kopfs_coroutine(task) for task in asyncio.all_tasks()}
+    return [task for task, name in tasks.items() if name and (name in coroutines or not coroutines)]
+
+
+def _kopfs_coroutine(task: "asyncio.Task[Any]") -> str:
+    """The name of a task's coroutine; nothing where it is not kopf's."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code.co_name if code is not None and code.co_filename.startswith(KOPF) else ""
+
+
+def _quieten() -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it would tell of every event
-    await kopf.operator(
-        registry=registry(watched, cluster_scoped=cluster_scoped),
-        settings=settings(),
-        namespaces=namespaces,
-        clusterwide=not namespaces,
-        standalone=True,  # no peering: our Lease sees to it that one leads
-        stop_flag=stop,
-    )
+    for (
+        name
+    ) in TELLS_OF_FAILURES:  # with a traceback, each time that one task raises another's: WatchError says it once
+        logging.getLogger(name).addFilter(_is_no_traceback)
+    asyncio.get_running_loop().set_exception_handler(_tell)
+
+
+def _is_no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """Where several watches fail at once, kopf asks one for its error, and asyncio would tell of all the others."""
+    task = context.get("future")
+    if not (isinstance(task, asyncio.Task) and _kopfs_coroutine(task)):
+        loop.default_exception_handler(dict(context))
+
+
+def _told(error: Exception) -> str:
+    """What the API server said, without the rest of its answer."""
+    return str(error.args[0]) if error.args and error.args[0] else repr(error)

@@ -143,10 +143,11 @@ class Leader:
 
     async def _release(self) -> None:
         try:
-            state = await self._leases.read()
-            if state is not None and state.holder == self._identity:
-                await self._leases.write("", before=state)
-        except (ApiException, OSError) as error:
+            async with asyncio.timeout(self._terms.renew_within):
+                state = await self._leases.read()
+                if state is not None and state.holder == self._identity:
+                    await self._leases.write("", before=state)
+        except (ApiException, OSError, TimeoutError) as error:
             logger.warning("The Lease could not be given up and runs out by itself: %s", type(error).__name__)
 
 

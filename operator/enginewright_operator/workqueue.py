@@ -86,7 +86,8 @@ class WorkQueue(Generic[Key]):
             self._changed.clear()
             timeout = self._heap[0][0] - self._clock() if self._heap else None
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout)
+                async with asyncio.timeout(timeout):  # Python 3.11's wait_for may swallow a cancellation
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

@@ -14,6 +14,12 @@ from enginewright_operator.reconcile.scope import DONE, Again
 KEY = Key(kind="K", namespace="n", name="a")
 
 
+async def no_resync(*_: Any, begin: asyncio.Event) -> None:
+    """Everything is known from the beginning, and stays as it is."""
+    begin.set()
+    await asyncio.Event().wait()
+
+
 class Waiting:
     """A controller whose reconciliation does what the test says; what the queue was told is kept."""
 
@@ -55,9 +61,6 @@ async def test_how_a_reconciliation_ends_decides_when_the_key_comes_back(
 async def test_what_is_under_way_is_ended_before_the_controller_is(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, written, stop = asyncio.Event(), [], asyncio.Event()
 
-    async def no_resync(*_: Any, begin: asyncio.Event) -> None:
-        begin.set()
-
     async def slow(namespace: str, name: str, scope: Any) -> Again:
         begun.set()
         await asyncio.sleep(controller.ENDING / 2)  # the answer to its write
@@ -78,9 +81,6 @@ async def test_what_is_under_way_is_ended_before_the_controller_is(monkeypatch: 
 async def test_what_hangs_does_not_keep_the_controller_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, stop = asyncio.Event(), asyncio.Event()
 
-    async def no_resync(*_: Any, begin: asyncio.Event) -> None:
-        begin.set()
-
     async def hanging(namespace: str, name: str, scope: Any) -> Again:
         begun.set()
         await asyncio.Event().wait()
@@ -93,3 +93,14 @@ async def test_what_hangs_does_not_keep_the_controller_for_ever(monkeypatch: pyt
     await begun.wait()
     stop.set()
     await asyncio.wait_for(running, controller.ENDING * 2)
+
+
+async def test_a_resync_that_dies_ends_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dies(*_: Any, begin: asyncio.Event) -> None:
+        begin.set()
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(controller.resync, "run", dies)
+    async with asyncio.timeout(5):
+        with pytest.raises(ZeroDivisionError):
+            await Controller(None).run(asyncio.Event())  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from kubernetes.aio.client import ApiException
 
 from enginewright_operator.__main__ import Parts, work
 from enginewright_operator.controller import Key
+from enginewright_operator.errors import WatchError
 from enginewright_operator.paths import path_of
 from enginewright_operator.settings import Settings
 from enginewright_operator.watched import Watched
@@ -27,7 +28,7 @@ from enginewright_operator.workqueue import Backoff, WorkQueue
 KINDS = ("InferenceEngine", "EnginePlan", "Job", "Deployment", "Service", "Pod")
 PATIENCE = 90.0
 BETWEEN_PROCESSES = 0.2
-ENDS_THE_PROCESS = (Kind.WATCH_REFUSED, Kind.WATCH_BROKEN)  # kopf ends with it; a Deployment begins another
+ENDS_THE_PROCESS = (Kind.WATCH_REFUSED, Kind.WATCH_BROKEN)  # a Deployment begins another
 State = dict[str, Any]
 
 
@@ -118,7 +119,7 @@ class Life:
                 killed = asyncio.create_task(fault.died.wait())
                 try:
                     done, _ = await asyncio.wait({process, killed}, return_when=asyncio.FIRST_COMPLETED)
-                    if process in done and not (fault.kind in ENDS_THE_PROCESS and _failed(process)):
+                    if process in done and not (fault.kind in ENDS_THE_PROCESS and _cannot_watch(process)):
                         process.result()
                 finally:
                     for task in (process, killed):
@@ -188,6 +189,6 @@ class Life:
         return [path for path in (self._folder / "store").rglob("*") if path.is_file()]
 
 
-def _failed(process: "asyncio.Task[None]") -> bool:
-    """Whether a process that has ended did so in error; kopf may cancel what it ends."""
-    return process.cancelled() or process.exception() is not None
+def _cannot_watch(process: "asyncio.Task[None]") -> bool:
+    """Whether it is this that has ended a process."""
+    return not process.cancelled() and isinstance(process.exception(), WatchError)

@@ -25,8 +25,8 @@ class Replicas:
         plane.kubectl("create", "namespace", self.namespace)
         (folder / "model.onnx").write_text("a model")
 
-    def start(self, **more: str) -> int:
-        """Another replica, with more settings where they are given; its number."""
+    def start(self, *, kubeconfig: Path | None = None, **more: str) -> int:
+        """Another replica, with another way to the API server or more settings where they are given; its number."""
         number = len(self.processes)
         settings = {
             "OPERATOR_NAMESPACE": self.namespace,
@@ -37,7 +37,7 @@ class Replicas:
             "HEALTH_PORT": "0",
         } | more
         environment = os.environ | {f"ENGINEWRIGHT_OPERATOR_{name}": value for name, value in settings.items()}
-        environment["KUBECONFIG"] = str(self.plane.kubeconfig)
+        environment["KUBECONFIG"] = str(kubeconfig or self.plane.kubeconfig)
         with (self.folder / f"{number}.log").open("w") as log:
             command = tethered([sys.executable, "-m", "enginewright_operator"])
             self.processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))

@@ -29,7 +29,7 @@ Result = tuple[Fault, Ended | BaseException]
 
 
 def live(plane: StubPlane, folder: Path, faults: Sequence[tuple[Kind, int]]) -> list[Result]:
-    """A life for each fault, some at a time, each in a loop of its own: kopf ends all tasks of the one it is in."""
+    """A life for each fault, some at a time, each in a loop of its own, as each process has."""
 
     async def one(kind: Kind, at: int) -> Result:
         fault = Fault(kind=kind, at=at)

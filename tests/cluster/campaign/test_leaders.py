@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from campaign.faults import Fault, Kind
+from campaign.lifecycle import StubPlane
 from campaign.replicas import LEASE_SECONDS, Replicas
 
 pytestmark = pytest.mark.cluster
@@ -51,3 +53,28 @@ def test_a_leader_that_ends_hands_over_at_once(replicas: Replicas, eventually: C
     eventually(lambda: replicas.seen("engine"), 30)
     assert time.monotonic() - began < LEASE_SECONDS, "the Lease was given up: nobody waits for its end"
     assert "leads" in replicas.log(second)
+
+
+@pytest.mark.parametrize("kind", [Kind.WATCH_REFUSED, Kind.WATCH_BROKEN])
+def test_a_leader_that_cannot_watch_any_more_ends_with_one_sentence_and_hands_over_at_once(
+    stub_plane: StubPlane, replicas: Replicas, eventually: Callable[..., Any], kind: Kind
+) -> None:
+    fault = Fault(kind=kind)
+    stub_plane.watches.afflict(replicas.namespace, fault)
+    first = replicas.start(kubeconfig=stub_plane.watches.kubeconfig)
+    eventually(lambda: "leads" in replicas.log(first), 30)
+    replicas.apply("engine")
+    eventually(lambda: replicas.ready("engine"), 60)
+    second = replicas.start()
+    time.sleep(4)
+    fault.begin()
+    began = time.monotonic()
+    assert replicas.processes[first].wait(20) == 1
+    replicas.apply("another")
+    eventually(lambda: replicas.seen("another"), 30)
+    assert time.monotonic() - began < LEASE_SECONDS, "the Lease was given up: nobody waits for its end"
+    assert "leads" in replicas.log(second)
+    *_, last = replicas.log(first).splitlines()
+    assert last.startswith("The API server cannot be watched any more")
+    assert "says the test" in last
+    assert '"level": "error"' not in replicas.log(first)

@@ -1,4 +1,5 @@
-"""Faults in what the operator is told: a proxy before the API server through which kopf lists and watches.
+"""Faults in what the operator is told: a proxy before the API server through which kopf lists and watches; a whole
+process may have it for its API server.
 
 The watches of one namespace go wrong from the moment that its fault begins; those of all others are passed on as they
 are. What a stream says goes wrong in the stream itself, so that kopf's own part in it is under test as well.
@@ -22,10 +23,15 @@ from campaign.faults import OUTAGE, Fault, Kind
 from controlplane.cluster import ControlPlane
 
 
+def failure(code: int, reason: str) -> dict[str, Any]:
+    """What the API server says when it refuses."""
+    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
+    return status | {"message": f"{reason}, says the test"}
+
+
 def error(code: int, reason: str) -> bytes:
     """The event by which a watch ends that the API server cannot go on with."""
-    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
-    return json.dumps({"type": "ERROR", "object": status | {"message": "too old resource version"}}).encode() + b"\n"
+    return json.dumps({"type": "ERROR", "object": failure(code, reason)}).encode() + b"\n"
 
 
 # How open watches end when the fault begins; those that are begun while it lasts end at once in the same way.
@@ -100,8 +106,8 @@ class WatchProxy:
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=authority), limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         app = web.Application()
-        app.router.add_route("GET", "/{path:.*}", self._pass)
-        self._running = web.AppRunner(app, shutdown_timeout=0)
+        app.router.add_route("*", "/{path:.*}", self._pass)
+        self._running = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)  # 0 would be no limit
         await self._running.setup()
         site = web.TCPSite(self._running, "127.0.0.1", 0)
         await site.start()
@@ -120,10 +126,12 @@ class WatchProxy:
         watching = Watching(self._faults.get(namespace, Fault()))
         watches = request.query.get("watch") == "true"
         if watches and watching.fault.kind is Kind.WATCH_REFUSED and watching.fault.lasts():
-            return web.Response(status=410, body=error(410, "Expired"), content_type="application/json")
-        headers = {name: request.headers[name] for name in ("Authorization", "Accept") if name in request.headers}
-        url = self._plane.server + request.path_qs
-        async with self._session.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as answer:
+            return web.json_response(failure(410, "Expired"), status=410)
+        passed_on = ("Authorization", "Accept", "Content-Type")
+        headers = {name: request.headers[name] for name in passed_on if name in request.headers}
+        url, timeout = self._plane.server + request.path_qs, aiohttp.ClientTimeout()
+        body = await request.read() if request.can_read_body else None
+        async with self._session.request(request.method, url, headers=headers, data=body, timeout=timeout) as answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
             await response.prepare(request)
             with suppress(ConnectionError):
