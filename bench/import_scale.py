@@ -3,9 +3,8 @@
 usage: import_scale.py [--nodes 1000 10000 100000] [--pipeline cpu|gpu] [--channels 8]
 
 The networks are residual blocks (convolution, batch norm, ReLU, convolution, add, written-out GELU) with weights of
-their own, as exporters write them. Each size has a process of its own; its memory is the peak beyond what the
-interpreter has with everything imported, over the size of the model file. The child that infers shapes is counted as
-if its peak were at the same time.
+their own, as exporters write them. Each size has a process of its own; its memory is the peak (looked for every 10 ms)
+beyond what it holds with everything imported, the child that infers shapes counted in, over the size of the model file.
 """
 
 import argparse
@@ -14,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -62,25 +62,49 @@ def network(nodes: int, channels: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def peak() -> float:
-    """This process's own peak of resident memory and its children's, MB: ru_maxrss would count the parent's too."""
+class Memory:
+    """The most that this process and its children held at one time, MB of resident memory."""
+
+    def __init__(self) -> None:
+        self.most = held()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.01):
+            self.most = max(self.most, held())
+
+    def end(self) -> float:
+        """Stop looking."""
+        self._ended.set()
+        self._thread.join()
+        return max(self.most, held())
+
+
+def held() -> float:
+    """What this process and its children hold now, MB."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
-    return sum(map(_peak, ["self", *children]))
+    return sum(_resident(process) for process in ("self", *children))
 
 
-def _peak(process: str) -> float:
-    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024 / 1e6
+def _resident(process: str) -> float:
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    except OSError:  # it has just ended
+        return 0.0
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) * 1024 / 1e6
 
 
 def measure(path: Path, pipeline: str) -> dict[str, float]:
     """Import and passes of one model, in this process."""
     from enginewright_builder import passes
     from enginewright_builder.importers import from_onnx
-    from enginewright_builder.network import layers, specialize
+    from enginewright_builder.network import inference, layers, specialize
     from enginewright_builder.passes import pipeline as tables
 
-    before = peak()
+    inference.infer(b"", elements=False)  # the child is there from now on
+    before, memory = held(), Memory()
     started = time.monotonic()
     read = from_onnx.load(path)
     imported = time.monotonic()
@@ -90,7 +114,7 @@ def measure(path: Path, pipeline: str) -> dict[str, float]:
     return {
         "import_s": imported - started,
         "passes_s": ended - imported,
-        "mb": peak() - before,
+        "mb": memory.end() - before,
         "layers": layers.count(network),
     }
 

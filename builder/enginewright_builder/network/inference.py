@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 COMMAND = (sys.executable, "-P", "-m", "enginewright_builder.network.inference_child")
+_LARGE = 4 << 20  # bytes of a model
 _GRACE = 5.0  # seconds for the child to end by itself
 
 
@@ -51,10 +52,13 @@ def infer(light: bytes, *, elements: bool) -> bytes | None:
         if child is None:
             child = _children[os.getpid()] = _started()
         try:
-            return child.ask(light, elements=elements) or None
+            found = child.ask(light, elements=elements)
         except (EOFError, OSError):
             end()
             return None
+        if len(light) > _LARGE:
+            end()  # what a large model took goes back at once
+        return found or None
 
 
 def end() -> None:

@@ -7,7 +7,7 @@ alone: bodies of If, Loop and Scan stay as they are, and what they capture count
 A name of an input or output of the network is an interface: nothing here may ever change one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -97,6 +97,22 @@ class Network:
         name = self.fresh(like)
         tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
         value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+    def add_later_constant(self, like: str, tensor: ir.TensorProtocol, change: Callable[[Array], Array]) -> ir.Value:
+        """A new constant of `tensor`'s type and shape, computed from it by `change` whenever it is asked for.
+
+        So it takes no memory beside the constant that it comes from, which the network before the pass keeps.
+        """
+        name = self.fresh(like)
+
+        def computed() -> ir.TensorProtocol:
+            return ir.tensor(np.ascontiguousarray(change(tensor.numpy())), name=name)
+
+        shape = ir.Shape(tensor.shape.numpy())
+        later = ir.LazyTensor(computed, dtype=tensor.dtype, shape=shape, name=name)
+        value = ir.Value(name=name, shape=shape.copy(), type=ir.TensorType(tensor.dtype), const_value=later)
         self.graph.register_initializer(value)
         return value
 

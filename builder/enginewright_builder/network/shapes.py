@@ -12,6 +12,8 @@ from enginewright_builder.network import inference
 from enginewright_builder.network.network import Network
 from enginewright_builder.plugins import layers
 
+_Type = tuple[ir.TypeProtocol | None, ir.Shape | None]
+
 SMALL = 1024  # bytes: what the inference may want to look into
 _LONGEST = 1 << 16  # elements of a vector
 # Each element of the output is made of the element of the input at its place.
@@ -31,7 +33,7 @@ def infer(network: Network) -> None:
         return
     if found is None:
         return
-    _merge(network.model.graph, found.graph)
+    _merge(network.model.graph, found.graph, {})
     del found
     told = layers.infer(network.plugins, network.graph)
     if _like_input(network.model.graph) or told:
@@ -94,18 +96,18 @@ def _simplify(graph: onnx.GraphProto) -> None:
             del node.input[1:], node.attribute[:]
 
 
-def _merge(graph: ir.Graph, proto: onnx.GraphProto) -> None:
+def _merge(graph: ir.Graph, proto: onnx.GraphProto, known: dict[bytes, _Type]) -> None:
     """Take over what was inferred, body by body: names are unique within one graph only."""
     found = {info.name: info for info in (*proto.value_info, *proto.output)}
     for node, node_proto in zip(graph, proto.node, strict=True):
         for value in node.outputs:
             info = found.get(value.name or "")
             if info is not None:
-                _take(value, info.type)
+                _take(value, info.type, known)
         for name, attribute in node.attributes.items():
             if attribute.type is ir.AttributeType.GRAPH:
                 body = next(a for a in node_proto.attribute if a.name == name)
-                _merge(attribute.as_graph(), body.g)
+                _merge(attribute.as_graph(), body.g, known)
 
 
 def _like_input(graph: ir.Graph) -> bool:
@@ -131,10 +133,17 @@ def _from_behind(graph: ir.Graph) -> None:
             value.shape = ir.Shape(shape)
 
 
-def _take(value: ir.Value, proto: onnx.TypeProto) -> None:
+def _take(value: ir.Value, proto: onnx.TypeProto, known: dict[bytes, _Type]) -> None:
+    """Values of one type share it, frozen: a large network has many values and few types."""
     if proto.WhichOneof("value") is None:
         return
-    value.type = ir.serde.deserialize_type_proto_for_type(proto) or value.type
-    shape = ir.serde.deserialize_type_proto_for_shape(proto)
+    key = proto.SerializeToString()
+    if key not in known:
+        shape = ir.serde.deserialize_type_proto_for_shape(proto)
+        if shape is not None:
+            shape.freeze()
+        known[key] = (ir.serde.deserialize_type_proto_for_type(proto), shape)
+    kind, shape = known[key]
+    value.type = kind or value.type
     if shape is not None:
         value.shape = shape

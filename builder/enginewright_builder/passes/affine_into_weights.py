@@ -2,7 +2,7 @@
 
 The layer before may be Conv, ConvTranspose, Gemm or MatMul; the affine layer BatchNormalization in its inference form,
 or Mul, Div, Add, Sub by a constant for each channel (Caffe's Scale). New weights are computed in float64 and rounded
-once.
+once, whenever they are asked for: the network before the pass keeps the old ones, and both would be twice the model.
 """
 
 from dataclasses import dataclass
@@ -65,17 +65,18 @@ def _fold(network: Network, node: ir.Node, carrier: ir.Node, made: ir.Value) -> 
     if change.scale is not None and len(tuple(_value(carrier.inputs[1]).uses())) > 1:
         raise DeclinedError("its weights are shared with another layer")
     bias = _new_bias(network, carrier, channels, change, weights.dtype)
-    scaled = None if change.scale is None else _scaled(carrier, weights, change.scale)
-    _write(network, carrier, scaled, bias)
+    if change.scale is not None:
+        _scale(network, carrier, weights, change.scale)
+    _shift(network, carrier, bias)
     _close_up(network, node, made)
 
 
 def _into_matmul(network: Network, node: ir.Node, carrier: ir.Node, weights: Array, change: Affine) -> None:
     """matmul(x, w) then batch norm => matmul(x, w * s) + t, an Add that the fusion takes up."""
     assert change.shift is not None, "a batch norm has a shift"
-    scaled = _scaled(carrier, weights, change.scale) if change.scale is not None else None
     shift = affine.rounded(change.shift, weights.dtype)
-    _write(network, carrier, scaled, None)
+    if change.scale is not None:
+        _scale(network, carrier, weights, change.scale)
     result = node.outputs[0]
     between = carrier.outputs[0]
     add = ir.Node("", "Add", [between, network.add_constant(f"{between.name}_shift", shift)], name=node.name)
@@ -105,26 +106,37 @@ def _new_bias(
     return affine.rounded(new, dtype)
 
 
-def _scaled(carrier: ir.Node, weights: Array, scale: Vector) -> Array:
-    wide = weights.astype(np.float64)
+def _factors(carrier: ir.Node, weights: Array, scale: Vector) -> Vector:
+    """The scale of each output channel, in a shape that multiplies the weights."""
+    rest = [1] * (weights.ndim - 1)
     match carrier.op_type:
         case "Conv":
-            wide = wide * scale.reshape(-1, *[1] * (wide.ndim - 1))
+            return scale.reshape(-1, *rest)
         case "ConvTranspose":  # (in, out / groups, …), where the input channels of one group lie together
             groups = carrier.attributes.get_int("group", 1) or 1
-            split = wide.reshape(groups, wide.shape[0] // groups, *wide.shape[1:])
-            wide = (split * scale.reshape(groups, 1, wide.shape[1], *[1] * (wide.ndim - 2))).reshape(wide.shape)
+            each = np.repeat(scale.reshape(groups, -1), weights.shape[0] // groups, axis=0)
+            return each.reshape(*weights.shape[:2], *rest[1:])
         case "Gemm" if carrier.attributes.get_int("transB", 0):
-            wide = wide * scale.reshape(-1, 1)
+            return scale.reshape(-1, 1)
         case _:
-            wide = wide * scale
-    return affine.rounded(wide, weights.dtype)
+            return scale
 
 
-def _write(network: Network, carrier: ir.Node, weights: Array | None, bias: Array | None) -> None:
-    if weights is not None:
-        old = _value(carrier.inputs[1])
-        carrier.replace_input_with(1, network.add_constant(f"{old.name}_folded", weights))
+def _scaled(weights: Array, factors: Vector) -> Array:
+    return affine.rounded(weights.astype(np.float64) * factors, weights.dtype)
+
+
+def _scale(network: Network, carrier: ir.Node, weights: Array, scale: Vector) -> None:
+    """What would not be finite is declined now, so the new weights are computed here too."""
+    factors = _factors(carrier, weights, scale)
+    _scaled(weights, factors)
+    old = _value(carrier.inputs[1])
+    assert old.const_value is not None, "weights are constant"
+    new = network.add_later_constant(f"{old.name}_folded", old.const_value, lambda old: _scaled(old, factors))
+    carrier.replace_input_with(1, new)
+
+
+def _shift(network: Network, carrier: ir.Node, bias: Array | None) -> None:
     if bias is not None:
         if len(carrier.inputs) < 3:
             carrier.resize_inputs(3)

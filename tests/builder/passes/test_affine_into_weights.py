@@ -145,3 +145,15 @@ def test_a_batch_norm_that_trains_is_left_alone(network_of):
         **statistics(6),
     )
     assert "it is in training mode" in AffineIntoWeights().apply(network).declined[0]
+
+
+def test_the_new_weights_are_not_kept_beside_the_old(network_of):
+    network = network_of(
+        head(17) + "{ c = Conv<pads = [1, 1, 1, 1]>(x, w) y = BatchNormalization(c, s, b, m, v) }",
+        w=floats(6, 4, 3, 3),
+        **statistics(6),
+    )
+    AffineIntoWeights().apply(network)
+    once, again = (network.constant(network.graph.initializers["w_folded"]) for _ in range(2))
+    assert once is not again
+    np.testing.assert_array_equal(once, again)
