@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from enginewright_builder import emit, memory, passes
 from enginewright_builder.calibration.samples import Samples
@@ -14,7 +14,7 @@ from enginewright_builder.report import ScheduleFacts
 from enginewright_builder.tactics import machine, table
 from enginewright_builder.tactics.table import Candidate
 from enginewright_builder.tactics.variant import Variant
-from enginewright_builder.tuning import bounds, inputs, randomness, trial, tune
+from enginewright_builder.tuning import bounds, inputs, randomness, rounding, trial, tune
 from enginewright_builder.tuning.allowance import Deadline
 from enginewright_builder.tuning.bounds import Arithmetic
 from enginewright_builder.tuning.inputs import Proof, Reference
@@ -85,7 +85,10 @@ def schedule(
         arithmetic=kind,
         blobs=blobs,
     )
-    tuned = tune.tune(task, _candidates(effort, fused, segments), tune.BUDGETS[effort], step, deadline)
+    candidates = _candidates(effort, fused, segments)
+    tuned = tune.tune(task, candidates, tune.BUDGETS[effort], step, deadline)
+    if tuned.none_right and (made := _undecided(task, network, right, step, deadline)) is not task.proof:
+        tuned = tune.tune(replace(task, proof=made), candidates, tune.BUDGETS[effort], step, deadline)
     final = fused if tuned.variant is not Variant.UNTOUCHED else untouched
     arena = memory.plan(final)
     return Built(
@@ -103,6 +106,15 @@ def schedule(
             tuned=tuned,
         ),
     )
+
+
+def _undecided(
+    task: tune.Task, network: Network, right: Reference, step: Callable[[str], None], deadline: Deadline
+) -> Proof:
+    """Other inputs to check with, where every candidate is wrong because rounding decides on these."""
+    step("inputs on which rounding does not decide")
+    with reference(rounding.nudged(network), Blobs()) as moved:
+        return rounding.undecided(task.proof, task.inputs, right, moved, task.arithmetic, deadline)
 
 
 def candidates_of(effort: Effort, network: Network) -> int:

@@ -63,6 +63,11 @@ class Tuned:
     why: str
     trials: tuple[Trial, ...]
 
+    @property
+    def none_right(self) -> bool:
+        """Whether candidates were tried and all dropped."""
+        return bool(self.trials) and all(each.dropped for each in self.trials)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
