@@ -126,5 +126,5 @@ def test_the_operator_may_do_what_a_reconciliation_does_and_no_more(installed: C
 
 def test_a_restricted_namespace_admits_the_operators_pod(installed: ControlPlane):
     selector = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator")
-    installed.kubectl("wait", "--for=create", "pod", "--timeout=30s", *selector)
+    installed.kubectl("wait", "--for=create", "pod", "--timeout=300s", *selector)
     assert listed(installed, "pods", *selector)

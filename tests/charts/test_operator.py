@@ -121,6 +121,7 @@ def test_the_operator_reads_every_variable_that_the_chart_sets(monkeypatch: pyte
         "watchNamespaces": ["team-a"],
         "defaultStorage": {"uri": "s3://engines", "pathStyle": True, "region": "eu"},
         "operator": {"healthPort": 8123, "resyncSeconds": 60, "leaseSeconds": 2},
+        "serving": {"drainDelaySeconds": 15},
     }
     told = render(values).environment()
     assert {name.removeprefix(PREFIX).lower() for name in told} <= set(Settings.model_fields)
@@ -130,6 +131,7 @@ def test_the_operator_reads_every_variable_that_the_chart_sets(monkeypatch: pyte
     assert settings.watch_namespaces == ("team-a",)
     assert settings.default_storage == Storage(uri="s3://engines", path_style=True, region="eu")
     assert (settings.health_port, settings.resync_seconds, settings.lease_seconds) == (8123, 60, 2)
+    assert settings.drain_delay == 15
     assert settings.operator_namespace == NAMESPACE
 
 
@@ -147,6 +149,7 @@ def test_the_charts_defaults_are_the_programs():
         "serving_cache",
     ):
         assert told[PREFIX + name.upper()] == str(fields[name].default), name
+    assert float(told[f"{PREFIX}DRAIN_DELAY"]) == fields["drain_delay"].default
 
 
 def test_a_default_storage_without_a_uri_is_refused():

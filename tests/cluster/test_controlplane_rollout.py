@@ -33,7 +33,7 @@ def deployment():
         ],
         "ports": [{"name": "http", "containerPort": 8080}],
         "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1},
-        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 10}}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     pod_security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -73,7 +73,7 @@ class ConstantRequests:
     def _ask(self):
         while not self._end.wait(0.005):
             try:
-                with urllib.request.urlopen(self.url, timeout=5) as response:
+                with urllib.request.urlopen(self.url, timeout=60) as response:
                     self.names.add(response.read().decode())
             except OSError as failure:
                 self.failures.append(repr(failure))
@@ -89,14 +89,14 @@ def test_no_request_fails_while_every_pod_of_a_service_is_replaced(
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": service}, namespace
     )
     control_plane.apply(deployment(), namespace)
-    kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=30s")
+    kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=300s")
 
     with service_proxy(namespace, "web") as proxy, ConstantRequests(proxy.url) as requests:
-        eventually(lambda: len(requests.names) == 2 and requests.count > 25, 120)
+        eventually(lambda: len(requests.names) == 2 and requests.count > 25)
         kubectl("rollout", "restart", "deployment/web", "-n", namespace)
-        kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=120s")
+        kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=300s")
         after = requests.count
-        eventually(lambda: len(requests.names) == 4 and requests.count > after + 25, 120)
+        eventually(lambda: len(requests.names) == 4 and requests.count > after + 25)
 
     assert requests.failures == []
     assert proxy.refused == 0

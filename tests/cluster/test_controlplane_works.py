@@ -100,7 +100,7 @@ def only_pod(control_plane, namespace, selector):
 
 
 def fetch(url):
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return response.read().decode()
 
 
@@ -123,7 +123,7 @@ def test_a_jobs_exit_code_and_termination_message_arrive(control_plane, namespac
 def test_a_job_that_ends_well_is_complete(control_plane, namespace, kubectl):
     control_plane.apply(job("build", "sh", "-c", "exit 0"), namespace)
 
-    kubectl("wait", "job/build", "-n", namespace, "--for=condition=Complete", "--timeout=20s")
+    kubectl("wait", "job/build", "-n", namespace, "--for=condition=Complete", "--timeout=300s")
 
 
 @pytest.mark.usefixtures("node_agent")
@@ -145,7 +145,7 @@ def test_a_deployment_is_reached_through_its_service_and_ends_with_sigterm(
 ):
     control_plane.apply(web_deployment(2), namespace)
     control_plane.apply(WEB_SERVICE, namespace)
-    kubectl("wait", "deployment/web", "-n", namespace, "--for=condition=Available", "--timeout=20s")
+    kubectl("wait", "deployment/web", "-n", namespace, "--for=condition=Available", "--timeout=300s")
 
     with service_proxy(namespace, "web") as proxy:
         eventually(lambda: len(proxy.endpoints()) == 2)
@@ -165,13 +165,14 @@ def test_a_process_that_ignores_sigterm_is_killed_when_its_grace_is_over(
     control_plane, node_agent, namespace, kubectl, eventually
 ):
     stubborn = pod("stubborn", "sh", "-c", "trap 'echo heard' TERM; echo up; while true; do sleep 0.1; done")
+    stubborn["spec"]["terminationGracePeriodSeconds"] = 1000
     control_plane.apply(stubborn, namespace)
     eventually(lambda: "up" in node_agent.logs(namespace, "stubborn"))
 
     began = time.monotonic()
     kubectl("delete", "pod/stubborn", "-n", namespace, "--grace-period=1")
 
-    assert 0.9 < time.monotonic() - began < 25, "its own grace, not the 30 s that are usual"
+    assert 0.9 < time.monotonic() - began < 250, "the grace of this deletion, not the pod's own"
     assert "heard" in node_agent.logs(namespace, "stubborn")
 
 

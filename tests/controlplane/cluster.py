@@ -25,7 +25,7 @@ from controlplane.certificates import Certificates, write_certificates
 from controlplane.ports import free_ports
 from controlplane.tethered import tethered
 
-READY_WITHIN = 60.0  # seconds; 2 to 4 are usual, the rest is for a busy machine
+READY_WITHIN = 300.0  # seconds; 2 to 4 are usual, the rest is for a busy machine
 PORT_ATTEMPTS = 3
 RESOURCES = {  # that `get` knows: the group's path, and the plural
     "pod": ("api/v1", "pods"),
@@ -102,7 +102,7 @@ class ControlPlane:
         if self._crds:
             files = [f"--filename={path}" for path in self._crds]
             self.kubectl("apply", "--server-side", *files)
-            self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+            self.kubectl("wait", "--for=condition=Established", "--timeout=300s", *files)
         self._run("kube-controller-manager", *self._controller_manager_flags())
         self._run("kube-scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")
         # The controller manager has begun its work when it has given the first namespace its service account.
@@ -169,7 +169,7 @@ class ControlPlane:
                         f"{name} ended with exit code {process.returncode} while starting:\n{self.log_tail(name)}"
                     )
             try:
-                with urllib.request.urlopen(request, timeout=5, context=self._tls):
+                with urllib.request.urlopen(request, timeout=60, context=self._tls):
                     return
             except urllib.error.HTTPError as refused:
                 refused.close()
@@ -248,7 +248,7 @@ class ControlPlane:
         url = f"{self.server}/{group}/namespaces/{namespace}/{plural}/{name}"
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:
+            with urllib.request.urlopen(request, timeout=120, context=self._tls) as answer:
                 found: dict[str, object] = json.load(answer)
         except urllib.error.HTTPError as refused:
             refused.close()

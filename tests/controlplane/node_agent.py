@@ -27,7 +27,7 @@ from kubernetes.aio.client import ApiException
 
 NOT_FOUND, CONFLICT = 404, 409
 LEASE_SECONDS, RENEW_EVERY = 40, 10
-LOCK_PORT = 53999
+LOCK_PORT = 19999  # below the ports that the system gives to whoever asks for any
 
 
 class Addresses:

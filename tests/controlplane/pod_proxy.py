@@ -12,7 +12,7 @@ from types import TracebackType
 
 from controlplane.service_proxy import BOUND, REPORTED
 
-TIMEOUT = 5.0
+TIMEOUT = 60.0
 
 
 class _Handler(socketserver.StreamRequestHandler):

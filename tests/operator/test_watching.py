@@ -15,7 +15,7 @@ from enginewright_operator import handlers
 from enginewright_operator.errors import WatchError
 from enginewright_operator.watched import Watched
 
-ENDS_IN = 8.0  # seconds: kopf itself waits for 2 s of them
+ENDS_IN = 120.0  # seconds: a limit for what hangs; kopf itself waits for 2 s
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from enginewright_operator.errors import WatchError
 from enginewright_operator.settings import Settings
 
 Part = Callable[..., Awaitable[None]]
-ENDS_IN = 5.0
+ENDS_IN = 120.0  # seconds: a limit for what hangs
 
 
 class Parts:

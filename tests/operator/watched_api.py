@@ -58,7 +58,7 @@ class WatchedApi:
 
     async def all_watched(self) -> None:
         """Wait until every kind is."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while self.watches < len(WATCHED):
                 await asyncio.sleep(0.01)
 

@@ -36,6 +36,8 @@
   value: {{ .Values.build.retries | quote }}
 - name: ENGINEWRIGHT_OPERATOR_SERVING_CACHE
   value: {{ .Values.serving.cache | quote }}
+- name: ENGINEWRIGHT_OPERATOR_DRAIN_DELAY
+  value: {{ .Values.serving.drainDelaySeconds | quote }}
 - name: ENGINEWRIGHT_OPERATOR_METRICS_PORT
   value: {{ .Values.metrics.port | quote }}
 {{- $storage := dict }}

@@ -26,7 +26,7 @@ from enginewright_operator.watched import Watched
 from enginewright_operator.workqueue import Backoff, WorkQueue
 
 KINDS = ("InferenceEngine", "EnginePlan", "Job", "Deployment", "Service", "Pod")
-PATIENCE = 90.0
+PATIENCE = 600.0
 BETWEEN_PROCESSES = 0.2
 ENDS_THE_PROCESS = (Kind.WATCH_REFUSED, Kind.WATCH_BROKEN)  # a Deployment begins another
 State = dict[str, Any]
@@ -124,7 +124,7 @@ class Life:
                 finally:
                     for task in (process, killed):
                         task.cancel()
-                    await asyncio.wait({process, killed}, timeout=10)
+                    await asyncio.wait({process, killed}, timeout=120)
                 fault.died.clear()
                 await asyncio.sleep(BETWEEN_PROCESSES)
 

@@ -10,7 +10,7 @@ from campaign.replicas import Replicas
 from controlplane.kube_json import KubeJson
 from controlplane.stub_kubelet import register, renew
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 POOL = "enginewright.dev/campaign-pool"
 ORPHANS_LAST = 150  # seconds: Kubernetes looks for pods of nodes that are gone every 20 s, and waits 40 s more

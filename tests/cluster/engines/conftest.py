@@ -20,6 +20,7 @@ CHART = Path(__file__).resolve().parents[3] / "charts" / "enginewright"
 SYSTEM = "enginewright-system"
 RESYNC_SECONDS = 2
 LEASE_SECONDS = 6  # shorter ones run out on a busy machine
+DRAIN_SECONDS = 10  # longer than a busy machine may take to tell everybody that a pod is no endpoint any more
 RBAC_REFUSAL = r"is forbidden: User [^\n]{0,200}"  # RBAC's own words, which a quota's refusal does not have
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
@@ -41,9 +42,9 @@ def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str)
     control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     control_plane.helm(
         "install", "enginewright", str(CHART), "--namespace", SYSTEM,
-        "--wait", "--timeout=60s",
+        "--wait", "--timeout=300s",
         "--set", f"operator.resyncSeconds={RESYNC_SECONDS}", "--set", f"operator.leaseSeconds={LEASE_SECONDS}",
-        "--set", "operator.collectAfterSeconds=0",
+        "--set", "operator.collectAfterSeconds=0", "--set", f"serving.drainDelaySeconds={DRAIN_SECONDS}",
         "--set", f"operator.scrapeProxy={pod_proxy}",
     )  # fmt: skip
     yield SYSTEM

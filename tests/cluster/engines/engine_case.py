@@ -106,7 +106,7 @@ class EngineCase:
         )  # fmt: skip
         return lines.splitlines()
 
-    def becomes_ready(self, *, other_than: str = "", within: float = 120.0) -> str:
+    def becomes_ready(self, *, other_than: str = "", within: float = 600.0) -> str:
         """Wait until the engine is ready (with another plan than the named one); the plan's name."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:

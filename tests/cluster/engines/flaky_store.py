@@ -37,7 +37,7 @@ class FlakyStore:
                     outer.refused += 1
                     self.close_connection = True
                     return
-                store = http.client.HTTPConnection(address, timeout=30)
+                store = http.client.HTTPConnection(address, timeout=120)
                 store.request(self.command, self.path, body, {**self.headers, "Connection": "close"})
                 answer = store.getresponse()
                 text = answer.read()

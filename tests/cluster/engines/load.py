@@ -30,7 +30,7 @@ class Load:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(150)
 
     def _run(self) -> None:
         test = np.load(EXAMPLE / "test.npz", allow_pickle=False)
@@ -49,7 +49,7 @@ class Load:
             client.close()
 
     def _client(self) -> tritonclient.http.InferenceServerClient:
-        return tritonclient.http.InferenceServerClient(self._address, network_timeout=20, connection_timeout=20)
+        return tritonclient.http.InferenceServerClient(self._address, network_timeout=120, connection_timeout=120)
 
     def _ask(self, client: tritonclient.http.InferenceServerClient, image: np.ndarray, label: int) -> None:
         given = tritonclient.http.InferInput("image", list(image.shape), "FP32")

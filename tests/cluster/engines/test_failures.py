@@ -149,11 +149,11 @@ def test_an_operator_killed_before_while_it_builds_and_while_it_switches_is_foll
     kill(engine.cluster, operator)
     eventually(lambda: engine.objects("job"), 60)
     kill(engine.cluster, operator)
-    first = engine.becomes_ready(within=90)
+    first = engine.becomes_ready()
     engine.put_model(retrained())
     eventually(lambda: engine.target().get("desiredPlan") not in {None, "", first}, 30)
     kill(engine.cluster, operator)
-    second = engine.becomes_ready(other_than=first, within=90)
+    second = engine.becomes_ready(other_than=first)
     built = [engine.plan(name)["status"] for name in (first, second)]
     assert [(plan["phase"], plan["attempts"]) for plan in built] == [("Built", 1), ("Built", 1)]
     assert sorted(engine.objects("engineplan")) == sorted([first, second])

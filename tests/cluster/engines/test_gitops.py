@@ -86,7 +86,7 @@ def test_what_another_manager_adds_to_a_child_stays(serving: EngineCase, eventua
 
 def test_kubectl_waits_shows_and_tells_the_story(serving: EngineCase) -> None:
     where = ("--namespace", serving.namespace)
-    waited = serving.cluster.kubectl("wait", "--for=condition=Ready", "ie/digits", "--timeout=60s", *where)
+    waited = serving.cluster.kubectl("wait", "--for=condition=Ready", "ie/digits", "--timeout=300s", *where)
     assert waited == "inferenceengine.enginewright.dev/digits condition met\n"
     heading, row = (line.split() for line in serving.cluster.kubectl("get", "ie", *where).splitlines())
     assert (

@@ -18,7 +18,7 @@ def test_a_scrape_tells_of_the_build_its_gates_and_the_engines_conditions(
     with service_proxy(operator, "enginewright-metrics") as proxy:
 
         def scraped() -> dict[str, list[tuple[dict[str, str], float]]]:
-            with urllib.request.urlopen(f"http://127.0.0.1:{proxy.port}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{proxy.port}/metrics", timeout=60) as answer:
                 text = answer.read().decode()
             found: dict[str, list[tuple[dict[str, str], float]]] = {}
             for family in text_string_to_metric_families(text):

@@ -63,7 +63,7 @@ def test_storage_that_is_down_at_any_step_holds_an_engine_up_and_loses_it_nothin
     assert sorted(pods(engine, "build", ".status.phase")) == ["Failed", "Succeeded"], "one build alone was ended"
     assert not engine.ready()
     flaky.down_for(nothing)
-    assert engine.becomes_ready(within=90) == plan
+    assert engine.becomes_ready() == plan
 
     # While it is collected.
     flaky.down_for(everything)

@@ -30,10 +30,10 @@ def resting(operator: str, control_plane: ControlPlane) -> Iterator[None]:
         control_plane.kubectl("scale", "deployment/enginewright", f"--replicas={replicas}", "--namespace", operator)
 
     scale(0)
-    control_plane.kubectl("wait", "--for=delete", "pod", "--all", "--namespace", operator, "--timeout=40s")
+    control_plane.kubectl("wait", "--for=delete", "pod", "--all", "--namespace", operator, "--timeout=300s")
     yield
     scale(1)
-    control_plane.kubectl("rollout", "status", "deployment/enginewright", "--namespace", operator, "--timeout=60s")
+    control_plane.kubectl("rollout", "status", "deployment/enginewright", "--namespace", operator, "--timeout=300s")
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def tenant(
     """An engine in the namespace of an operator that serves this one alone; not yet applied."""
     signing = [f"--set=signing.{name}={value}" for name, value in SIGNING.items()]
     control_plane.helm(
-        "install", RELEASE, str(CHART), "--namespace", namespace, "--skip-crds", "--wait", "--timeout=60s",
+        "install", RELEASE, str(CHART), "--namespace", namespace, "--skip-crds", "--wait", "--timeout=300s",
         "--set", f"watchNamespaces={{{namespace}}}", "--set", "rbac.clusterReader=false",
         "--set", "networkPolicy.enabled=true", "--set", f"tracing.endpoint={collector.url}",
         "--set", f"operator.resyncSeconds={RESYNC_SECONDS}", *signing,
     )  # fmt: skip
     yield engine
     logs = node_agent.all_logs(namespace, 1_000_000)
-    control_plane.kubectl("delete", "ie", "--all", "--namespace", namespace, "--timeout=30s")
+    control_plane.kubectl("delete", "ie", "--all", "--namespace", namespace, "--timeout=300s")
     control_plane.helm("uninstall", RELEASE, "--namespace", namespace)
     assert re.findall(RBAC_REFUSAL, logs) == [], "the chart's Role lacks a right"
 

@@ -15,7 +15,7 @@ from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildResult
 
 
-def manifest(script: str, *, deadline: float = 30, probe: str = "/ready", port: int = 1):
+def manifest(script: str, *, deadline: float = 200, probe: str = "/ready", port: int = 1):
     container = {
         "command": [sys.executable, "-c", textwrap.dedent(script)],
         "args": [],

@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("up")  # on one worker, so that one builds what all of them use
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 PROGRAM = [str(Path(sys.executable).with_name("enginewright"))]
 MANIFEST = f"""
