@@ -4,8 +4,10 @@ References are float64 in NumPy; inputs are random; the session poisons all that
 """
 
 import dataclasses
+import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,14 @@ import pytest
 from enginewright_builder.device.implementation import Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import ITEM_BYTES, TensorType, plain
-from enginewright_builder.tactics import hopper_latency_conv, latency_choice, latency_geometry, row_product, stem_conv
+from enginewright_builder.tactics import (
+    hopper_latency_conv,
+    latency_choice,
+    latency_geometry,
+    row_product,
+    stem_conv,
+    stem_walk,
+)
 from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Pointer, Space, Step, Tensor
 from enginewright_runtime.engine.values import dtype_of
 
@@ -272,22 +281,43 @@ def stem(shape: tuple[int, int, int, int], outputs: int, kernel: int, stride: in
     return dataclasses.replace(given, inputs=(plain("float32", shape), *given.inputs[1:]))
 
 
-def with_pool(given: Problem) -> Problem:
-    """A 3x3 max pool of stride 2 behind it."""
+def with_pool(given: Problem, kernel: int = 3, stride: int = 2, pad: int = 1) -> Problem:
+    """A max pool behind it."""
     images, outputs, *sizes = given.outputs[0].shape
-    height, width = ((size - 1) // 2 + 1 for size in sizes)
+    height, width = ((size + 2 * pad - kernel) // stride + 1 for size in sizes)
     y = pixels((images, outputs, height, width), given.outputs[0].dtype)
-    pool = {"kernel": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    pool = {"kernel": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
     return dataclasses.replace(given, outputs=(y,), attributes={**given.attributes, "pool": pool})
+
+
+def of_half_pixels(given: Problem) -> Problem:
+    """Its input NHWC, of y's type."""
+    x = given.inputs[0]
+    assert x is not None
+    _, channels, height, width = x.shape
+    as_pixels = (channels * height * width, 1, width * channels, channels)
+    here = TensorType(dtype=given.outputs[0].dtype, shape=x.shape, strides=as_pixels)
+    return dataclasses.replace(given, inputs=(here, *given.inputs[1:]))
 
 
 STEMS = {
     "resnet": with_pool(stem((1, 3, 224, 224), 64, 7, 2)),
+    "eight of resnet's": with_pool(stem((8, 3, 224, 224), 64, 7, 2)),
+    "sixteen of resnet's": with_pool(stem((16, 3, 224, 224), 64, 7, 2)),
     "odd": with_pool(stem((3, 3, 41, 37), 40, 7, 2)),
     "inception": stem((1, 3, 299, 299), 32, 3, 2, pads=(0, 0)),
-    "vgg": stem((1, 3, 112, 112), 64, 3, 1),
+    "vgg": stem((3, 3, 224, 224), 64, 3, 1),
     "one channel": stem((2, 1, 29, 31), 136, 5, 1),
     "bfloat16": with_pool(stem((1, 4, 33, 65), 72, 7, 2, dtype="bfloat16")),
+    "pixels of half a float": of_half_pixels(with_pool(stem((2, 3, 37, 53), 96, 7, 2))),
+    "pool of two": with_pool(stem((2, 3, 37, 53), 96, 5, 1), 2, 2, 0),
+    "pool of three without padding": with_pool(stem((1, 3, 30, 150), 64, 3, 1, activation=""), 3, 2, 0),
+    "pool of stride 1": with_pool(stem((1, 3, 30, 150), 64, 3, 1, activation=""), 3, 1, 1),
+    "pool of stride 3": with_pool(stem((1, 3, 70, 150), 64, 3, 2, activation="LeakyRelu"), 3, 3, 1),
+    "eleven": dataclasses.replace(
+        convolution((2, 3, 67, 63), 96, (11, 11), strides=(4, 2), pads=(2, 2)),
+        inputs=stem((2, 3, 67, 63), 96, 11, 2).inputs,
+    ),
 }
 
 
@@ -298,9 +328,22 @@ def test_every_stem_is_right(name: str) -> None:
     want = expected(problem, values)
     offered = stem_conv.StemConvolution().candidates(problem, HOPPER, CONSTANT)
     assert offered
-    for candidate in offered:
-        error = distance(run(problem, candidate.build(), values), want)
-        assert error < ALLOWED[problem.outputs[0].dtype], candidate.name
+    builds = {candidate.name: candidate.build for candidate in offered} | walks(problem)
+    with ThreadPoolExecutor() as pool:  # compiling takes longer than running
+        made = pool.map(lambda build: build(), builds.values())
+    for what, implementation in zip(builds, made, strict=True):
+        error = distance(run(problem, implementation, values), want)
+        assert error < ALLOWED[problem.outputs[0].dtype], what
+
+
+def walks(problem: Problem) -> dict[str, Callable[[], Implementation]]:
+    """Walks of every form on a GPU that each batch fills: of one step, of a third of a picture, of a whole one."""
+    height, found = problem.outputs[0].shape[2], {}
+    for walk in stem_walk.walks(problem, 1):
+        for rows in (1, height // 3, height):
+            here = dataclasses.replace(walk, length=-(-rows // walk.rows) * walk.rows)
+            found[here.name] = functools.partial(stem_walk.implementation, problem, here, HOPPER.architecture)
+    return found
 
 
 def product(rows: int, depth: int, outputs: int, dtype: str, y: str, activation: str = "") -> Problem:

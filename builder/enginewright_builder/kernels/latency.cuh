@@ -195,6 +195,9 @@ DEVICE void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "mem
 DEVICE void products_end() {
   asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
+// The same in two, so that work fits between them.
+DEVICE void products_start() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+DEVICE void products_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 
 // d[64 rows of a][8 R rows of b] += a b^T over 16 of their columns (wgmma m64n(8R)k16), or = if `add` is 0. Of the result
 // a thread (warp w, g = lane / 4, t = lane % 4) holds, at d[4 j + ...], rows 16 w + g (0, 1) and 16 w + g + 8 (2, 3) and

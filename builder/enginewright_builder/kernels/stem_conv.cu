@@ -14,47 +14,16 @@
 // ROWS (1 to 8), POOL_H, POOL_W, POOL_STRIDE_H, POOL_STRIDE_W, FINISH(a, b): two sums, activated and packed.
 #include "latency.cuh"
 #include "activations.cuh"
-
-struct Sizes {
-  int in_height, in_width, pad_h, pad_w;  // of the convolution
-  int conv_height, conv_width;            // of its result
-  int pool_pad_h, pool_pad_w;
-  int outputs, height, width, columns;                // of y; columns of y that a block makes
-  int output_tiles;                                   // of 64 channels
-  int x_channel, x_row, x_column, y_row, y_column;    // steps in elements
-  u64 x_image, y_image;
-};
+#include "stem.cuh"
 
 constexpr int COLUMNS = 64;
-constexpr int UNIT_CHANNELS = 8 / STRIDE_W;                                      // of a padded pixel
-constexpr int UNITS = ((KERNEL_W + STRIDE_W - 1) / STRIDE_W + 1) / 2 * 2;        // of a window: whole steps of K = 16
 constexpr int ROW_UNITS = COLUMNS - 1 + UNITS;
 constexpr int IN_ROWS = (ROWS - 1) * STRIDE_H + KERNEL_H;
-constexpr int STEPS = KERNEL_H * UNITS / 2, WEIGHT_BYTES = STEPS * 2048;
 constexpr int OUT_ROWS = (ROWS - POOL_H) / POOL_STRIDE_H + 1;
 constexpr int THREADS = 128 * ROWS;
-static_assert(STRIDE_W * UNIT_CHANNELS == 8 && CHANNELS <= UNIT_CHANNELS, "a unit is 16 bytes");
 
-// Shared memory: the barrier, the weights, the input rows, the convolution's result (a column's 64 channels, 16 bytes
-// more so that neighbouring columns lie in other banks).
-constexpr int RESULT_COLUMN = 64 * 2 + 16;
-constexpr int WEIGHTS_AT = 1024, INPUT_AT = WEIGHTS_AT + WEIGHT_BYTES;
+// Shared memory: the barrier, the weights, the input rows, the convolution's result.
 constexpr int RESULT_AT = INPUT_AT + (IN_ROWS * ROW_UNITS * 16 + 127) / 128 * 128;
-
-#if INPUT_IS_FLOAT
-typedef float Input;
-DEVICE u16 to_element(Input v) { return (u16)pack(v, 0.f); }
-#else
-typedef u16 Input;
-DEVICE u16 to_element(Input v) { return v; }
-#endif
-
-// Two elements each, NaN if either is.
-DEVICE u32 larger_pair(u32 a, u32 b) {
-  u32 c;
-  asm("max.NaN." ELEMENT "x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
-  return c;
-}
 
 // Pixels of the block's input rows, converted, with zeros around the picture and in the channels that fill a unit.
 DEVICE void load_rows(const Sizes& sizes, const Input* x, u8* memory, int top, int left) {
@@ -136,9 +105,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       if (conv_row + cr < 0 || conv_row + cr >= sizes.conv_height) continue;  // the pooling's padding
       if (conv_column + cc < 0 || conv_column + cc >= sizes.conv_width) continue;
       const uint4 v = *(const uint4*)(memory + RESULT_AT + (cr * COLUMNS + cc) * RESULT_COLUMN + chunk * 16);
-      if (any) best = make_uint4(larger_pair(best.x, v.x), larger_pair(best.y, v.y), larger_pair(best.z, v.z),
-                                 larger_pair(best.w, v.w));
-      else best = v;
+      best = any ? larger(best, v) : v;
       any = true;
     }
     if (any)

@@ -11,7 +11,7 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, channels_last, plain
-from enginewright_builder.tactics import stem_conv
+from enginewright_builder.tactics import stem_conv, stem_geometry
 
 HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 * 1024)
 CONSTANT = frozenset({1, 2})
@@ -19,12 +19,18 @@ POOL = {"kernel": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
 
 
 def stem(
-    channels: int = 3, kernel: int = 7, stride: int = 2, pooled: bool = True, dtype: str = "float16", **changes: Any
+    channels: int = 3,
+    kernel: int = 7,
+    stride: int = 2,
+    pooled: bool = True,
+    dtype: str = "float16",
+    size: int = 224,
+    **changes: Any,
 ) -> Problem:
     """ResNet's first layer, or what the arguments make of it."""
-    conv = (224 + 2 * (kernel // 2) - kernel) // stride + 1
-    size = (conv - 1) // 2 + 1 if pooled else conv
-    shape = (1, 64, size, size)
+    conv = (size + 2 * (kernel // 2) - kernel) // stride + 1
+    made = (conv - 1) // 2 + 1 if pooled else conv
+    shape = (1, 64, made, made)
     attributes: dict[str, Any] = {
         "strides": [stride] * 2,
         "pads": [kernel // 2] * 4,
@@ -36,7 +42,7 @@ def stem(
         **({"pool": POOL} if pooled else {}),
         **changes,
     }
-    x, weights = plain("float32", (1, channels, 224, 224)), plain(dtype, (64, channels, kernel, kernel))
+    x, weights = plain("float32", (1, channels, size, size)), plain(dtype, (64, channels, kernel, kernel))
     y = TensorType(dtype=dtype, shape=shape, strides=channels_last(shape))
     bias = plain("float32", (64,))
     return Problem(kind=Kind.CONVOLUTION, inputs=(x, weights, bias, None), outputs=(y,), attributes=attributes)
@@ -51,7 +57,7 @@ def test_resnets_stem_is_offered_with_whole_pooled_rows() -> None:
 
 
 def test_a_stem_without_a_pool_is_offered() -> None:
-    assert names(stem(kernel=3, stride=1, pooled=False)) == ["4 rows", "3 rows", "5 rows", "2 rows"]
+    assert names(stem(kernel=3, stride=1, pooled=False, size=112)) == ["4 rows", "3 rows", "5 rows", "2 rows"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_declines_a_residual() -> None:
 
 def test_packed_weights_stand_where_the_kernel_multiplies_them() -> None:
     weights = np.arange(64 * 3 * 49, dtype=np.float64).reshape(64, 3, 7, 7)
-    packed = stem_conv.pack_weights(weights, 2)
+    packed = stem_geometry.pack_weights(weights, 2)
     assert packed.shape == (1, 7, 2, 2, 64, 8)
     for output, channel, r, s in ((0, 0, 0, 0), (63, 2, 6, 6), (21, 1, 3, 5)):
         unit, pixel = divmod(s, 2)
@@ -93,7 +99,7 @@ def test_packed_weights_stand_where_the_kernel_multiplies_them() -> None:
 
 
 def test_packed_weights_fill_a_window_with_zeros() -> None:
-    packed = stem_conv.pack_weights(np.ones((32, 3, 3, 3)), 1)
+    packed = stem_geometry.pack_weights(np.ones((32, 3, 3, 3)), 1)
     assert packed.shape == (1, 3, 2, 2, 64, 8)
     assert packed.sum() == 32 * 27
 

@@ -1,0 +1,26 @@
+// latency.cuh's multiply_add for 72 to 128 columns of the result.
+#pragma once
+#define NAMES9 NAMES8 ",%32,%33,%34,%35"
+#define NAMES10 NAMES9 ",%36,%37,%38,%39"
+#define NAMES11 NAMES10 ",%40,%41,%42,%43"
+#define NAMES12 NAMES11 ",%44,%45,%46,%47"
+#define NAMES13 NAMES12 ",%48,%49,%50,%51"
+#define NAMES14 NAMES13 ",%52,%53,%54,%55"
+#define NAMES15 NAMES14 ",%56,%57,%58,%59"
+#define NAMES16 NAMES15 ",%60,%61,%62,%63"
+#define D9 D8, FOUR(32)
+#define D10 D9, FOUR(36)
+#define D11 D10, FOUR(40)
+#define D12 D11, FOUR(44)
+#define D13 D12, FOUR(48)
+#define D14 D13, FOUR(52)
+#define D15 D14, FOUR(56)
+#define D16 D15, FOUR(60)
+PRODUCT(9, 72, NAMES9, D9, 36, 37, 38)
+PRODUCT(10, 80, NAMES10, D10, 40, 41, 42)
+PRODUCT(11, 88, NAMES11, D11, 44, 45, 46)
+PRODUCT(12, 96, NAMES12, D12, 48, 49, 50)
+PRODUCT(13, 104, NAMES13, D13, 52, 53, 54)
+PRODUCT(14, 112, NAMES14, D14, 56, 57, 58)
+PRODUCT(15, 120, NAMES15, D15, 60, 61, 62)
+PRODUCT(16, 128, NAMES16, D16, 64, 65, 66)
