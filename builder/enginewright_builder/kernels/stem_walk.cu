@@ -33,6 +33,12 @@ constexpr u32 LOWEST = ELEMENT_IS_BFLOAT16 ? 0xff80ff80u : 0xfc00fc00u;  // minu
 
 typedef Input Rows[BATCH][ROUNDS][CHANNELS];
 
+// The same number from the warp's first lane, for one that all lanes have: the compiler keeps what comes from elsewhere,
+// and would make a product of 64 bits again for every load of a loop.
+DEVICE u64 once(u64 v) {
+  return (u32)__shfl_sync(~0u, (u32)v, 0) | (u64)(u32)__shfl_sync(~0u, (u32)(v >> 32), 0) << 32;
+}
+
 // Asks for the input rows from `top` on; zero outside of the picture.
 DEVICE void load_rows(Rows& v, const Sizes& sizes, const Input* x, int top, int left) {
   UNROLL for (int i = 0; i < ROUNDS; i++) {
@@ -134,8 +140,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   const int left = conv_column * STRIDE_W - sizes.pad_w, last = sizes.conv_width - 1 - conv_column;
   const int chunk = threadIdx.x & 7;  // of 8 channels, that this thread stores
   const int stored = tile * 64 + chunk * 8 < sizes.outputs ? columns : 0;
-  x += image * sizes.x_image;
-  y += image * sizes.y_image + (u32)(y_row * sizes.y_row + y_column * sizes.y_column + tile * 64 + chunk * 8);
+  x += once(image * sizes.x_image);
+  y += once(image * sizes.y_image + (u32)(y_row * sizes.y_row + y_column * sizes.y_column + tile * 64)) + chunk * 8;
   u8* const results = memory + RESULT_AT;
   u8* const mine = results + 2 * t * RESULT_COLUMN + (warp * 16 + 2 * g) * 2;
   const auto store = [&](int step) {
