@@ -37,7 +37,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 }
 SPILLED = 0  # bytes that a kernel of ours may spill from registers
 EVERYWHERE = {"generated"}
-SINCE_AMPERE = EVERYWHERE | {"row product"}
+SINCE_AMPERE = EVERYWHERE | {"row product", "flash attention"}
 
 
 @pytest.fixture(scope="module")
