@@ -47,11 +47,12 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
     blocked = policies.first(policies.ENGINE_CHECKS, inp)
     outcomes = [await _target(inp, target, blocked, scope) for target in inp.targets]
     held: Verdict | None = None
+    due: float | None = None
     if not engine.spec.paused:
         held = await _around(inp, outcomes, scope)
-        await _collect(inp, outcomes, blocked, scope)
+        due = await _collect(inp, outcomes, blocked, scope)
     await _report(inp, outcomes, held, scope)
-    return _again(engine, outcomes, held, scope)
+    return _again(engine, outcomes, held, scope).at_the_latest(due)
 
 
 async def _accept(engine: api.InferenceEngine, scope: Scope) -> None:
@@ -165,20 +166,26 @@ def _conditions(
     )
 
 
-async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict | None, scope: Scope) -> None:
-    """Delete Deployments of targets that are no more, and let go of plans that nobody here needs."""
+async def _collect(inp: EngineInput, outcomes: list[Outcome], blocked: Verdict | None, scope: Scope) -> float | None:
+    """Delete Deployments of targets that are no more, and let go of plans that nobody here needs.
+
+    Returns in how many seconds the next of these plans is old enough; None where none is too young.
+    """
     namespace = inp.engine.metadata.namespace
     for deployment in inp.stray_deployments:
         await scope.cluster.delete("Deployment", namespace, deployment["metadata"]["name"])
     if blocked is not None or inp.stray_deployments:
-        return  # their pods may still load what they serve: the next look, when they are gone, lets go of the plans
+        return None  # their pods may still load what they serve: the next look, when they are gone, lets go of them
     rows = [outcome.row for outcome in outcomes]
+    due: list[float] = []
     for name in history.released(inp.owned, rows, [name for each in outcomes for name in (each.serving, *each.others)]):
         plan = inp.plans[name]
-        if history.age(plan, scope.now()) < scope.settings.collect_after:
+        if (left := scope.settings.collect_after - history.age(plan, scope.now())) > 0:
+            due.append(left)
             continue
         if plan.metadata.deletion_timestamp is None and await scope.cluster.release(plan, inp.engine):
             logger.info("Let go of the EnginePlan %s, which nobody needs any more.", name)
+    return min(due, default=None)
 
 
 async def _report(inp: EngineInput, outcomes: list[Outcome], held: Verdict | None, scope: Scope) -> None:

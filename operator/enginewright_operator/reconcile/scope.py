@@ -37,5 +37,11 @@ class Again:
     seconds: float | None = None
     failed: bool = False
 
+    def at_the_latest(self, seconds: float | None) -> "Again":
+        """The same, but no later than in so many seconds; None says nothing. One that failed has its own delays."""
+        if seconds is None or self.failed:
+            return self
+        return Again(seconds=seconds if self.seconds is None else min(seconds, self.seconds))
+
 
 DONE = Again()
