@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from engines.engine_case import EngineCase, renamed, retrained
 from engines.load import Load
-from engines.watching import watch
+from engines.watching import Watch, watch
 
 pytestmark = pytest.mark.cluster
 
@@ -102,13 +102,8 @@ def test_recreate_has_the_old_pods_gone_before_the_new_ones_come_and_needs_no_ro
     assert proxy.refused == 0
 
 
-def canary(engine: EngineCase) -> dict[str, Any]:
-    """How far the canary is; an empty mapping where there is none."""
-    return engine.target().get("canary") or {}
-
-
 def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_rolled_back_by_itself(
-    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     # A machine that does many things at once: the latency ratio is tested with tables.
     analysis = {"interval": "2s", "minRequests": 20, "failureLimit": 0, "maxP99Ratio": 1000}
@@ -120,13 +115,17 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
     engine.cluster.apply(HTTP_ROUTES.read_text())
     good = engine.becomes_ready()
     with service_proxy(engine.namespace, engine.name) as proxy:
-        with Load(f"127.0.0.1:{proxy.port}", renew=10) as load:
+        with (
+            watch(engine.cluster, "inferenceengines", engine.namespace, tmp_path) as engines,
+            watch(engine.cluster, "httproutes", engine.namespace, tmp_path) as routes,
+            Load(f"127.0.0.1:{proxy.port}", renew=10) as load,
+        ):
             engine.put_model(retrained())
-            tried = eventually(lambda: canary(engine), 40, every=0.5)
-            assert engine.target()["plan"] == good
-            eventually(lambda: weights(engine) == {"digits-stable": 50, "digits-canary": 50}, 40, every=0.5)
             better = engine.becomes_ready(other_than=good)
-            assert better == tried["plan"]
+            first, *_ = eventually(lambda: canaries(engines))
+            assert (first["plan"], first["canary"]["plan"]) == (good, better)
+            half = {"digits-stable": 50, "digits-canary": 50}
+            eventually(lambda: half in [shares(each) for each in routes.versions()], every=0.5)
             eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20, every=0.5)
             eventually(lambda: weights(engine) == {"digits-stable": 100, "digits-canary": 0}, 20, every=0.5)
         assert load.failed == []
@@ -150,9 +149,18 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
     eventually(lambda: engine.objects("httproute,service") == ["digits"], 20, every=0.5)
 
 
+def canaries(engines: Watch) -> list[dict[str, Any]]:
+    """All that was said of a target while it had a canary, the oldest first."""
+    return [row for each in engines.versions() for row in each["status"]["targets"] if row.get("canary")]
+
+
 def weights(engine: EngineCase) -> dict[str, int]:
-    """What a Gateway is told: the share of each Service."""
-    route: Any = engine.cluster.get("httproute", engine.name, engine.namespace)
+    """What a Gateway is told now."""
+    return shares(engine.cluster.get("httproute", engine.name, engine.namespace))
+
+
+def shares(route: Any) -> dict[str, int]:
+    """The share of each Service."""
     backends = route["spec"]["rules"][0]["backendRefs"] if route else []
     return {each["name"]: each["weight"] for each in backends}
 
