@@ -193,3 +193,18 @@ def test_the_terms_have_the_proportions_of_client_gos_and_the_last_attempt_ends_
     terms = _terms(15.0)
     assert (terms.duration, terms.renew_within, terms.retry_every) == (15.0, 10.0, 2.0)
     assert terms.renew_within + 2 * terms.retry_every < terms.duration
+
+
+async def test_a_lease_that_does_not_answer_does_not_keep_a_process_that_ends() -> None:
+    lease, working = SharedLease(), Working()
+    view = lease.of("one")
+    task = working.by("one", Leader(view, identity="one", terms=TERMS))
+    await _until(lambda: working.leading == {"one"})
+
+    async def hang() -> LeaseState | None:
+        await asyncio.Event().wait()
+        return None
+
+    view.read = hang  # type: ignore[method-assign]
+    async with asyncio.timeout(TERMS.renew_within * 10):
+        await _ended(task)

@@ -115,3 +115,20 @@ async def test_a_waiting_worker_wakes_when_a_later_time_has_come() -> None:
 
 def test_jitter_takes_away_at_most_a_third() -> None:
     assert Backoff(base=3).delay(1, 0.999999) == pytest.approx(2, abs=1e-5)
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_worker_that_is_told_to_end_while_a_key_comes_ends_and_loses_no_key(steps: int) -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.put_after("later", 60)
+    getting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    queue.put("a")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if getting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await getting
+        assert len(queue) == 1
+    else:
+        assert getting.result() == "a"
