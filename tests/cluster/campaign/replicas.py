@@ -57,13 +57,13 @@ class Replicas:
         """What it said so far."""
         return (self.folder / f"{number}.log").read_text()
 
-    def apply(self, name: str, *, gpu_class: str = "cpu", model: str = "model.onnx") -> None:
-        """An engine of that class; of another model it is another plan."""
+    def apply(self, name: str, *, gpu_class: str = "cpu", model: str = "model.onnx", **more: Any) -> None:
+        """An engine of that class, with more in its spec where it is given; of another model it is another plan."""
         spec = {
             "model": {"uri": f"file://{self.folder}/{model}"},
             "targets": [{"gpuClass": gpu_class}],
             "storage": {"uri": f"file://{self.folder}/store"},
-        }
+        } | more
         manifest = {"apiVersion": "enginewright.dev/v1alpha1", "kind": "InferenceEngine", "metadata": {"name": name}}
         self.plane.apply(manifest | {"spec": spec}, self.namespace)
 

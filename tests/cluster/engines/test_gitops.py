@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from controlplane.watching import watch
 from engines.engine_case import EngineCase
-from engines.watching import watch
 from gitops import kstatus
 from gitops.kstatus import Status
 

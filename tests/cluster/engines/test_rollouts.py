@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from controlplane.watching import Watch, watch
 from engines.engine_case import EngineCase, renamed, retrained
 from engines.load import Load
-from engines.watching import Watch, watch
 
 pytestmark = pytest.mark.cluster
 
