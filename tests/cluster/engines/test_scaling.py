@@ -1,6 +1,8 @@
 """How many pods there are is said in one place, by a person or an autoscaler; a drain takes one at a time."""
 
+import contextlib
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,8 +11,12 @@ from typing import Any
 import pytest
 from engines.engine_case import EngineCase
 from engines.load import Load
+from engines.metrics_adapter import MetricsAdapter
 
 pytestmark = pytest.mark.cluster
+
+# It counts as under way until the rest comes, or the connection goes.
+HALF_A_REQUEST = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: digits\r\nContent-Length: 1000\r\n\r\n"
 
 
 def scaled(engine: EngineCase) -> tuple[int, int]:
@@ -64,6 +70,36 @@ def test_the_engine_is_scaled_by_an_autoscaler_and_by_hand_and_drained_without_a
     engine.apply(targets=[{"gpuClass": "cpu"}], serving=serving)
     eventually(lambda: engine.target().get("reason") == "Idle", 20, every=0.5)
     assert engine.ready()
+
+
+def test_requests_under_way_scale_the_engine_up_and_down_through_the_custom_metrics_api(
+    engine: EngineCase, pod_proxy: str, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    scaling = {"minReplicas": 1, "maxReplicas": 4, "requestsInFlight": 2, "scaleDownAfter": "1s"}
+    with MetricsAdapter(engine.cluster, engine.namespace, pod_proxy) as adapter:
+        engine.apply(targets=[{"gpuClass": "cpu"}], serving={"autoscaling": scaling})
+        engine.becomes_ready()
+        eventually(lambda: autoscaler(engine, "ScalingActive").get("reason") == "ValidMetricFound", 60, every=0.5)
+        assert scaled(engine) == (1, 1), "nobody asks"
+
+        with service_proxy(engine.namespace, engine.name) as proxy, contextlib.ExitStack() as under_way:
+            for _ in range(6):
+                client = under_way.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
+                client.sendall(HALF_A_REQUEST)
+            eventually(lambda: scaled(engine) == (3, 3), 60, every=0.5)
+            time.sleep(5)  # a second and third look of the autoscaler
+            assert scaled(engine) == (3, 3), "six of them, two in each pod"
+        eventually(lambda: scaled(engine) == (1, 1), 60, every=0.5)
+    assert adapter.asked_by == {"system:serviceaccount:kube-system:horizontal-pod-autoscaler"}
+
+
+def autoscaler(engine: EngineCase, kind: str) -> dict[str, Any]:
+    """A condition of the HorizontalPodAutoscaler; an empty mapping where it has none of that type."""
+    found = json.loads(
+        engine.cluster.kubectl("get", "hpa", engine.name, "--namespace", engine.namespace, "--output=json")
+    )
+    rows = found.get("status", {}).get("conditions", ())
+    return next((row for row in rows if row["type"] == kind), {})
 
 
 def budget(engine: EngineCase) -> int:
