@@ -313,7 +313,9 @@ STEMS = {
     "pool of two": with_pool(stem((2, 3, 37, 53), 96, 5, 1), 2, 2, 0),
     "pool of three without padding": with_pool(stem((1, 3, 30, 150), 64, 3, 1, activation=""), 3, 2, 0),
     "pool of stride 1": with_pool(stem((1, 3, 30, 150), 64, 3, 1, activation=""), 3, 1, 1),
-    "pool of stride 3": with_pool(stem((1, 3, 70, 150), 64, 3, 2, activation="LeakyRelu"), 3, 3, 1),
+    "pool of stride 3": with_pool(
+        stem((1, 3, 70, 150), 64, 3, 2, activation="LeakyRelu", activation_parameters={"alpha": 0.1}), 3, 3, 1
+    ),
     "eleven": dataclasses.replace(
         convolution((2, 3, 67, 63), 96, (11, 11), strides=(4, 2), pads=(2, 2)),
         inputs=stem((2, 3, 67, 63), 96, 11, 2).inputs,
