@@ -1,6 +1,6 @@
 """DEVICE_TACTICS: every family of kernels for a GPU, each with its reason on its line.
 
-The order is the tie-break; tactics take turns in being tried, so that where time runs out each has shown its best.
+The order is the tie-break. tuning/heats.py says in which order candidates are tried.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.trial import Bench, Rehearsing
 from enginewright_builder.rehearsal import probe
-from enginewright_builder.tuning import suspects, timings
+from enginewright_builder.tuning import heats, suspects, timings
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.engine import available
@@ -29,6 +29,8 @@ Whole = Callable[[Sequence[Implementation]], float]  # microseconds of the whole
 
 FINALISTS: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 4, Effort.THOROUGH: 8}
 SECONDS: Mapping[Effort, float] = {Effort.FAST: 10.0, Effort.BALANCED: 40.0, Effort.THOROUGH: 900.0}
+_INSIDE = 0.15  # of the time, for trying the fastest inside the network
+_AHEAD = 1.3  # times its even share that a problem may take: most take less, and the last must not be starved
 _GAIN = 0.003  # of the network's time: less is noise
 _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
 
@@ -96,9 +98,10 @@ class Tuner:
         least = 0.0 if self.deadline.is_set else 0.2
         problems = self._problems(layers)
         left = len(problems)
+        measured = clock() + (until - clock()) * (1 - _INSIDE)
         for problem in problems:
-            share = max(least, (until - clock()) / left * 2)
-            self._measure(problem, layers[problem.layers[0]], places, min(clock() + share, until + least))
+            share = max(least, (measured - clock()) / left * _AHEAD)
+            self._measure(problem, layers[problem.layers[0]], places, min(clock() + share, measured + least))
             left -= 1
         self._require_all(problems, layers)
         name = self._refine(problems, layers, whole, until)
@@ -144,20 +147,27 @@ class Tuner:
             tried = trial.subject(layer, places, checking.check(layer))
         except UncheckableError as error:
             return Entry(timed=tuple(Timed(tactic=c.tactic, name=c.name, dropped=error.message) for c in candidates))
-        self._prepare(candidates)
         results: list[Timed] = []
-        for candidate in _in_turns(candidates):
-            if candidate.last_resort and any(not each.dropped for each in results):
-                continue
+        self._run(problem.key, heats.first(candidates, self.effort), tried, until, results)
+        self._run(problem.key, heats.second(candidates, self.effort, results), tried, until, results)
+        self._run(problem.key, heats.last(candidates, results), tried, until, results)
+        results += heats.outclassed(candidates, results)
+        return Entry(timed=tuple(sorted(results, key=lambda each: (bool(each.dropped), each.microseconds))))
+
+    def _run(
+        self, problem: str, heat: Sequence[Candidate], tried: trial.Subject, until: float, results: list[Timed]
+    ) -> None:
+        """One heat. When the time is over, candidates are tried until one is right, and none is compiled ahead."""
+        self._prepare(heat if self.deadline.clock() <= until else [])
+        for candidate in heat:
             if self.deadline.clock() > until and any(not each.dropped for each in results):
                 results.append(Timed(tactic=candidate.tactic, name=candidate.name, dropped=NO_TIME))
-                continue
-            results.append(self._try(problem.key, candidate, tried))
-        return Entry(timed=tuple(sorted(results, key=lambda each: (bool(each.dropped), each.microseconds))))
+            else:
+                results.append(self._try(problem, candidate, tried))
 
     def _prepare(self, candidates: Sequence[Candidate]) -> None:
         """Compile what needs compiling on all processors; what fails says so when its turn comes."""
-        waiting = [each for each in candidates if not each.serial and not each.last_resort]
+        waiting = [each for each in candidates if not each.serial]
         if len(waiting) < 2:
             return
         with ThreadPoolExecutor(available.processors()) as pool:
@@ -268,16 +278,6 @@ class Tuner:
         for problem in problems:
             made |= dict.fromkeys(problem.layers, problem.implementation())
         return [made[number] for number in range(len(layers))]
-
-
-def _in_turns(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Every tactic's best guess, then every second one: where time runs out, none was left out. Last resorts last."""
-    guesses: dict[str, int] = {}
-    order = []
-    for candidate in candidates:
-        order.append((candidate.last_resort, guesses.setdefault(candidate.tactic, 0)))
-        guesses[candidate.tactic] += 1
-    return [candidates[number] for number in sorted(range(len(candidates)), key=order.__getitem__)]
 
 
 def _offered(problem: _Problem, entry: Entry) -> tuple[Timed, ...]:
