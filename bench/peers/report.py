@@ -114,8 +114,9 @@ def _panel(axis: Any, title: str, names: Sequence[str], races: Sequence[Race], g
 def _what() -> str:
     return (
         "`bench/gpu_peers.py` takes networks from torchvision and transformers with random weights of a fixed seed "
-        "(batch norms with the statistics of the pictures, the last layer fitted to tell their photographs apart), "
-        "exports them to ONNX in float32 and builds ours from the file. Everyone gets the same inputs, crops of "
+        "(batch norms with the statistics of the pictures, residual branches small as in training, the last layer "
+        "fitted to tell the photographs apart), exports them to ONNX in float32 and builds ours from the file. Everyone "
+        "gets the same inputs, crops of "
         "scikit-image's photographs, on the device; all answers are held against torch in float32 first. Then all take "
         "turns in one process, and what counts is the median. Ours reads float32 pictures as the model does, the peers "
         "float16, in NHWC where they can. Power and clocks are of a second of replays without a pause."
@@ -123,9 +124,13 @@ def _what() -> str:
 
 
 def _conditions(record: Record) -> Iterator[str]:
+    """The commands of each machine with its versions and date, in the order in which they ran."""
+    commands: dict[str, list[str]] = {}
     for each in record.conditions:
         versions = ", ".join(f"{name} {version}" for name, version in each.versions.items())
-        yield f"{each.gpu}, driver {each.driver}, {versions}; {each.date}:\n\n    {each.command}"
+        commands.setdefault(f"{each.gpu}, driver {each.driver}, {versions}; {each.date}:", []).append(each.command)
+    for where, given in commands.items():
+        yield "\n\n".join([where, "\n".join(f"    {command}" for command in given)])
 
 
 def _machine(record: Record) -> str:
