@@ -115,8 +115,8 @@ def _what() -> str:
     return (
         "`bench/gpu_peers.py` takes networks from torchvision and transformers with random weights of a fixed seed "
         "(batch norms with the statistics of the pictures, residual branches small as in training, the last layer "
-        "fitted to tell the photographs apart), exports them to ONNX in float32 and builds ours from the file. Everyone "
-        "gets the same inputs, crops of "
+        "fitted to tell the photographs apart), exports them to ONNX in float32 and builds ours from the file. "
+        "Everyone gets the same inputs, crops of "
         "scikit-image's photographs, on the device; all answers are held against torch in float32 first. Then all take "
         "turns in one process, and what counts is the median. Ours reads float32 pictures as the model does, the peers "
         "float16, in NHWC where they can. Power and clocks are of a second of replays without a pause."
