@@ -7,7 +7,7 @@ from typing import Any
 from enginewright_builder.measuring import Accuracy, Latency
 from enginewright_builder.passes import PassReport
 from enginewright_builder.tuning.allowance import NO_TIME
-from enginewright_builder.tuning.tactics import Chosen
+from enginewright_builder.tuning.problems import Chosen
 from enginewright_builder.tuning.tune import Trial, Tuned
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.manifest import Arena

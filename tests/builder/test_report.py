@@ -12,7 +12,7 @@ from enginewright_builder.passes import PassReport
 from enginewright_builder.report import ScheduleFacts
 from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning.allowance import NO_TIME
-from enginewright_builder.tuning.tactics import Chosen
+from enginewright_builder.tuning.problems import Chosen
 from enginewright_builder.tuning.timings import Timed
 from enginewright_builder.tuning.tune import Trial, Tuned
 from enginewright_runtime.plan.manifest import Arena, Segment

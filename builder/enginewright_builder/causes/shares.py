@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from enginewright_builder.causes.names import short
-from enginewright_builder.tuning.tactics import Chosen
+from enginewright_builder.tuning.problems import Chosen
 from enginewright_runtime.plan.manifest import Arena
 
 _MOST = 3

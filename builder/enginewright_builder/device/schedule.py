@@ -30,7 +30,8 @@ from enginewright_builder.tactics.variant import Variant
 from enginewright_builder.tuning import bounds, inputs, trial
 from enginewright_builder.tuning.allowance import Deadline
 from enginewright_builder.tuning.inputs import Proof, Reference
-from enginewright_builder.tuning.tactics import SECONDS, Chosen, Tuner
+from enginewright_builder.tuning.problems import Chosen
+from enginewright_builder.tuning.tactics import SECONDS, Tuner
 from enginewright_builder.tuning.timings import Timings
 from enginewright_builder.tuning.tune import Tuned
 from enginewright_runtime.errors import UnsupportedError
@@ -162,8 +163,8 @@ def _device_part(
         outputs=tuple(emit.binding(value) for value in part.outputs),
     )
 
-    def offer(layer: DeviceLayer) -> list[Candidate]:
-        return tactics.candidates(layer, workshop.device, recipe.effort)
+    def offer(layer: DeviceLayer, tactic: str) -> list[Candidate]:
+        return tactics.candidates(layer, workshop.device, recipe.effort, tactic)
 
     feed = inputs.random(border.inputs, inputs.LADDER[0])
 

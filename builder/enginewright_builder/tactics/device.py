@@ -53,22 +53,26 @@ _SERIAL = (CublasLtTactic.name, CudnnTactic.name, VendorPair.name)
 _PRODUCTS = (Kind.CONVOLUTION, Kind.PRODUCT, Kind.ATTENTION)
 
 
-def candidates(layer: DeviceLayer, device: Device, effort: Effort) -> list[Candidate]:
-    """All that is worth trying for a layer, best guesses first."""
-    return [replace(each, risky=each.tactic in RISKY) for each in _candidates(layer, device, effort)]
+def candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str = "") -> list[Candidate]:
+    """All that is worth trying for a layer, best guesses first; of one tactic where `only` names it."""
+    return [replace(each, risky=each.tactic in RISKY) for each in _candidates(layer, device, effort, only)]
 
 
-def _candidates(layer: DeviceLayer, device: Device, effort: Effort) -> list[Candidate]:
+def _candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str) -> list[Candidate]:
     own = plugin_kernels.plugin_of(layer.network)
     if own is not None:
         return list(plugin_kernels.candidates(layer, own, device))
     constant = frozenset(layer.constants)
     found: list[Candidate] = []
     for tactic in DEVICE_TACTICS:
+        if only not in ("", tactic.name):
+            continue
         most = MOST[effort]
         if found and tactic.name in _SERIAL:
             most = FEWER[effort]
         found += tactic.candidates(layer.problem, device, constant)[:most]
+    if only not in ("", portable.NAME):
+        return found
     last = bool(found) and layer.problem.kind in _PRODUCTS
     return found + [replace(each, last_resort=last) for each in portable.candidates(layer, device)]
 

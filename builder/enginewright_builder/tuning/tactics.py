@@ -19,12 +19,13 @@ from enginewright_builder.device.trial import Bench, Rehearsing
 from enginewright_builder.rehearsal import probe
 from enginewright_builder.tuning import heats, suspects, timings
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
+from enginewright_builder.tuning.problems import Chosen, Problem, chosen
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.engine import available
 from enginewright_runtime.errors import EnginewrightError, UnsupportedError
 from enginewright_runtime.plan.recipe import Effort
 
-Offer = Callable[[DeviceLayer], Sequence[Candidate]]
+Offer = Callable[[DeviceLayer, str], Sequence[Candidate]]  # of one tactic by its name, or of all ("")
 Whole = Callable[[Sequence[Implementation]], float]  # microseconds of the whole network, so implemented
 
 FINALISTS: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 4, Effort.THOROUGH: 8}
@@ -33,44 +34,6 @@ _INSIDE = 0.15  # of the time, for trying the fastest inside the network
 _AHEAD = 1.3  # times its even share that a problem may take: most take less, and the last must not be starved
 _GAIN = 0.003  # of the network's time: less is noise
 _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """The tactic of one problem, with the layers that it runs and what its rivals did."""
-
-    layers: tuple[str, ...]
-    tactic: str
-    name: str
-    microseconds: float
-    error: float
-    rivals: tuple[Timed, ...] = ()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Problem:
-    """One problem while it is tuned: the layers that pose it, its candidates by name, and how they did."""
-
-    layers: list[int]
-    key: str
-    offered: dict[tuple[str, str], Candidate] = field(default_factory=dict)
-    built: dict[tuple[str, str], Implementation] = field(default_factory=dict)
-    timed: tuple[Timed, ...] = ()
-    choice: int = 0
-
-    @property
-    def right(self) -> list[Timed]:
-        return [each for each in self.timed if not each.dropped]
-
-    @property
-    def chosen(self) -> tuple[str, str]:
-        return self.right[self.choice].tactic, self.right[self.choice].name
-
-    def implementation(self) -> Implementation:
-        """Of the choice; built once."""
-        if self.chosen not in self.built:
-            self.built[self.chosen] = self.offered[self.chosen].build()
-        return self.built[self.chosen]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +60,8 @@ class Tuner:
         until = self.deadline.at if self.deadline.is_set else clock() + SECONDS[self.effort]
         least = 0.0 if self.deadline.is_set else 0.2
         problems = self._problems(layers)
+        if self._settled(problems, layers):
+            return self._implementations(problems, layers), tuple(chosen(problem, layers) for problem in problems)
         left = len(problems)
         measured = clock() + (until - clock()) * (1 - _INSIDE)
         for problem in problems:
@@ -113,24 +78,50 @@ class Tuner:
         keep = not any(self._cut(problem.timed) for problem in problems) and self.deadline.left > 0
         self.timings.put(name, Entry(timed=tuple(problem.right[problem.choice] for problem in problems)), keep=keep)
         made = self._implementations(problems, layers)
-        return made, tuple(_chosen(problem, layers) for problem in problems)
+        return made, tuple(chosen(problem, layers) for problem in problems)
 
     def _cut(self, timed: Sequence[Timed]) -> bool:
         """Whether a budget that somebody set left candidates untried: nothing to be kept for builds with more time."""
         return self.deadline.is_set and any(each.dropped == NO_TIME for each in timed)
 
-    def _problems(self, layers: Sequence[DeviceLayer]) -> list[_Problem]:
-        found: dict[str, _Problem] = {}
+    def _problems(self, layers: Sequence[DeviceLayer]) -> list[Problem]:
+        found: dict[str, Problem] = {}
         for number, layer in enumerate(layers):
             name = timings.key(
                 layer.problem, sorted(layer.constants), self.device, self.builder, self.effort, self.workspace
             )
-            found.setdefault(name, _Problem(layers=[], key=name)).layers.append(number)
+            found.setdefault(name, Problem(layers=[], key=name)).layers.append(number)
         return list(found.values())
 
-    def _measure(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> None:
+    def _settled(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> bool:
+        """Whether all was decided before, here: then only the chosen tactics are asked for their candidates, which
+        takes the vendors' libraries a while."""
+        name = self._name(problems)
+        decided = self.timings.get(name)
+        entries = [self.timings.get(problem.key) for problem in problems]
+        if decided is None or any(self.timings.unproven(each) for each in (name, *(p.key for p in problems))):
+            return False
+        for problem, entry in zip(problems, entries, strict=True):
+            problem.timed = entry.timed if entry is not None else ()
+        settled = self._recall(problems, decided) and all(self._has(problem, layers) for problem in problems)
+        if not settled:
+            for problem in problems:
+                problem.timed, problem.offered, problem.choice = (), {}, 0
+        return settled
+
+    def _has(self, problem: Problem, layers: Sequence[DeviceLayer]) -> bool:
+        """Whether the chosen tactic still offers the choice."""
+        tactic, _ = problem.chosen
+        problem.offered = {(each.tactic, each.name): each for each in self.offer(layers[problem.layers[0]], tactic)}
+        return problem.chosen in problem.offered
+
+    def _name(self, problems: Sequence[Problem]) -> str:
+        """The key of what was decided inside the network."""
+        return timings.key([each.key for each in problems], [each.layers for each in problems], FINALISTS[self.effort])
+
+    def _measure(self, problem: Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> None:
         self.step(layer.name)
-        problem.offered = {(each.tactic, each.name): each for each in self.offer(layer)}
+        problem.offered = {(each.tactic, each.name): each for each in self.offer(layer, "")}
         known = self.timings.get(problem.key)
         problem.timed = _offered(problem, known) if known is not None else ()
         if known is not None and not problem.right and self.timings.unproven(problem.key):
@@ -141,7 +132,7 @@ class Tuner:
             known = self.timings.put(problem.key, found, keep=not self._cut(found.timed))
             problem.timed = _offered(problem, known)
 
-    def _tried(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> Entry:
+    def _tried(self, problem: Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> Entry:
         candidates = list(problem.offered.values())
         try:
             tried = trial.subject(layer, places, checking.check(layer))
@@ -203,7 +194,7 @@ class Tuner:
         bad = candidate.risky or self.rehearsals.wary or suspects.suspected(self.timings, problem, candidate)
         return self.rehearsals if bad else None
 
-    def _proven(self, problem: _Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> bool:
+    def _proven(self, problem: Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> bool:
         """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
         if not self.timings.unproven(problem.key):
             return True
@@ -222,7 +213,7 @@ class Tuner:
         self._measure(problem, layer, places, until)
         return False
 
-    def _require_all(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer]) -> None:
+    def _require_all(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> None:
         lost = [problem for problem in problems if not problem.right]
         if lost:
             reasons = "; ".join(
@@ -234,19 +225,18 @@ class Tuner:
                 "CPU, or with --precision fp32."
             )
 
-    def _refine(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> str:
+    def _refine(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> str:
         """Decide inside the network, or as it was decided before; the key of that decision."""
-        most = FINALISTS[self.effort]
-        name = timings.key([each.key for each in problems], [each.layers for each in problems], most)
+        name = self._name(problems)
         known = self.timings.get(name)
         if known is not None and self._recall(problems, known):
             return name
         self.timings.forget(name)
-        if most > 1:
+        if FINALISTS[self.effort] > 1:
             self._race(problems, layers, whole, until)
         return name
 
-    def _recall(self, problems: Sequence[_Problem], known: Entry) -> bool:
+    def _recall(self, problems: Sequence[Problem], known: Entry) -> bool:
         places = [
             next((i for i, each in enumerate(p.right) if (each.tactic, each.name) == (kept.tactic, kept.name)), -1)
             for p, kept in zip(problems, known.timed, strict=False)
@@ -257,7 +247,7 @@ class Tuner:
             problem.choice = place
         return True
 
-    def _race(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> None:
+    def _race(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> None:
         self.step("the best inside the network")
         best = whole(self._implementations(problems, layers))
         heaviest = sorted(problems, key=lambda each: -each.right[0].microseconds * len(each.layers))
@@ -273,27 +263,15 @@ class Tuner:
                 else:
                     problem.choice = before
 
-    def _implementations(self, problems: Sequence[_Problem], layers: Sequence[DeviceLayer]) -> list[Implementation]:
+    def _implementations(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> list[Implementation]:
         made: dict[int, Implementation] = {}
         for problem in problems:
             made |= dict.fromkeys(problem.layers, problem.implementation())
         return [made[number] for number in range(len(layers))]
 
 
-def _offered(problem: _Problem, entry: Entry) -> tuple[Timed, ...]:
+def _offered(problem: Problem, entry: Entry) -> tuple[Timed, ...]:
     return tuple(each for each in entry.timed if (each.tactic, each.name) in problem.offered)
-
-
-def _chosen(problem: _Problem, layers: Sequence[DeviceLayer]) -> Chosen:
-    winner = problem.right[problem.choice]
-    return Chosen(
-        layers=tuple(layers[number].name for number in problem.layers),
-        tactic=winner.tactic,
-        name=winner.name,
-        microseconds=winner.microseconds,
-        error=winner.error,
-        rivals=tuple(each for each in problem.timed if each is not winner),
-    )
 
 
 def _finite(error: float) -> float:

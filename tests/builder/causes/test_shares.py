@@ -1,7 +1,7 @@
 """Time and memory have names: the layers and tensors that take the most."""
 
 from enginewright_builder import causes
-from enginewright_builder.tuning.tactics import Chosen
+from enginewright_builder.tuning.problems import Chosen
 from enginewright_runtime.plan.manifest import Arena, Placement
 
 

@@ -21,8 +21,9 @@ from enginewright_builder.network.network import Network
 from enginewright_builder.rehearsal import probe
 from enginewright_builder.rehearsal.rehearsals import Rehearsals
 from enginewright_builder.tactics import device as tactics
+from enginewright_builder.tuning.problems import Chosen
 from enginewright_builder.tuning.suspects import LostGpuError
-from enginewright_builder.tuning.tactics import Chosen, Tuner
+from enginewright_builder.tuning.tactics import Tuner
 from enginewright_builder.tuning.timings import Timings
 from enginewright_runtime.engine.cuda.program import DeviceProgram, Fill, Pointer, Space, Step
 from enginewright_runtime.engine.cuda.seam import DeviceError
@@ -73,7 +74,7 @@ def tuned(
     shapes.infer(network)
     placed = layout.assign(network)
     tuner = Tuner(
-        offer=lambda _layer: offered,
+        offer=lambda _layer, _tactic: offered,
         bench=bench or Here(),
         device=DEVICE,
         timings=timings,

@@ -87,7 +87,7 @@ def _tuner(
     offered: Sequence[Candidate], bench: Pretending, timings: Timings, effort: Effort = Effort.BALANCED
 ) -> Tuner:
     return Tuner(
-        offer=lambda _layer: offered,
+        offer=lambda _layer, _tactic: offered,
         bench=bench,
         device=DEVICE,
         timings=timings,
@@ -161,6 +161,30 @@ def test_a_second_build_measures_nothing_and_chooses_the_same() -> None:
     again = _tuner(offered, bench, timings).tune(layers, places, never)
     assert bench.runs == ran
     assert again[1] == first[1]
+
+
+def test_a_second_build_asks_only_the_tactics_that_were_chosen() -> None:
+    layers, places = _layers()
+    offered = [_candidate("quick", RIGHT, 10), replace(_candidate("slow", RIGHT, 11), tactic="vendor")]
+    timings, bench = Timings(None), Pretending({10: 5.0, 11: 6.0})
+    _tuner(offered, bench, timings).tune(layers, places, lambda _made: 1.0)
+    asked = []
+
+    def offer(_layer: DeviceLayer, tactic: str) -> Sequence[Candidate]:
+        asked.append(tactic)
+        return [each for each in offered if tactic in ("", each.tactic)]
+
+    replace(_tuner(offered, bench, timings), offer=offer).tune(layers, places, lambda _made: 1.0)
+    assert set(asked) == {"test"}
+
+
+def test_a_choice_that_is_offered_no_longer_is_made_anew() -> None:
+    layers, places = _layers()
+    timings, bench = Timings(None), Pretending({10: 5.0, 11: 6.0})
+    both = [_candidate("gone", RIGHT, 10), _candidate("left", RIGHT, 11)]
+    _tuner(both, bench, timings).tune(layers, places, lambda _made: 1.0)
+    _, chosen = _tuner(both[1:], bench, timings).tune(layers, places, lambda _made: 1.0)
+    assert {each.name for each in chosen} == {"left"}
 
 
 def test_a_layer_without_a_right_tactic_ends_the_build_by_name() -> None:
