@@ -39,6 +39,9 @@ class KubeJson:
 
     async def __aexit__(self, *_: object) -> None:
         await self._api.close()
+        # Transports of TLS close only in the loop's next rounds (aiohttp's documentation, "Graceful shutdown"), and a
+        # loop that ends before that leaves them to warn of themselves in whatever test comes next.
+        await asyncio.sleep(0.25)
 
     async def request(self, method: str, path: str, body: Json | None = None, content: str | None = None) -> Json:
         response = await self._send(method, path, body=body, content=content)
