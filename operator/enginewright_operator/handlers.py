@@ -150,9 +150,8 @@ def _kopfs_coroutine(task: "asyncio.Task[Any]") -> str:
 
 def _quieten() -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it would tell of every event
-    for (
-        name
-    ) in TELLS_OF_FAILURES:  # with a traceback, each time that one task raises another's: WatchError says it once
+    for name in TELLS_OF_FAILURES:
+        # with a traceback, each time that one task raises another's: WatchError says it once
         logging.getLogger(name).addFilter(_is_no_traceback)
     asyncio.get_running_loop().set_exception_handler(_tell)
 
