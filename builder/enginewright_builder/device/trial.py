@@ -65,6 +65,12 @@ class Subject:
     feed: Mapping[str, Array]
     check: Check
 
+    @property
+    def bytes(self) -> int:
+        """Of the host's memory."""
+        known = (self.feed, self.check.feed, self.check.expected, self.check.allowed)
+        return sum(each.nbytes for values in known for each in values.values())
+
 
 def subject(layer: DeviceLayer, places: Mapping[str, Place], check: Check) -> Subject:
     """The layer with every operand in a buffer of its own, of the same layout as in the network."""

@@ -1,28 +1,27 @@
 """Choosing a tactic for every layer of a network on a GPU.
 
 Equal layers are one problem, tuned once. Each problem's candidates are checked against the reference and then timed in
-chains of themselves; what is wrong or fails is dropped and named. Chains of one layer mislead where layers overlap
-(programmatic dependent launch) or share a cache, so the fastest few of each problem are then tried inside the whole
-network, one problem at a time, the most expensive first, and what makes the network faster stays.
+chains of themselves (contest.py); what is wrong or fails is dropped and named. The first heats of all problems come
+before the second heat of any, and those in the order of what there is to gain: whenever time runs out, nothing has been
+left with the first thing that ran. Chains of one layer mislead where layers overlap (programmatic dependent launch) or
+share a cache, so the fastest few of each problem are then tried inside the whole network, one problem at a time, the
+most expensive first, and what makes the network faster stays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from enginewright_builder.device import checking, trial
-from enginewright_builder.device.checking import UncheckableError
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.trial import Bench, Rehearsing
-from enginewright_builder.rehearsal import probe
-from enginewright_builder.tuning import heats, suspects, timings
+from enginewright_builder.tuning import heats, timings
+from enginewright_builder.tuning.ahead import Ahead
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
+from enginewright_builder.tuning.contest import Contest, Jury
 from enginewright_builder.tuning.problems import Chosen, Problem, chosen
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
-from enginewright_runtime.engine import available
-from enginewright_runtime.errors import EnginewrightError, UnsupportedError
+from enginewright_runtime.errors import UnsupportedError
 from enginewright_runtime.plan.recipe import Effort
 
 Offer = Callable[[DeviceLayer, str], Sequence[Candidate]]  # of one tactic by its name, or of all ("")
@@ -34,6 +33,7 @@ _INSIDE = 0.15  # of the time, for trying the fastest inside the network
 _AHEAD = 1.3  # times its even share that a problem may take: most take less, and the last must not be starved
 _GAIN = 0.003  # of the network's time: less is noise
 _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
+_NOTHING = 1e-9  # microseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +62,13 @@ class Tuner:
         problems = self._problems(layers)
         if self._settled(problems, layers):
             return self._implementations(problems, layers), tuple(chosen(problem, layers) for problem in problems)
-        left = len(problems)
-        measured = clock() + (until - clock()) * (1 - _INSIDE)
-        for problem in problems:
-            share = max(least, (measured - clock()) / left * _AHEAD)
-            self._measure(problem, layers[problem.layers[0]], places, min(clock() + share, measured + least))
-            left -= 1
+        with Ahead() as ahead:
+            jury = self._jury(places, ahead)
+            measured = clock() + (until - clock()) * (1 - _INSIDE)
+            self._measure(problems, layers, jury, measured, least)
         self._require_all(problems, layers)
         name = self._refine(problems, layers, whole, until)
-        if all([self._proven(problem, layers[problem.layers[0]], places, until) for problem in problems]):
+        if all([self._proven(problem, layers, places, until) for problem in problems]):
             self.timings.prove(name)
         else:
             self.timings.forget(name)
@@ -119,98 +117,78 @@ class Tuner:
         """The key of what was decided inside the network."""
         return timings.key([each.key for each in problems], [each.layers for each in problems], FINALISTS[self.effort])
 
-    def _measure(self, problem: Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> None:
-        self.step(layer.name)
-        problem.offered = {(each.tactic, each.name): each for each in self.offer(layer, "")}
+    def _jury(self, places: Mapping[str, Place], ahead: Ahead) -> Jury:
+        return Jury(
+            bench=self.bench,
+            places=places,
+            timings=self.timings,
+            effort=self.effort,
+            workspace=self.workspace,
+            clock=self.deadline.clock,
+            rehearsals=self.rehearsals,
+            ahead=ahead,
+        )
+
+    def _measure(
+        self, problems: Sequence[Problem], layers: Sequence[DeviceLayer], jury: Jury, until: float, least: float
+    ) -> None:
+        """Both heats of what is not known yet. `least` seconds are everybody's, whatever the time."""
+        unknown = {problem.key: problem for problem in problems if not self._known(problem, layers)}
+        contests = [self._contest(problem, layers) for problem in unknown.values()]
+        for contest in contests:
+            jury.ahead.begin(heats.first(contest.candidates, self.effort))
+        for number, contest in enumerate(contests):
+            self.step(contest.layer.name)
+            share = max(least, (until - jury.clock()) / (len(contests) - number) * _AHEAD)
+            jury.first(contest, min(jury.clock() + share, until + least))
+            others = jury.others(contest)
+            jury.ahead.begin(others)
+            if others:
+                jury.rest(contest)
+            else:
+                self._decide(unknown[contest.problem], contest, jury, until)
+        waiting = [each for each in contests if not unknown[each.problem].timed]
+        left = {each.problem: each.best * len(unknown[each.problem].layers) for each in waiting}
+        for contest in sorted(waiting, key=lambda each: -left[each.problem]):
+            share = (until - jury.clock()) * left[contest.problem] / max(sum(left.values()), _NOTHING) * _AHEAD
+            self._decide(unknown[contest.problem], contest, jury, jury.clock() + share)
+            del left[contest.problem]
+
+    def _decide(self, problem: Problem, contest: Contest, jury: Jury, until: float) -> None:
+        """The second heat, and what is known from now on."""
+        found = jury.second(contest, until)
+        problem.timed = _offered(problem, self.timings.put(problem.key, found, keep=not self._cut(found.timed)))
+
+    def _known(self, problem: Problem, layers: Sequence[DeviceLayer]) -> bool:
+        """Whether the cache says how a problem's candidates did; they are asked for in any case."""
+        problem.offered = {(each.tactic, each.name): each for each in self.offer(layers[problem.layers[0]], "")}
         known = self.timings.get(problem.key)
         problem.timed = _offered(problem, known) if known is not None else ()
         if known is not None and not problem.right and self.timings.unproven(problem.key):
             self.timings.forget(problem.key)  # nothing is right, says somebody else: we look for ourselves
             known = None
-        if known is None:
-            found = self._tried(problem, layer, places, until)
-            known = self.timings.put(problem.key, found, keep=not self._cut(found.timed))
-            problem.timed = _offered(problem, known)
+        return known is not None
 
-    def _tried(self, problem: Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> Entry:
-        candidates = list(problem.offered.values())
-        try:
-            tried = trial.subject(layer, places, checking.check(layer))
-        except UncheckableError as error:
-            return Entry(timed=tuple(Timed(tactic=c.tactic, name=c.name, dropped=error.message) for c in candidates))
-        results: list[Timed] = []
-        self._run(problem.key, heats.first(candidates, self.effort), tried, until, results)
-        self._run(problem.key, heats.second(candidates, self.effort, results), tried, until, results)
-        self._run(problem.key, heats.last(candidates, results), tried, until, results)
-        results += heats.outclassed(candidates, results)
-        return Entry(timed=tuple(sorted(results, key=lambda each: (bool(each.dropped), each.microseconds))))
+    def _contest(self, problem: Problem, layers: Sequence[DeviceLayer]) -> Contest:
+        return Contest(problem=problem.key, layer=layers[problem.layers[0]], candidates=list(problem.offered.values()))
 
-    def _run(
-        self, problem: str, heat: Sequence[Candidate], tried: trial.Subject, until: float, results: list[Timed]
-    ) -> None:
-        """One heat. When the time is over, candidates are tried until one is right, and none is compiled ahead."""
-        self._prepare(heat if self.deadline.clock() <= until else [])
-        for candidate in heat:
-            if self.deadline.clock() > until and any(not each.dropped for each in results):
-                results.append(Timed(tactic=candidate.tactic, name=candidate.name, dropped=NO_TIME))
-            else:
-                results.append(self._try(problem, candidate, tried))
-
-    def _prepare(self, candidates: Sequence[Candidate]) -> None:
-        """Compile what needs compiling on all processors; what fails says so when its turn comes."""
-        waiting = [each for each in candidates if not each.serial]
-        if len(waiting) < 2:
-            return
-        with ThreadPoolExecutor(available.processors()) as pool:
-            for future in [pool.submit(each.build) for each in waiting]:
-                future.exception()
-
-    def _try(self, problem: str, candidate: Candidate, tried: trial.Subject) -> Timed:
-        try:
-            made = candidate.build()
-            if made.workspace_bytes > self.workspace and not candidate.last_resort:
-                return Timed(
-                    tactic=candidate.tactic,
-                    name=candidate.name,
-                    dropped=f"takes {made.workspace_bytes} bytes of workspace, and {self.workspace} are allowed",
-                )
-            judged = trial.judge(tried, made, self.bench, self._rehearsals(problem, candidate))
-        except EnginewrightError as failure:
-            if probe.stuck(self.bench, failure):
-                raise suspects.accuse(self.timings, problem, candidate, tried.layer.name, failure) from failure
-            return Timed(tactic=candidate.tactic, name=candidate.name, dropped=f"fails: {failure.message}")
-        return Timed(
-            tactic=candidate.tactic,
-            name=candidate.name,
-            error=_finite(judged.error),
-            microseconds=round(judged.microseconds, 3),
-            dropped=f"wrong: {judged.wrong}" if judged.wrong else "",
-        )
-
-    def _rehearsals(self, problem: str, candidate: Candidate) -> Rehearsing | None:
-        """Where a candidate is run first; None where here is good enough."""
-        if self.rehearsals is None:
-            return None
-        bad = candidate.risky or self.rehearsals.wary or suspects.suspected(self.timings, problem, candidate)
-        return self.rehearsals if bad else None
-
-    def _proven(self, problem: Problem, layer: DeviceLayer, places: Mapping[str, Place], until: float) -> bool:
+    def _proven(
+        self, problem: Problem, layers: Sequence[DeviceLayer], places: Mapping[str, Place], until: float
+    ) -> bool:
         """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
         if not self.timings.unproven(problem.key):
             return True
-        try:
-            tried = trial.subject(layer, places, checking.check(layer))
-            first = self._rehearsals(problem.key, problem.offered[problem.chosen])
-            wrong, _ = trial.check(tried, problem.implementation(), self.bench, first)
-        except EnginewrightError as failure:
-            wrong = failure.message
-        if not wrong:
-            self.timings.prove(problem.key)
-            return True
-        self.step(f"{layer.name}: what the timing cache says is wrong here ({wrong})")
-        self.timings.forget(problem.key)
-        problem.choice = 0
-        self._measure(problem, layer, places, until)
+        layer = layers[problem.layers[0]]
+        with Ahead() as ahead:
+            jury = self._jury(places, ahead)
+            wrong = jury.check(problem.key, layer, problem.offered[problem.chosen])
+            if not wrong:
+                self.timings.prove(problem.key)
+                return True
+            self.step(f"{layer.name}: what the timing cache says is wrong here ({wrong})")
+            self.timings.forget(problem.key)
+            problem.choice = 0
+            self._measure([problem], layers, jury, until, 0.0)
         return False
 
     def _require_all(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> None:
@@ -272,7 +250,3 @@ class Tuner:
 
 def _offered(problem: Problem, entry: Entry) -> tuple[Timed, ...]:
     return tuple(each for each in entry.timed if (each.tactic, each.name) in problem.offered)
-
-
-def _finite(error: float) -> float:
-    return float(f"{min(error, 1e30):.3g}")

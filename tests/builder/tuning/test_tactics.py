@@ -256,3 +256,15 @@ def test_a_budget_cuts_candidates_and_what_it_cut_is_not_kept_for_others(tmp_pat
     assert {each.name for each in chosen} == {"first"}
     assert {rival.dropped for each in chosen for rival in each.rivals} == {NO_TIME}
     assert (list(tmp_path.rglob("*.json")), cache.unshared()) == ([], {})
+
+
+def test_where_time_runs_out_every_layer_has_shown_its_first_guesses_and_the_heaviest_goes_on() -> None:
+    layers, places = _layers()  # two problems: Relu, twice, and Neg
+    offered = [_candidate(f"guess {number}", RIGHT, 10 + number) for number in range(6)]
+    bench = Pretending({10 + number: 9.0 - number for number in range(6)})
+    seconds = Deadline(at=8.5, clock=lambda: float(bench.runs))
+    tuner = replace(_tuner(offered, bench, Timings(None)), deadline=seconds)
+    _, chosen = tuner.tune(layers, places, lambda _made: 1.0)
+    tried = {each.layers: 1 + sum(not rival.dropped for rival in each.rivals) for each in chosen}
+    assert tried == {("Relu0", "Relu2"): 5, ("Neg1",): 3}
+    assert {rival.dropped for each in chosen for rival in each.rivals if rival.dropped} == {NO_TIME}
