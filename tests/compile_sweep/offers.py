@@ -10,6 +10,7 @@ from enginewright_builder import passes
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device import layout, lower
 from enginewright_builder.device.implementation import Device, Implementation
+from enginewright_builder.device.kept import kept
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.network.network import Network
 from enginewright_builder.tactics import device as tactics
@@ -17,6 +18,7 @@ from enginewright_runtime.engine.cuda.program import Kernel
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.recipe import Effort, Precision
 
+_BETWEEN = "\0"  # a text and its roomier form, where a cubin would be
 _NUMBERS = re.compile(r"\d+")
 _SAID = re.compile(r"(\d+) bytes spill stores[^\n]*\n[^\n]*Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?")
 
@@ -29,6 +31,7 @@ class Offer:
     tactic: str
     name: str
     source: str
+    roomier: str
     kernel: Kernel
 
     @property
@@ -59,9 +62,9 @@ def layers_of(network: Network, device: Device, precision: Precision) -> list[De
 def offers(layers: list[DeviceLayer], device: Device, effort: Effort) -> Iterator[Offer]:
     """Every kernel of every candidate of ours, nothing compiled. The vendors' libraries are not asked."""
 
-    def uncompiled(source: str, architecture: str, options: tuple[str, ...] = ()) -> bytes:
+    def uncompiled(source: str, architecture: str, options: tuple[str, ...] = (), roomier: str = "") -> bytes:
         assert (architecture, options) == (device.architecture, ())
-        return source.encode()
+        return _BETWEEN.join((source, roomier)).encode()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "compile", uncompiled)
@@ -73,13 +76,16 @@ def offers(layers: list[DeviceLayer], device: Device, effort: Effort) -> Iterato
 def _kernels(layer: DeviceLayer, tactic: str, name: str, made: Implementation) -> Iterator[Offer]:
     for step in made.steps:
         if step.kernel is not None:
-            source = made.cubins[step.kernel.cubin].decode()
-            yield Offer(layer=layer.name, tactic=tactic, name=name, source=source, kernel=step.kernel)
+            source, roomier = made.cubins[step.kernel.cubin].decode().split(_BETWEEN)
+            yield Offer(layer=layer.name, tactic=tactic, name=name, source=source, roomier=roomier, kernel=step.kernel)
 
 
 def resources(offer: Offer, device: Device) -> Resources:
-    """Compile a kernel for a GPU that need not be here."""
-    said = compiler.resources(offer.source, device.architecture)
+    """Compile a kernel for a GPU that need not be here; one whose text was compiled before is not compiled again."""
+    key = ("resources", compiler.version(), device.architecture, offer.source, offer.roomier)
+    said = kept(
+        key, lambda: compiler.resources(offer.source, device.architecture, roomier=offer.roomier).encode()
+    ).decode()
     _, _, own = said.partition(f"Compiling entry function '{offer.kernel.function}'")
     found = _SAID.search(own)
     assert found is not None, f"ptxas said nothing of {offer.kernel.function!r}: {said}"

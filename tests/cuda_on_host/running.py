@@ -176,7 +176,7 @@ def _view(raw: Array, kind: TensorType, lead: int, dtype: np.dtype | None = None
 def host_compilation() -> Iterator[None]:
     """Within it `compiler.compile` gives the source itself as the "cubin", which `computed` can run."""
     before = compiler.compile
-    compiler.compile = lambda source, architecture, options=(): source.encode()
+    compiler.compile = lambda source, architecture, options=(), roomier="": source.encode()
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ runs anything on a device: it compiles for GPUs that are not here.
 import importlib
 import importlib.util
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -16,19 +17,23 @@ from enginewright_builder.device.kept import kept
 from enginewright_runtime.errors import EnginewrightError, MissingExtraError
 
 _ALWAYS = ("--std=c++20", "--device-as-default-execution-space")
+_SPILLS = re.compile(r"(\d+) bytes spill stores")
 
 
 class KernelCompileError(EnginewrightError):
     """A kernel's source does not compile: a fault of the builder, or of the CUDA headers that it found."""
 
 
-def compile(source: str, architecture: str, options: Sequence[str] = ()) -> bytes:  # noqa: A001 - as `compiler.compile`
+def compile(  # noqa: A001 - as `compiler.compile`
+    source: str, architecture: str, options: Sequence[str] = (), *, roomier: str = ""
+) -> bytes:
     """The cubin of a self-contained CUDA C++ text for `architecture` ("sm_90a"), with NVRTC's further `options`.
 
+    `roomier` is the same kernel with more registers to spare, taken where the first text spills and it spills less.
     Raises KernelCompileError with the log's first line, MissingExtraError where NVRTC's bindings are not installed.
     """
-    key = (version(), architecture, *_ALWAYS, *options, source)
-    return kept(key, lambda: translate(source, architecture, options))
+    key = (version(), architecture, *_ALWAYS, *options, source, roomier)
+    return kept(key, lambda: translate(source, architecture, options, roomier)[0])
 
 
 @cache
@@ -39,14 +44,23 @@ def version() -> str:
     return f"{major}.{minor}"
 
 
-def translate(source: str, architecture: str, options: Sequence[str] = ()) -> bytes:
-    """`compile` without the cache."""
-    return _run(source, architecture, options)[0]
+def resources(source: str, architecture: str, options: Sequence[str] = (), *, roomier: str = "") -> str:
+    """What ptxas says of each kernel that `compile` would give: registers, shared memory, spills."""
+    return translate(source, architecture, options, roomier)[1]
 
 
-def resources(source: str, architecture: str, options: Sequence[str] = ()) -> str:
-    """What ptxas says of each kernel: registers, shared memory, spills."""
-    return _run(source, architecture, (*options, "--ptxas-options=-v"))[1]
+def translate(source: str, architecture: str, options: Sequence[str], roomier: str) -> tuple[bytes, str]:
+    """A cubin and what ptxas says of it, nothing kept: of the first text, unless that spills more than `roomier`."""
+    given = (*options, "--ptxas-options=-v")
+    first = _run(source, architecture, given)
+    if not roomier or not _spilled(first[1]):
+        return first
+    return min(first, _run(roomier, architecture, given), key=lambda each: _spilled(each[1]))
+
+
+def _spilled(said: str) -> int:
+    """Bytes, of all kernels of a text."""
+    return sum(int(each) for each in _SPILLS.findall(said))
 
 
 def _run(source: str, architecture: str, options: Sequence[str]) -> tuple[bytes, str]:

@@ -5,6 +5,7 @@ dependent launch, what the previous kernel writes must be seen, and an output ma
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, 
 
 FUNCTION = "computation"
 _LARGE = 2**31
+_BOUNDS = re.compile(r"__launch_bounds__\((\d+)\) ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,12 @@ class Emitted:
     source: str
     kernel: Kernel | None
     loops: str
+
+    @property
+    def roomier(self) -> str:
+        """The same, content with one block on a multiprocessor: to have more of them, ptxas at times saves registers
+        and spills (a max pool of 8 neighbours on 8.0)."""
+        return _BOUNDS.sub(r"__launch_bounds__(\1, 1) ", self.source, count=1)
 
 
 def emit(

@@ -84,7 +84,7 @@ class _Form:
             if made.kernel is None:
                 continue
             cubin = f"{len(cubins)}"
-            cubins[cubin] = compiler.compile(made.source, device.architecture)
+            cubins[cubin] = compiler.compile(made.source, device.architecture, roomier=made.roomier)
             pointers = [self._pointer(each, offsets) for each in (*stage.inputs, stage.output) if each is not None]
             kernel = _bound(made.kernel, cubin, pointers)
             steps.append(Step(layer="", kernel=replace(kernel, dependent=device.overlaps)))

@@ -7,6 +7,17 @@ from enginewright_builder.device import kept
 from enginewright_builder.device.compile import KernelCompileError
 
 KERNEL = 'extern "C" __global__ void k(float* to) { to[threadIdx.x] = 1.0f; }'
+CROWDED = """
+extern "C" __global__ void __launch_bounds__(1024, 2) k(float* x) {
+    float held[40];
+    #pragma unroll
+    for (int i = 0; i < 40; ++i) held[i] = x[i * 1024 + threadIdx.x];
+    __syncthreads();
+    #pragma unroll
+    for (int i = 0; i < 40; ++i) x[threadIdx.x * 40 + i] = held[(i * 7) % 40];
+}
+"""
+ROOMIER = CROWDED.replace("(1024, 2)", "(1024, 1)")
 
 
 @pytest.fixture
@@ -47,6 +58,17 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
 def test_a_kernel_that_does_not_compile_is_refused_with_the_compilers_first_words(cache):
     with pytest.raises(KernelCompileError, match=r'does not compile for sm_80 .* identifier "nothing" is undefined'):
         compiler.compile(KERNEL.replace("1.0f", "nothing"), "sm_80")
+
+
+def test_the_roomier_text_is_taken_where_the_first_one_spills(cache):
+    assert " 0 bytes spill stores" not in compiler.resources(CROWDED, "sm_80")
+    assert " 0 bytes spill stores" in compiler.resources(CROWDED, "sm_80", roomier=ROOMIER)
+    assert compiler.compile(CROWDED, "sm_80", roomier=ROOMIER) == compiler.compile(ROOMIER, "sm_80")
+
+
+def test_the_first_text_is_kept_where_it_spills_nothing(cache):
+    other = KERNEL.replace("1.0f", "2.0f")
+    assert compiler.compile(KERNEL, "sm_80", roomier=other) == compiler.compile(KERNEL, "sm_80")
 
 
 def test_cuda_headers_are_found(cache):

@@ -75,21 +75,23 @@ def require_launchable(each: Offer, device: Device) -> None:
     assert device.capability >= 90 or all(argument.tensor_map is None for argument in kernel.arguments), what
 
 
-def require_fits(each: Offer, device: Device) -> None:
-    """Compiled, it spills nothing, and one block of it fits a multiprocessor."""
+def unfit(each: Offer, device: Device) -> str:
+    """What is wrong with it: compiled, it spills nothing, and one block of it fits a multiprocessor."""
     taken = offers.resources(each, device)
-    what = f"{each.tactic} {each.name!r} for {each.layer!r} on {device.architecture}: {taken}"
     threads = each.kernel.block[0] * each.kernel.block[1] * each.kernel.block[2]
-    assert taken.spilled <= SPILLED, what
-    assert taken.static_shared <= STATIC_SHARED, what
-    assert taken.static_shared + each.kernel.shared_bytes <= device.shared_bytes, what
-    assert threads * taken.registers <= REGISTERS, what
+    fits = (
+        taken.spilled <= SPILLED
+        and taken.static_shared <= STATIC_SHARED
+        and taken.static_shared + each.kernel.shared_bytes <= device.shared_bytes
+        and threads * taken.registers <= REGISTERS
+    )
+    return "" if fits else f"{each.tactic} {each.name!r} for {each.layer!r} on {device.architecture}: {taken}"
 
 
 def compile_all(found: Iterable[Offer], device: Device) -> None:
     with ThreadPoolExecutor(available.processors()) as pool:
-        for _ in pool.map(lambda each: require_fits(each, device), found):
-            pass
+        wrong = [each for each in pool.map(lambda offer: unfit(offer, device), found) if each]
+    assert not wrong
 
 
 def of_our_families(capability: int, found: Iterable[Offer]) -> bool:

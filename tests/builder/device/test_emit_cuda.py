@@ -101,6 +101,13 @@ def test_tensors_of_more_than_two_gigabytes_are_addressed_in_64_bits():
     assert compiler.compile(text, "sm_90a")[:4] == b"\x7fELF"
 
 
+def test_the_roomier_text_differs_in_its_bound_alone():
+    case = catalog.add_relu((2, 24, 5, 7))
+    made = emit(case.computations, case.inputs, case.outputs, Schedule(shape=Shape.COLUMNS, threads=128))
+    assert made.roomier.count("__launch_bounds__(128, 1) computation(") == 1
+    assert made.roomier.replace("(128, 1)", "(128)") == made.source
+
+
 def test_an_empty_output_needs_no_kernel():
     case = catalog.add_relu((2, 0), plain)
     assert emit(case.computations, case.inputs, case.outputs, Schedule(shape=Shape.COLUMNS)).kernel is None
