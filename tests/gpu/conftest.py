@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from enginewright_builder.device import workshop
+from enginewright_builder.device.implementation import Device
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.cuda.executor import CudaExecutor
 from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Kernel, Pointer, Space, Step, Tensor
@@ -18,6 +21,10 @@ from enginewright_runtime.plan import container, records
 from enginewright_runtime.plan.manifest import Binding, Manifest, Schedule, Segment
 from enginewright_runtime.plan.recipe import Recipe
 from enginewright_runtime.plan.target import TargetKind, TargetRequirement
+
+# Where one_layer.py lies, cuda_on_host and networks: neither tests/ nor examples/ is a package.
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE), str(_HERE.parent), str(_HERE.parents[1] / "examples")]
 
 
 def _gpus() -> int:
@@ -149,3 +156,25 @@ class Tiny:
 def tiny() -> Tiny:
     """Compiled once."""
     return Tiny()
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    """The GPU."""
+    return workshop.describe()
+
+
+@pytest.fixture(scope="session")
+def ampere(device: Device) -> Device:
+    """The GPU, of compute capability 8.0 or later."""
+    if device.capability < 80:
+        pytest.skip("needs a GPU of compute capability 8.0 or later")
+    return device
+
+
+@pytest.fixture(scope="session")
+def hopper(device: Device) -> Device:
+    """The GPU, of compute capability 9.0."""
+    if device.capability != 90:
+        pytest.skip("needs a GPU of compute capability 9.0")
+    return device

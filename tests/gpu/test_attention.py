@@ -1,25 +1,23 @@
 """Our attention on a card: BERT's own layer by the check that guards every tactic, and odd shapes, every candidate."""
 
-import dataclasses
 import logging
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import one_layer
 import pytest
+from networks.bert import bert
+from networks.weights import cheap
 
 from enginewright_builder import passes
-from enginewright_builder.device import checking, layout, lower, trial, workshop
+from enginewright_builder.device import checking, layout, lower, trial
 from enginewright_builder.device.implementation import Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.session_bench import SessionBench
 from enginewright_builder.device.tensors import TensorType, plain
 from enginewright_builder.tactics.attention import FlashAttention
 from enginewright_runtime.engine import available
-from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Pointer, Space, Step, Tensor
-from enginewright_runtime.engine.cuda.session import Session
 from enginewright_runtime.engine.values import dtype_of
 from enginewright_runtime.plan.recipe import Precision
 
@@ -27,17 +25,8 @@ pytestmark = pytest.mark.gpu
 
 _LOG = logging.getLogger(__name__)  # the times: pytest --log-cli-level=INFO
 Array = np.ndarray[Any, np.dtype[Any]]
-EXAMPLES = Path(__file__).parents[2] / "examples"
 # Of the output's range: the output's rounding and that of the exponentials before the second product.
 ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3}
-
-
-@pytest.fixture(scope="module")
-def device() -> Device:
-    here = workshop.describe()
-    if here.capability < 80:
-        pytest.skip("needs a GPU of compute capability 8.0 or later")
-    return here
 
 
 @pytest.mark.parametrize(
@@ -45,19 +34,15 @@ def device() -> Device:
     [(1, True, Precision.FP16), (8, True, Precision.FP16), (1, False, Precision.FP16), (8, False, Precision.BF16)],
 )
 def test_berts_attention_is_right_by_the_check_that_guards_every_tactic(
-    batch: int, mask: bool, precision: Precision, device: Device, monkeypatch: pytest.MonkeyPatch
+    batch: int, mask: bool, precision: Precision, ampere: Device
 ) -> None:
-    monkeypatch.setattr(sys, "path", [*sys.path, str(EXAMPLES)])
-    from networks.bert import bert
-    from networks.weights import cheap
-
     network = bert(1, cheap(), batch=batch, mask=mask)
-    passes.run(network, passes.gpu_pipeline(precision, capability=device.capability))
+    passes.run(network, passes.gpu_pipeline(precision, capability=ampere.capability))
     placed = layout.assign(network)
     layers = lower.lower(network, placed.places, placed.free)
     (layer,) = [each for each in layers if each.problem.kind is Kind.ATTENTION]
     subject = trial.subject(layer, placed.places, checking.check(layer))
-    for name, made in every_candidate(layer.problem, device):
+    for name, made in every_candidate(layer.problem, ampere):
         judged = trial.judge(subject, made, SessionBench())
         assert judged.wrong == "", name
         _LOG.info("batch %d, mask %s, %s: %s: %.2f us", batch, mask, precision, name, judged.microseconds)
@@ -114,18 +99,18 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_every_candidate_is_right(name: str, device: Device) -> None:
+def test_every_candidate_is_right(name: str, ampere: Device) -> None:
     problem = PROBLEMS[name]
     random = np.random.default_rng(5)
     values = [None if each is None else drawn(random, each) for each in problem.inputs]
     want = expected(problem, values)
-    for candidate, made in every_candidate(problem, device):
-        got = run(made, problem, values).astype(np.float64)
-        error = float(np.max(np.abs(got - want)) / np.max(np.abs(want)))
+    for candidate, made in every_candidate(problem, ampere):
+        (got,) = one_layer.run(made, problem, dict(enumerate(values)))
+        error = float(np.max(np.abs(got.astype(np.float64) - want)) / np.max(np.abs(want)))
         assert error <= ALLOWED[problem.outputs[0].dtype], (candidate, error)
 
 
-def test_hidden_keys_count_for_nothing_and_a_row_of_nothing_else_is_nan(device: Device) -> None:
+def test_hidden_keys_count_for_nothing_and_a_row_of_nothing_else_is_nan(ampere: Device) -> None:
     problem = apart(1, 2, 20, 150, 64, 64, plain("float32", (1, 1, 20, 150)))
     random = np.random.default_rng(5)
     values = [None if each is None else drawn(random, each) for each in problem.inputs]
@@ -135,10 +120,10 @@ def test_hidden_keys_count_for_nothing_and_a_row_of_nothing_else_is_nan(device: 
     with np.errstate(invalid="ignore", over="ignore"):
         want = expected(problem, [*values[:3], mask])
     want[:, :, 4] = np.mean(values[2].astype(np.float64), axis=2)  # float32 sees no score beside such a mask
-    for name, made in every_candidate(problem, device):
-        got = run(made, problem, values).astype(np.float64)
+    for name, made in every_candidate(problem, ampere):
+        (got,) = one_layer.run(made, problem, dict(enumerate(values)))
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want), err_msg=name)
-        assert np.nanmax(np.abs(got - want)) <= ALLOWED["float16"] * np.nanmax(np.abs(want)), name
+        assert np.nanmax(np.abs(got.astype(np.float64) - want)) <= ALLOWED["float16"] * np.nanmax(np.abs(want)), name
 
 
 def drawn(random: np.random.Generator, kind: TensorType) -> Array:
@@ -157,50 +142,3 @@ def expected(problem: Problem, values: list[Array | None]) -> Array:
         scores = np.where(np.tril(np.ones(scores.shape[-2:])), scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return np.asarray(weights / weights.sum(-1, keepdims=True) @ v)
-
-
-def run(made: Implementation, problem: Problem, values: list[Array | None]) -> Array:
-    """The logical output, the same eagerly and from a graph. What lies between rows is NaN."""
-    kinds = dict(enumerate(problem.inputs))
-    given = {str(n): laid_out(kinds[n], value) for n, value in enumerate(values) if value is not None}  # type: ignore[arg-type]
-    out = problem.outputs[0]
-    program = DeviceProgram(
-        inputs=tuple(Tensor(name=n, dtype=v.dtype.name, shape=v.shape, bytes=v.nbytes) for n, v in given.items()),
-        outputs=(Tensor(name="y", dtype=out.dtype, shape=(flat(out),), bytes=out.span_bytes),),
-        arena_bytes=made.workspace_bytes,
-        steps=tuple(bound(step, len(problem.inputs)) for step in made.steps),
-    )
-    with Session(program, dict(made.cubins)) as session:
-        eager = session.run(given)["y"]
-        np.testing.assert_array_equal(session.run(given, graph=True)["y"], eager)
-    return view(eager, out)
-
-
-def bound(step: Step, inputs: int) -> Step:
-    """Operands as the program's inputs and output."""
-
-    def argument(each: Argument) -> Argument:
-        if each.pointer is None:
-            return each
-        if each.pointer.name == str(inputs):
-            return Argument(pointer=Pointer(space=Space.OUTPUT, name="y"))
-        return Argument(pointer=Pointer(space=Space.INPUT, name=each.pointer.name))
-
-    assert step.kernel is not None
-    arguments = tuple(argument(each) for each in step.kernel.arguments)
-    return dataclasses.replace(step, kernel=dataclasses.replace(step.kernel, arguments=arguments))
-
-
-def flat(kind: TensorType) -> int:
-    return kind.span_bytes // dtype_of(kind.dtype).itemsize
-
-
-def view(memory: Array, kind: TensorType) -> Array:
-    strides = tuple(memory.itemsize * stride for stride in kind.strides)
-    return np.lib.stride_tricks.as_strided(memory, kind.shape, strides)
-
-
-def laid_out(kind: TensorType, value: Array) -> Array:
-    memory = np.full(flat(kind), np.nan, dtype_of(kind.dtype))
-    view(memory, kind)[...] = value
-    return memory

@@ -5,18 +5,16 @@ import math
 from typing import Any
 
 import numpy as np
+import one_layer
 import pytest
 
-from enginewright_builder.device import workshop
-from enginewright_builder.device.implementation import Device, Implementation
+from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, plain
 from enginewright_builder.tactics import hopper_order
 from enginewright_builder.tactics.hopper_gemm import HopperGemm
 from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
-from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Pointer, Space, Step, Tensor
-from enginewright_runtime.engine.cuda.session import Session
 from enginewright_runtime.engine.values import dtype_of
 
 pytestmark = pytest.mark.gpu
@@ -26,14 +24,6 @@ TRIED = 3  # candidates of a tactic: each is compiled, and the tuner checks ever
 TACTICS = (HopperGemm(), HopperSplitGemm(), HopperHaloConvolution())
 # Of the output's range: the dtype's rounding, and float32's over the longest sum here.
 ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}
-
-
-@pytest.fixture(scope="module")
-def device() -> Device:
-    here = workshop.describe()
-    if here.capability != 90:
-        pytest.skip("needs a GPU of compute capability 9.0")
-    return here
 
 
 def pixels(dtype: str, shape: tuple[int, ...], wide: int = 0) -> TensorType:
@@ -123,21 +113,6 @@ CASES: dict[str, tuple[Problem, frozenset[int]]] = {
 }
 
 
-def flat(kind: TensorType) -> int:
-    return kind.span_bytes // dtype_of(kind.dtype).itemsize
-
-
-def view(memory: Array, kind: TensorType) -> Array:
-    strides = tuple(memory.itemsize * stride for stride in kind.strides)
-    return np.lib.stride_tricks.as_strided(memory, kind.shape, strides)
-
-
-def laid_out(kind: TensorType, value: Array) -> Array:
-    memory = np.full(flat(kind), np.nan, dtype_of(kind.dtype))  # what lies between rows must not be read
-    view(memory, kind)[...] = value
-    return memory
-
-
 def expected(problem: Problem, values: dict[int, Array]) -> Array:
     """In float64."""
     wide = {number: value.astype(np.float64) for number, value in values.items()}
@@ -172,66 +147,28 @@ def convolved(x: Array, weights: Array, steps: Any, pads: Any, apart: Any) -> Ar
     return np.einsum("nchwrs,kcrs->nkhw", windows, weights, optimize=True)
 
 
-def run(made: Implementation, problem: Problem, values: dict[int, Array], constant: frozenset[int]) -> Array:
-    """The logical output."""
-    blobs = {name: data for name, data in made.cubins.items()}
-    for name, pack in made.constants.items():
-        blobs[name] = np.ascontiguousarray(pack({number: values[number] for number in constant})).tobytes()
-    given = {str(n): laid_out(problem.inputs[n], v) for n, v in values.items() if n not in constant}  # type: ignore[arg-type]
-    out = problem.outputs[0]
-    program = DeviceProgram(
-        inputs=tuple(Tensor(name=n, dtype=v.dtype.name, shape=v.shape, bytes=v.nbytes) for n, v in given.items()),
-        outputs=(Tensor(name="y", dtype=out.dtype, shape=(flat(out),), bytes=out.span_bytes),),
-        arena_bytes=made.workspace_bytes,
-        steps=tuple(bound(step, len(problem.inputs)) for step in made.steps),
-    )
-    with Session(program, blobs) as session:
-        eager = session.run(given)["y"]
-        np.testing.assert_array_equal(session.run(given, graph=True)["y"], eager)
-    return view(eager, out)
-
-
-def bound(step: Step, inputs: int) -> Step:
-    """Operands as the program's inputs and output, constants as its blobs."""
-
-    def moved(pointer: Pointer) -> Pointer:
-        if pointer.space is Space.CONSTANT:
-            return dataclasses.replace(pointer, space=Space.BLOB)
-        if pointer.name == str(inputs):
-            return dataclasses.replace(pointer, space=Space.OUTPUT, name="y")
-        return dataclasses.replace(pointer, space=Space.INPUT)
-
-    def argument(each: Argument) -> Argument:
-        if each.tensor_map is not None:
-            placed = dataclasses.replace(each.tensor_map, pointer=moved(each.tensor_map.pointer))
-            return dataclasses.replace(each, tensor_map=placed)
-        return each if each.pointer is None else dataclasses.replace(each, pointer=moved(each.pointer))
-
-    assert step.kernel is not None
-    kernel = dataclasses.replace(step.kernel, arguments=tuple(argument(each) for each in step.kernel.arguments))
-    return dataclasses.replace(step, kernel=kernel)
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_candidates_are_right(case: str, device: Device) -> None:
+def test_candidates_are_right(case: str, hopper: Device) -> None:
     problem, constant = CASES[case]
     values = values_of(problem)
     want = expected(problem, values)
-    candidates = [each for tactic in TACTICS for each in tactic.candidates(problem, device, constant)[:TRIED]]
+    candidates = [each for tactic in TACTICS for each in tactic.candidates(problem, hopper, constant)[:TRIED]]
     assert candidates
     for candidate in candidates:
-        error = error_of(run(candidate.build(), problem, values, constant), want)
+        (got,) = one_layer.run(candidate.build(), problem, values, constant)
+        error = error_of(got, want)
         assert error <= ALLOWED[problem.outputs[0].dtype], (candidate.tactic, candidate.name, error)
 
 
 @pytest.mark.parametrize("tactic", [TACTICS[0], TACTICS[2]], ids=lambda tactic: tactic.name)
-def test_walking_backwards_gives_the_same(tactic: HopperGemm | HopperHaloConvolution, device: Device) -> None:
+def test_walking_backwards_gives_the_same(tactic: HopperGemm | HopperHaloConvolution, hopper: Device) -> None:
     problem, constant = convolution((2, 64, 97, 53), (64, 3, 3), pads=(1, 1, 1, 1), residual=True), frozenset({1, 2})
     values = values_of(problem)
-    for candidate in tactic.candidates(problem, device, constant)[:4]:
+    for candidate in tactic.candidates(problem, hopper, constant)[:4]:
         made = candidate.build()
         backwards = dataclasses.replace(made, steps=hopper_order.alternate(made.steps * 2)[1:])
-        np.testing.assert_array_equal(run(backwards, problem, values, constant), run(made, problem, values, constant))
+        got, want = (one_layer.run(each, problem, values, constant) for each in (backwards, made))
+        np.testing.assert_array_equal(got, want)
 
 
 def values_of(problem: Problem) -> dict[int, Array]:

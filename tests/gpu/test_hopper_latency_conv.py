@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import one_layer
 import pytest
 
 from enginewright_builder.device.implementation import Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
-from enginewright_builder.device.tensors import ITEM_BYTES, TensorType, plain
+from enginewright_builder.device.tensors import TensorType, plain
 from enginewright_builder.tactics import (
     hopper_latency_conv,
     latency_choice,
@@ -24,24 +25,15 @@ from enginewright_builder.tactics import (
     stem_conv,
     stem_walk,
 )
-from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Pointer, Space, Step, Tensor
 from enginewright_runtime.engine.values import dtype_of
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("hopper")]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 * 1024)
 CONSTANT = frozenset({1, 2, 5})
 TRIED = 6  # configurations of a problem
 ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}  # of the output's norm: a step of rounding, and a half
-
-
-@pytest.fixture(autouse=True)
-def _hopper() -> None:
-    from enginewright_runtime.engine.cuda.driver import gpu
-
-    if gpu().describe().compute_capability != "9.0":
-        pytest.skip("needs compute capability 9.0")
 
 
 def pixels(shape: tuple[int, int, int, int], dtype: str, step: int = 0) -> TensorType:
@@ -146,70 +138,9 @@ def pooled(y: Array, pool: Mapping[str, Any]) -> Array:
     return made
 
 
-def run(problem: Problem, made: Implementation, values: list[Array | None]) -> Array:
-    """The implementation's steps as a program of their own: operands are inputs and outputs, flat, as they lie."""
-    from enginewright_runtime.engine.cuda.session import Session
-
-    constants = {n: value for n, value in enumerate(values) if value is not None and n in CONSTANT}
-    blobs = {f"constant {name}": pack(constants).tobytes() for name, pack in made.constants.items()}
-    blobs.update({f"cubin {name}": cubin for name, cubin in made.cubins.items()})
-    output = str(len(problem.inputs))
-    feed = {
-        str(n): flat(kind, value)
-        for n, (kind, value) in enumerate(zip(problem.inputs, values, strict=True))
-        if kind is not None and value is not None and n not in CONSTANT
-    }
-    y = problem.outputs[0]
-    empty = np.zeros(y.span_bytes // ITEM_BYTES[y.dtype], dtype_of(y.dtype))
-    program = DeviceProgram(
-        inputs=tuple(_tensor(name, value) for name, value in feed.items()),
-        outputs=(_tensor(output, empty),),
-        arena_bytes=0,
-        steps=tuple(_placed(step, output) for step in made.steps),
-    )
-    with Session(program, blobs) as session:
-        eager = session.run(feed)[output]
-        replayed = session.run(graph=True)[output]
-    assert np.array_equal(view(eager, y), view(replayed, y))
-    return np.array(view(replayed, y))
-
-
-def _tensor(name: str, value: Array) -> Tensor:
-    return Tensor(name=name, dtype=value.dtype.name, shape=value.shape, bytes=value.nbytes)
-
-
-def _placed(step: Step, output: str) -> Step:
-    kernel = step.kernel
-    assert kernel is not None
-    arguments = tuple(_placed_argument(each, output) for each in kernel.arguments)
-    return dataclasses.replace(
-        step, kernel=dataclasses.replace(kernel, cubin=f"cubin {kernel.cubin}", arguments=arguments)
-    )
-
-
-def _placed_argument(argument: Argument, output: str) -> Argument:
-    def placed(pointer: Pointer) -> Pointer:
-        if pointer.space is Space.CONSTANT:
-            return Pointer(space=Space.BLOB, name=f"constant {pointer.name}")
-        return Pointer(space=Space.OUTPUT if pointer.name == output else Space.INPUT, name=pointer.name)
-
-    if argument.pointer is not None:
-        return Argument(pointer=placed(argument.pointer))
-    if argument.tensor_map is not None:
-        given = argument.tensor_map
-        return Argument(tensor_map=dataclasses.replace(given, pointer=placed(given.pointer)))
-    return argument
-
-
-def flat(kind: TensorType, value: Array) -> Array:
-    memory = np.zeros(kind.span_bytes // ITEM_BYTES[kind.dtype], dtype_of(kind.dtype))
-    view(memory, kind)[...] = value
-    return memory
-
-
-def view(memory: Array, kind: TensorType) -> Array:
-    strides = tuple(memory.itemsize * stride for stride in kind.strides)
-    return np.lib.stride_tricks.as_strided(memory, kind.shape, strides)
+def run(made: Implementation, problem: Problem, values: list[Array | None]) -> Array:
+    (got,) = one_layer.run(made, problem, dict(enumerate(values)), CONSTANT)
+    return got
 
 
 def distance(got: Array, want: Array) -> float:
@@ -255,7 +186,7 @@ def test_every_convolution_is_right(name: str) -> None:
     assert offered
     chosen = [*offered[:TRIED], *random.Random(name).sample(offered, 2 if len(offered) > 2 else 0)]
     for candidate in chosen:
-        error = distance(run(problem, candidate.build(), values), want)
+        error = distance(run(candidate.build(), problem, values), want)
         assert error < ALLOWED[problem.outputs[0].dtype], candidate.name
 
 
@@ -272,7 +203,7 @@ def test_a_block_that_walks_over_tiles_is_right(walk: int) -> None:
         if not latency_choice.fits(hopper_latency_conv.work_of(problem), configuration):
             continue
         made = hopper_latency_conv.implementation(problem, configuration, HOPPER.architecture)
-        assert distance(run(problem, made, values), want) < ALLOWED["float16"], configuration.name
+        assert distance(run(made, problem, values), want) < ALLOWED["float16"], configuration.name
 
 
 def stem(shape: tuple[int, int, int, int], outputs: int, kernel: int, stride: int, **changes: Any) -> Problem:
@@ -334,7 +265,7 @@ def test_every_stem_is_right(name: str) -> None:
     with ThreadPoolExecutor() as pool:  # compiling takes longer than running
         made = pool.map(lambda build: build(), builds.values())
     for what, implementation in zip(builds, made, strict=True):
-        error = distance(run(problem, implementation, values), want)
+        error = distance(run(implementation, problem, values), want)
         assert error < ALLOWED[problem.outputs[0].dtype], what
 
 
@@ -374,5 +305,5 @@ def test_every_row_product_is_right(problem: Problem) -> None:
     assert bias is not None
     want = ACTIVATIONS[problem.attributes["activation"]](0.5 * a.astype(np.float64) @ b.astype(np.float64) + bias)
     for candidate in row_product.RowProduct().candidates(problem, HOPPER, CONSTANT):
-        error = distance(run(problem, candidate.build(), values), want)
+        error = distance(run(candidate.build(), problem, values), want)
         assert error < ALLOWED[problem.outputs[0].dtype], candidate.name

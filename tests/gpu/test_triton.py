@@ -27,21 +27,11 @@ PLUGINS = Path(__file__).parents[2] / "examples" / "plugins" / "layers.py"
 TRIED = [TILES[place] for place in (1, 4, 5, 9)]  # each is compiled; the tuner checks every one that it tries
 
 
-@pytest.fixture(scope="module")
-def device() -> Device:
-    from enginewright_builder.device import workshop
-
-    here = workshop.describe()
-    if here.capability < 80:
-        pytest.skip("needs a GPU of compute capability 8.0 or later")
-    return here
-
-
 @pytest.mark.parametrize("tile", TRIED, ids=lambda tile: tile.name)
 @pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 24, 33), (197, 768, 1000), (77, 131, 65)])
 def test_the_product_is_right_by_the_check_that_guards_every_tactic(
-    rows: int, depth: int, columns: int, precision: Precision, tile: Tile, device: Device
+    rows: int, depth: int, columns: int, precision: Precision, tile: Tile, ampere: Device
 ) -> None:
     from enginewright_builder.device.workshop import SessionBench
 
@@ -50,7 +40,7 @@ def test_the_product_is_right_by_the_check_that_guards_every_tactic(
     x = network.add_input("x", (rows, depth))
     y = network.add_fully_connected(x, columns, weights, random.standard_normal(columns).astype(np.float32))
     network.mark_output(network.add_activation(y, "relu"), "y")
-    passes.run(network, passes.gpu_pipeline(precision, capability=device.capability))
+    passes.run(network, passes.gpu_pipeline(precision, capability=ampere.capability))
     placed = layout.assign(network)
     (layer,) = [
         each
@@ -58,9 +48,9 @@ def test_the_product_is_right_by_the_check_that_guards_every_tactic(
         if each.problem.kind in (Kind.PRODUCT, Kind.CONVOLUTION)
     ]
     # As on a card for which we have no kernels of our own: there it is refused for no other reason than that.
-    elsewhere = dataclasses.replace(device, capability=80)
+    elsewhere = dataclasses.replace(ampere, capability=80)
     assert triton_product.refusal(layer.problem, elsewhere, frozenset(layer.constants)) == ""
-    made = triton_product.implementation(layer.problem, frozenset(layer.constants), tile, device)
+    made = triton_product.implementation(layer.problem, frozenset(layer.constants), tile, ampere)
     subject = trial.subject(layer, placed.places, checking.check(layer))
     assert trial.check(subject, made, SessionBench())[0] == ""
 

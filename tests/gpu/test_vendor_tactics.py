@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from one_layer import laid_out, view
 
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
@@ -73,17 +74,6 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench() -> Bench:
     return Bench()
-
-
-def flat(kind: TensorType, value: Array) -> Array:
-    memory = np.zeros(kind.span_bytes // dtype_of(kind.dtype).itemsize, dtype_of(kind.dtype))
-    view(memory, kind)[...] = value
-    return memory
-
-
-def view(memory: Array, kind: TensorType) -> Array:
-    strides = tuple(memory.itemsize * stride for stride in kind.strides)
-    return np.lib.stride_tricks.as_strided(memory, kind.shape, strides)
 
 
 def values_of(problem: Problem) -> list[Array | None]:
@@ -189,7 +179,7 @@ def check(bench: Bench, tactic: Tactic, problem: Problem) -> None:
     want = expected(problem, inputs)
     constants = {number: array for number in KNOWN if number < len(inputs) and (array := inputs[number]) is not None}
     operands = [
-        None if kind is None or value is None else bench.upload(flat(kind, value))
+        None if kind is None or value is None else bench.upload(laid_out(kind, value))
         for kind, value in zip(problem.inputs, inputs, strict=True)
     ]
     operands.append(bench.cupy.full(y.span_bytes, 255, bench.cupy.uint8))
