@@ -19,7 +19,6 @@ SAY := printf '\n\033[1m==> %s\033[0m\n'
 PACKAGES := -p enginewright_runtime -p enginewright_builder -p enginewright_operator
 WORKERS ?= 2
 MODELS ?= $(HOME)/.cache/enginewright/models
-SANITIZED := tests/gpu/test_session.py tests/gpu/test_hopper_gemm.py tests/gpu/test_hopper_latency_conv.py
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: help demo demo-cluster test test-full test-models test-triton test-gpu sanitize-gpu lint format crds clean controlplane
@@ -60,14 +59,11 @@ test-gpu: $(GPU_STAMP) ## the tests that need an NVIDIA GPU
 	@$(SAY) "Testing on the GPU, one test at a time"
 	$(BIN)/python -m pytest -m gpu
 
-sanitize-gpu: $(GPU_STAMP) ## the GPU tests under compute-sanitizer: memory errors and races of our kernels (CUDA toolkit)
+sanitize-gpu: $(GPU_STAMP) ## each of our kernels under compute-sanitizer: memory errors, races, barriers (CUDA toolkit)
 	@command -v compute-sanitizer > /dev/null || \
 	  { echo "compute-sanitizer is not on the PATH: install the CUDA toolkit and add its bin folder to PATH" >&2; exit 1; }
-	@for tool in memcheck racecheck; do \
-	  $(SAY) "The GPU tests of kernels under $$tool (slow: every access is watched)"; \
-	  compute-sanitizer --tool $$tool --target-processes all --error-exitcode 86 \
-	    $(BIN)/python -m pytest -m gpu $(SANITIZED); \
-	done
+	@$(SAY) "Each of our kernels under memcheck, racecheck and synccheck (slow: every access is watched)"
+	$(BIN)/python tests/gpu/sanitize.py
 
 lint: $(DEV_STAMP) ## format, style, types and import contracts, nothing changed
 	@$(SAY) "Checking format and style"
