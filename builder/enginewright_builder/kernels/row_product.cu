@@ -6,40 +6,13 @@
 //     b as [output][k]:   output o   |lane 0|lane 1| ... |lane 31|lane 0| ...    a warp's step: 32 x 16 bytes of one row
 //                         output o+1 ...                                         WARPS warps share an output's steps
 //
-// Set before this text: ELEMENT_IS_FLOAT, ELEMENT_IS_BFLOAT16, OUTPUT_IS_FLOAT, ROWS (1 to 8), WARPS (1, 2, 4, 8: of a
-// block that share an output), ACTIVATE(v).
+// Set before this text: what row_units.cuh wants, ROWS (1 to 8), WARPS (1, 2, 4, 8: of a block that share an output),
+// ACTIVATE(v).
 #include "latency.cuh"
 #include "activations.cuh"
+#include "row_units.cuh"
 
-struct Sizes {
-  int k, outputs;          // k in elements, whole units of 16 bytes
-  int a_row, y_row;        // steps in elements
-  float alpha;
-};
-
-constexpr int UNIT = ELEMENT_IS_FLOAT ? 4 : 8;  // elements in 16 bytes
 constexpr int DEPTH = 8, THREADS = 256, OUTPUTS = THREADS / 32 / WARPS;
-
-#if ELEMENT_IS_FLOAT
-typedef float Element;
-DEVICE void widen(uint4 v, float (&f)[UNIT]) {
-  f[0] = __uint_as_float(v.x), f[1] = __uint_as_float(v.y), f[2] = __uint_as_float(v.z), f[3] = __uint_as_float(v.w);
-}
-#else
-typedef u16 Element;
-DEVICE void widen(uint4 v, float (&f)[UNIT]) {
-  const float2 p = unpack(v.x), q = unpack(v.y), r = unpack(v.z), s = unpack(v.w);
-  f[0] = p.x, f[1] = p.y, f[2] = q.x, f[3] = q.y, f[4] = r.x, f[5] = r.y, f[6] = s.x, f[7] = s.y;
-}
-#endif
-
-#if OUTPUT_IS_FLOAT
-typedef float Output;
-DEVICE Output narrow(float v) { return v; }
-#else
-typedef u16 Output;
-DEVICE Output narrow(float v) { return (u16)pack(v, 0.f); }
-#endif
 
 // `b` is [output][k], contiguous; `bias` float32, one an output. Grid: outputs / OUTPUTS. Two blocks a multiprocessor: left to
 // itself, ptxas 13.5 stops at 80 registers on compute capability 10.0 and 12.0 and spills one.

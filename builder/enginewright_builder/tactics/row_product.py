@@ -1,13 +1,14 @@
-"""Products of few rows with a constant matrix (kernels/row_product.cu), as at a classifier's end at batch 1.
+"""Products of few rows with a constant matrix, as at a classifier's end at batch 1.
 
-Matrix units have nothing to do there: the time is that of reading the weights once. Runs on capability 8.0 and later,
-and on Hopper reads its first weights while the previous layer still runs.
+Matrix units have nothing to do there: the time is that of reading the weights once. kernels/row_product.cu reads them
+into registers, on capability 8.0 and later; kernels/row_stream.cu has the copy engine bring them, on Hopper and later,
+where both read their first weights while the previous layer still runs.
 """
 
 import functools
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 
 import numpy as np
@@ -23,6 +24,10 @@ NAME = "row product"
 A, B, BIAS, RESIDUAL = range(4)
 WARPS = 8  # of a block
 MOST_ROWS = 8
+STREAMS = (8, 4)  # outputs whose weights come together
+_CHUNK = 32  # units of 16 bytes of an output, one a lane
+_STAGES = 8  # chunks of a warp on their way, at most
+_OWN = 8 << 10  # bytes of shared memory that are not the weights'
 
 
 class RowProduct:
@@ -32,14 +37,24 @@ class RowProduct:
     reason = "few rows: the time is that of reading the weights, and no matrix unit helps"
 
     def candidates(self, problem: Problem, device: Device, constant: frozenset[int]) -> tuple[Candidate, ...]:
-        """One for each number of warps that share an output: few for many outputs, many for long sums."""
+        """The matrix streamed, then one for each number of warps that share an output: few for many outputs, many for
+        long sums."""
         if refusal(problem, device, constant):
             return ()
         outputs = problem.outputs[0].shape[-1]
         units = _given(problem, A).shape[-1] * ITEM_BYTES[_given(problem, A).dtype] // 16
         useful = [each for each in (1, 2, 4, 8) if each == 1 or units >= 32 * each]
         ranked = sorted(useful, key=lambda each: (outputs * each < 8 * device.multiprocessors, each))
-        return tuple(
+        streamed = tuple(
+            Candidate(
+                tactic=NAME,
+                name=f"streamed, {together} outputs at a time",
+                build=functools.partial(streaming, problem, together, device),
+            )
+            for together in STREAMS
+            if device.capability >= 90
+        )
+        return streamed + tuple(
             Candidate(
                 tactic=NAME,
                 name=f"{sharing} warps an output",
@@ -68,54 +83,102 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
 
 def implementation(problem: Problem, sharing: int, device: Device) -> Implementation:
     """One kernel; `sharing` warps of a block add up an output."""
-    a, y = _given(problem, A), problem.outputs[0]
-    depth, outputs = a.shape[-1], y.shape[-1]
-    alpha = float(problem.attributes.get("alpha", 1.0))
-    sizes = struct.pack("<4if", depth, outputs, _row_step(a), _row_step(y), alpha)
+    outputs = problem.outputs[0].shape[-1]
     kernel = Kernel(
         cubin="row_product",
         function="row_product",
         grid=(-(-outputs // (WARPS // sharing)), 1, 1),
         block=(32 * WARPS, 1, 1),
-        arguments=(
-            Argument(pointer=Pointer(space=Space.OPERAND, name=str(A))),
-            Argument(pointer=Pointer(space=Space.CONSTANT, name="weights")),
-            Argument(pointer=Pointer(space=Space.CONSTANT, name="bias")),
-            Argument(pointer=Pointer(space=Space.OPERAND, name=str(len(problem.inputs)))),
-            Argument(value=sizes.hex()),
-        ),
+        arguments=_arguments(problem),
         dependent=device.overlaps,
     )
-    return Implementation(
-        steps=(Step(layer="", kernel=kernel),),
-        cubins={"row_product": compiler.compile(source(problem, sharing), device.architecture, ())},
-        constants={"weights": _packed_weights, "bias": functools.partial(_packed_bias, outputs)},
+    text = source("row_product.cu", problem, {"WARPS": sharing})
+    return _made(problem, kernel, compiler.compile(text, device.architecture, ()), _packed_weights)
+
+
+def streaming(problem: Problem, together: int, device: Device) -> Implementation:
+    """One kernel; the weights of `together` outputs come through shared memory chunk by chunk."""
+    outputs = problem.outputs[0].shape[-1]
+    stages = _stages(together, device)
+    kernel = Kernel(
+        cubin="row_stream",
+        function="row_stream",
+        grid=(min(-(-outputs // together), device.multiprocessors), 1, 1),
+        block=(32 * WARPS, 1, 1),
+        arguments=_arguments(problem),
+        shared_bytes=WARPS * stages * together * _CHUNK * 16,
+        dependent=True,
+    )
+    text = source("row_stream.cu", problem, {"OUTPUTS": together, "STAGES": stages})
+    pack = functools.partial(_chunked_weights, together)
+    return _made(problem, kernel, compiler.compile(text, device.architecture, ()), pack)
+
+
+def _stages(together: int, device: Device) -> int:
+    """As many as shared memory holds: what is on its way hides the memory's latency."""
+    return min(_STAGES, (device.shared_bytes - _OWN) // (WARPS * together * _CHUNK * 16))
+
+
+def _arguments(problem: Problem) -> tuple[Argument, ...]:
+    a, y = _given(problem, A), problem.outputs[0]
+    alpha = float(problem.attributes.get("alpha", 1.0))
+    sizes = struct.pack("<4if", a.shape[-1], y.shape[-1], _row_step(a), _row_step(y), alpha)
+    return (
+        Argument(pointer=Pointer(space=Space.OPERAND, name=str(A))),
+        Argument(pointer=Pointer(space=Space.CONSTANT, name="weights")),
+        Argument(pointer=Pointer(space=Space.CONSTANT, name="bias")),
+        Argument(pointer=Pointer(space=Space.OPERAND, name=str(len(problem.inputs)))),
+        Argument(value=sizes.hex()),
     )
 
 
-def source(problem: Problem, sharing: int) -> str:
-    """The kernel's text with its choices before it."""
+def _made(problem: Problem, kernel: Kernel, cubin: bytes, pack: Callable[[Constants], Array]) -> Implementation:
+    outputs = problem.outputs[0].shape[-1]
+    return Implementation(
+        steps=(Step(layer="", kernel=kernel),),
+        cubins={kernel.cubin: cubin},
+        constants={"weights": pack, "bias": functools.partial(_packed_bias, outputs)},
+    )
+
+
+def source(file: str, problem: Problem, choices: Mapping[str, int]) -> str:
+    """A kernel's text with its choices before it."""
     element, y = _given(problem, A).dtype, problem.outputs[0].dtype
-    choices = {
+    chosen = {
         "ELEMENT_IS_FLOAT": int(element == "float32"),
         "ELEMENT_IS_BFLOAT16": int("bfloat16" in (element, y)),
         "OUTPUT_IS_FLOAT": int(y == "float32"),
         "ROWS": _rows(problem),
-        "WARPS": sharing,
+        **choices,
         "ACTIVATE(v)": _activation(problem),
     }
     kernels = resources.files("enginewright_builder") / "kernels"
-    body = (kernels / "row_product.cu").read_text()
-    for header in ("latency.cuh", "activations.cuh"):
+    body = (kernels / file).read_text()
+    for header in ("latency.cuh", "activations.cuh", "row_units.cuh"):
         text = (kernels / header).read_text().replace("#pragma once\n", "")
         body = body.replace(f'#include "{header}"\n', text)
-    return "".join(f"#define {name} {value}\n" for name, value in choices.items()) + body
+    return "".join(f"#define {name} {value}\n" for name, value in chosen.items()) + body
 
 
 def _packed_weights(constants: Constants) -> Array:
     """The matrix (..., k, n) as n contiguous rows of k."""
     matrix = constants[B]
     return np.ascontiguousarray(matrix.reshape(matrix.shape[-2:]).T)
+
+
+def _chunked_weights(together: int, constants: Constants) -> Array:
+    """The same rows, `together` of them in chunks as kernels/row_stream.cu draws them; absent ones are zeros."""
+    rows = _packed_weights(constants)
+    outputs, depth = rows.shape
+    chunk = _CHUNK * 16 // rows.itemsize
+    whole = depth // chunk * chunk
+    groups = -(-outputs // together)
+    padded = np.zeros((groups * together, depth), rows.dtype) if outputs % together else rows
+    if padded is not rows:
+        padded[:outputs] = rows
+    grouped = padded.reshape(groups, together, depth)
+    chunked = grouped[..., :whole].reshape(groups, together, -1, chunk).swapaxes(1, 2)
+    return np.concatenate([chunked.reshape(groups, -1), grouped[..., whole:].reshape(groups, -1)], axis=1)
 
 
 def _packed_bias(outputs: int, constants: Constants) -> Array:

@@ -14,6 +14,7 @@ from enginewright_builder.device.tensors import TensorType, plain
 from enginewright_builder.tactics import row_product
 
 HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 * 1024)
+AMPERE = dataclasses.replace(HOPPER, capability=80)
 CONSTANT = frozenset({1, 2})
 
 
@@ -33,15 +34,54 @@ def names(given: Problem, device: Device = HOPPER) -> list[str]:
 
 
 def test_few_outputs_want_several_warps_each() -> None:
-    assert names(product())[0] == "2 warps an output"
+    assert names(product(), AMPERE)[0] == "2 warps an output"
 
 
 def test_many_outputs_want_one_warp_each() -> None:
-    assert names(product(outputs=4096))[0] == "1 warps an output"
+    assert names(product(outputs=4096), AMPERE)[0] == "1 warps an output"
 
 
 def test_short_sums_are_not_shared() -> None:
-    assert names(product(depth=256)) == ["1 warps an output"]
+    assert names(product(depth=256), AMPERE) == ["1 warps an output"]
+
+
+def test_on_hopper_the_matrix_is_streamed_first() -> None:
+    assert names(product(depth=256)) == [
+        "streamed, 8 outputs at a time",
+        "streamed, 4 outputs at a time",
+        "1 warps an output",
+    ]
+
+
+@pytest.mark.parametrize(("shared", "stages"), [(227 * 1024, 6), (99 * 1024, 2)])
+def test_a_stream_takes_the_shared_memory_there_is(shared: int, stages: int) -> None:
+    kernel = row_product.streaming(product(), 8, dataclasses.replace(HOPPER, shared_bytes=shared)).steps[0].kernel
+    assert kernel is not None
+    assert kernel.shared_bytes == stages * 32 * 1024
+    assert kernel.grid == (125, 1, 1)
+
+
+def test_more_groups_than_multiprocessors_are_dealt_in_turns() -> None:
+    kernel = row_product.streaming(product(outputs=4096), 8, HOPPER).steps[0].kernel
+    assert kernel is not None
+    assert kernel.grid == (132, 1, 1)
+
+
+@pytest.mark.parametrize(("depth", "outputs"), [(16, 3), (256, 8), (1064, 20), (520, 9)])
+@pytest.mark.parametrize("together", [4, 8])
+def test_streamed_weights_are_where_the_kernel_looks(depth: int, outputs: int, together: int) -> None:
+    made = row_product.streaming(product(depth=depth, outputs=outputs), together, HOPPER)
+    matrix = np.arange(depth * outputs, dtype=np.float32).reshape(depth, outputs)
+    flat = made.constants["weights"]({1: matrix.astype(np.float16)}).reshape(-1)
+    units = depth // 8
+    for output in range(outputs):
+        group, place = divmod(output, together)
+        for unit in range(units):
+            chunk, lane = divmod(unit, 32)
+            width = min(32, units - chunk * 32)
+            at = group * units * together + chunk * 32 * together + place * width + lane
+            assert (flat[at * 8 : at * 8 + 8] == matrix[unit * 8 : unit * 8 + 8, output].astype(np.float16)).all()
+    assert flat.size == -(-outputs // together) * together * depth
 
 
 def test_runs_on_ampere_without_dependent_launch() -> None:
@@ -115,10 +155,20 @@ def test_rows_of_a_wider_buffer_keep_their_step() -> None:
 def test_compiles_for_every_architecture_that_it_takes(capability: int) -> None:
     device = dataclasses.replace(HOPPER, capability=capability)
     for given in (product(), product(rows=8, activation="Relu"), product(dtype="float32", y="float32")):
-        text = row_product.source(given, 2)
+        text = row_product.source("row_product.cu", given, {"WARPS": 2})
+        assert "0 bytes spill stores" in compiler.resources(text, device.architecture)
+
+
+@pytest.mark.parametrize("capability", [90, 100, 120])
+def test_a_stream_compiles_for_every_architecture_that_has_the_copy_engine(capability: int) -> None:
+    device = dataclasses.replace(HOPPER, capability=capability)
+    for given in (product(), product(rows=8, activation="Relu"), product(rows=3, dtype="float32", y="float32")):
+        text = row_product.source("row_stream.cu", given, {"OUTPUTS": 8, "STAGES": 2})
         assert "0 bytes spill stores" in compiler.resources(text, device.architecture)
 
 
 def test_compiles_for_bfloat16() -> None:
-    text = row_product.source(product(dtype="bfloat16", y="bfloat16", activation="Tanh"), 4)
+    text = row_product.source(
+        "row_product.cu", product(dtype="bfloat16", y="bfloat16", activation="Tanh"), {"WARPS": 4}
+    )
     assert "0 bytes spill stores" in compiler.resources(text, HOPPER.architecture)
