@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -281,3 +282,16 @@ def test_what_only_onnx_cannot_read_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(onnx.checker, "check_model", strict)
     with pytest.raises(ModelError, match="ONNX's checker cannot read it"):
         table.read(ModelFormat.ONNX, onnx_file(tmp_path, onnx.parser.parse_model(SMALL)))
+
+
+def test_a_branch_without_an_output_that_its_layer_has_stays_a_branch(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> agraph (float[2] x) => (float[2] y) { y = Add(x, t) }'
+    model = onnx.parser.parse_model(text)
+    branch = onnx.parser.parse_graph("b () => (float[2] o) { o = Constant<value = float[2] {1, 2}>() }")
+    truth = onnx.helper.make_node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.array(True)))
+    both = onnx.helper.make_node("If", ["c"], ["t", "u"], then_branch=branch, else_branch=branch)
+    model.graph.node.insert(0, truth)
+    model.graph.node.insert(1, both)
+    network = Network(ir.serde.deserialize_model(model))
+    FoldConstants().apply(network)
+    assert [node.op_type for node in network.layers()] == ["If", "Add"]

@@ -15,7 +15,7 @@ def inline(network: Network) -> list[str]:
             if condition is not None and condition.size == 1:
                 name = "then_branch" if condition.item() else "else_branch"
                 branch = node.attributes[name].as_graph()
-                if _ends_inside(branch):
+                if _ends_inside(branch) and len(branch.outputs) == len(node.outputs):
                     _splice(network, node, branch)
                     done.append(f"{node.name}: If is always its {name}")
     return done

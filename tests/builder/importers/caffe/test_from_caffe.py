@@ -186,13 +186,17 @@ REFUSED = {
         layer("PriorBox", "prior_box_param { min_size: 1 }", bottoms="x1 x1"),
         "it makes 100000000 boxes, and at most",
     ),
+    "millions of boxes": (  # what the fuzzer found: 800 MB of them from 600 bytes
+        layer("PriorBox", "prior_box_param { min_size: 1 }", bottoms="x2 x1"),
+        "it makes 3145728 boxes, and at most",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_built_is_refused_with_the_layer_and_the_reason(sentence, name):
     text, told = REFUSED[name]
-    assert told in sentence(header(SHAPE, (1, 1, 10000, 10000)) + text, kind=UnsupportedError)
+    assert told in sentence(header(SHAPE, (1, 1, 10000, 10000), (1, 1, 3, 1 << 20)) + text, kind=UnsupportedError)
 
 
 def test_an_old_flatten_has_no_parameters(imported):

@@ -7,10 +7,13 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from enginewright_builder import passes
 from enginewright_builder.importers import from_tensorflow
-from enginewright_builder.network import layers, lowering
+from enginewright_builder.importers.tensorflow.operators import cropping
+from enginewright_builder.network import layers, lowering, specialize
 
 GOLDENS = sorted((Path(__file__).parent / "goldens").glob("*.npz"))
+CROPS = [golden for golden in GOLDENS if golden.stem.startswith("crops")]
 
 
 def imported(golden, tmp_path):
@@ -45,3 +48,34 @@ def test_a_network_of_images_has_no_transpose_but_at_its_input(tmp_path):
     network, _, _ = imported(Path(__file__).parent / "goldens" / "network.npz", tmp_path)
     assert layers.kinds(network)["Transpose"] == 1
     assert next(iter(network.layers())).op_type == "Transpose"
+
+
+@pytest.mark.parametrize("golden", CROPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("products", [0, 1 << 40])
+def test_gathered_and_multiplied_crops_are_tensorflows(golden, products, tmp_path, monkeypatch):
+    monkeypatch.setattr(cropping, "_PRODUCTS", products)
+    network, feeds, wanted = imported(golden, tmp_path)
+    for want, got in zip(wanted.values(), outputs_of(network, feeds), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * float(np.max(np.abs(want))))
+
+
+@pytest.mark.parametrize(("products", "used", "unused"), [(0, "Gather", "MatMul_2"), (1 << 40, "MatMul", "Gather")])
+def test_where_shapes_are_fixed_one_way_is_left(products, used, unused, tmp_path, monkeypatch):
+    monkeypatch.setattr(cropping, "_PRODUCTS", products)
+    network, feeds, _ = imported(CROPS[-1], tmp_path)
+    fixed = specialize.with_shapes(network, {name: array.shape for name, array in feeds.items()})
+    passes.run(fixed, passes.PIPELINE)
+    assert "If" not in layers.kinds(fixed)
+    assert used in layers.kinds(fixed)
+    assert not [node.name for node in fixed.layers() if node.name.endswith(unused)]
+
+
+def test_no_boxes_are_no_crops(tmp_path):
+    network, feeds, _ = imported(CROPS[-1], tmp_path)
+    (boxes,) = (value for value in network.inputs if feeds[value.name].shape == (48, 4))
+    for value in (boxes, *(output for node in network.layers() for output in node.outputs)):
+        value.shape = None if value is not boxes else ir.Shape([None, 4])
+    (indices,) = (value for value in network.graph.initializers.values() if value.shape == (48,))
+    indices.const_value, indices.shape = ir.tensor(np.zeros(0, np.int64), name=indices.name), ir.Shape([0])
+    (got,) = outputs_of(network, {**feeds, boxes.name: np.zeros((0, 4), np.float32)})
+    assert got.shape == (0, 14, 14, 1)

@@ -10,7 +10,7 @@ from enginewright_builder.importers.caffe.layer import Layer
 from enginewright_builder.importers.caffe.writing import Blob
 
 Doubles = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-_MOST = 1 << 22  # boxes: the largest published detectors have 10^5
+_MOST = 1 << 20  # boxes, 100 bytes each on the way: the largest published detectors have 10^5
 
 
 def prior_box(layer: Layer) -> Sequence[Blob]:
