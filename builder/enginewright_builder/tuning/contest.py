@@ -73,7 +73,7 @@ class Jury:
         """The second heat, and the last resorts where nothing is right. Everything is named in the entry."""
         self._run(contest, self.others(contest), until)
         self._run(contest, heats.last(contest.candidates, contest.results), until)
-        contest.results += heats.outclassed(contest.candidates, contest.results)
+        contest.results += heats.spared(contest.candidates, contest.results)
         self.held -= contest.kept
         contest.subject, contest.kept = None, 0
         return Entry(timed=tuple(sorted(contest.results, key=lambda each: (bool(each.dropped), each.microseconds))))

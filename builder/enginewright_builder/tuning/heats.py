@@ -9,12 +9,14 @@ some turns later, so that where time runs out every tactic of ours has shown its
 from collections.abc import Iterator, Mapping, Sequence
 
 from enginewright_builder.device.implementation import Candidate
+from enginewright_builder.tuning.allowance import NO_TIME
 from enginewright_builder.tuning.timings import Timed
 from enginewright_runtime.plan.recipe import Effort
 
 FIRST: Mapping[Effort, int] = {Effort.FAST: 2, Effort.BALANCED: 3, Effort.THOROUGH: 200}  # guesses of each tactic
 NEAR = 1.5  # times the problem's best: a tactic whose first guesses are slower has no winner among its others
 OUTCLASSED = f"its tactic's first guesses took more than {NEAR:g} times as long as the fastest"
+NONE_RIGHT = "none of its tactic's first guesses is right"
 _LATER = 2  # turns
 
 
@@ -39,12 +41,19 @@ def last(candidates: Sequence[Candidate], results: Sequence[Timed]) -> list[Cand
     return [] if any(not each.dropped for each in results) else [each for each in candidates if each.last_resort]
 
 
-def outclassed(candidates: Sequence[Candidate], results: Sequence[Timed]) -> Iterator[Timed]:
+def spared(candidates: Sequence[Candidate], results: Sequence[Timed]) -> Iterator[Timed]:
     """What was not tried for its tactic's sake."""
     known = {(each.tactic, each.name) for each in results}
     for each in candidates:
         if (each.tactic, each.name) not in known and not each.last_resort:
-            yield Timed(tactic=each.tactic, name=each.name, dropped=OUTCLASSED)
+            yield Timed(tactic=each.tactic, name=each.name, dropped=_why_spared(each.tactic, results))
+
+
+def _why_spared(tactic: str, results: Sequence[Timed]) -> str:
+    reasons = {each.dropped for each in results if each.tactic == tactic}
+    if "" in reasons:
+        return OUTCLASSED
+    return NO_TIME if NO_TIME in reasons else NONE_RIGHT
 
 
 def _in_turns(candidates: Sequence[Candidate]) -> list[tuple[Candidate, int]]:

@@ -4,6 +4,7 @@ import pytest
 
 from enginewright_builder.device.implementation import Candidate, Implementation
 from enginewright_builder.tuning import heats
+from enginewright_builder.tuning.allowance import NO_TIME
 from enginewright_builder.tuning.timings import Timed
 from enginewright_runtime.plan.recipe import Effort
 
@@ -41,9 +42,16 @@ def test_tactics_take_turns_and_what_takes_long_to_make_comes_later() -> None:
 def test_a_tactic_that_came_near_runs_its_others_and_one_that_did_not_is_named() -> None:
     results = _took(a0=10.0, a1=12.0, a2=11.0, b0=15.1, b1=16.0, b2=30.0, vendor0=9.0)
     assert _names(heats.second(OFFERED, Effort.BALANCED, results)) == "a3 a4"
-    spared = list(heats.outclassed(OFFERED, [*results, *_took(a3=1.0, a4=1.0, vendor1=1.0)]))
+    spared = list(heats.spared(OFFERED, [*results, *_took(a3=1.0, a4=1.0, vendor1=1.0)]))
     assert [each.name for each in spared] == ["b3", "b4"]
     assert {each.dropped for each in spared} == {heats.OUTCLASSED}
+
+
+@pytest.mark.parametrize(("dropped", "reason"), [(NO_TIME, NO_TIME), ("wrong: it is", heats.NONE_RIGHT)])
+def test_a_tactic_that_showed_nothing_right_is_not_called_slow(dropped: str, reason: str) -> None:
+    results = [*_took(a0=10.0), *(Timed(tactic="b", name=f"b{number}", dropped=dropped) for number in range(3))]
+    spared = {each.name: each.dropped for each in heats.spared(OFFERED, results)}
+    assert (spared["b3"], spared["a3"]) == (reason, heats.OUTCLASSED)
 
 
 def test_its_best_counts_not_its_first() -> None:
