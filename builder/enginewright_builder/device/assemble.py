@@ -4,7 +4,9 @@ The steps run in the layers' order. A root (a value that others may be views of)
 into it to the last that reads it; a workspace lives at its own layer alone. All of it lies in one arena.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,26 +49,37 @@ class Border:
 
 
 class Packing:
-    """The constants of layers as blobs, each packed once however often its program is assembled."""
+    """The constants of layers as blobs, each packed once: however often its program is assembled, and for all
+    implementations that want it packed by the same function with the same arguments."""
 
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
-        self._packed: dict[tuple[int, int, str], tuple[object, object, str]] = {}
+        self._packed: dict[tuple[int, Hashable], tuple[DeviceLayer, str]] = {}
 
     def stored(self, layer: DeviceLayer, index: int) -> str:
         """The blob of a constant input as it lies in memory."""
-        return self._blob(layer, layer, str(index), layer.inputs[index] or "", lambda: layer.stored[index])
+        return self._blob(layer, index, layer.inputs[index] or "", lambda: layer.stored[index])
 
     def made(self, layer: DeviceLayer, implementation: Implementation, name: str) -> str:
         """The blob of what an implementation makes of the layer's constants."""
         make = implementation.constants[name]
-        return self._blob(layer, implementation, name, f"{layer.name}.{name}", lambda: make(layer.constants))
+        return self._blob(layer, _maker(make), f"{layer.name}.{name}", lambda: make(layer.constants))
 
-    def _blob(self, layer: object, by: object, name: str, title: str, make: Callable[[], Array]) -> str:
-        key = (id(layer), id(by), name)
-        if key not in self._packed:  # what the ids stand for is kept too, so that they go on meaning it
-            self._packed[key] = (layer, by, self.blobs.add(f"weights/{title}", values.to_bytes(make())))
-        return self._packed[key][2]
+    def _blob(self, layer: DeviceLayer, by: Hashable, title: str, make: Callable[[], Array]) -> str:
+        key = (id(layer), by)
+        if key not in self._packed:  # the layer is kept too, so that its id goes on meaning it
+            self._packed[key] = (layer, self.blobs.add(f"weights/{title}", values.to_bytes(make())))
+        return self._packed[key][1]
+
+
+def _maker(make: Callable[..., Array]) -> Hashable:
+    """Equal where the same function would be called with equal arguments."""
+    if isinstance(make, functools.partial):
+        said = (make.func, make.args, tuple(sorted(make.keywords.items())))
+        with suppress(TypeError):  # an argument that has no hash, such as an array
+            hash(said)
+            return said
+    return make
 
 
 def assemble(

@@ -7,7 +7,7 @@ flat, as long as its span, and is packed and unpacked here.
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -64,12 +64,14 @@ class Subject:
     places: Mapping[str, Place]
     feed: Mapping[str, Array]
     check: Check
+    packing: assemble.Packing = field(default_factory=lambda: assemble.Packing(Blobs()))
 
     @property
     def bytes(self) -> int:
         """Of the host's memory."""
         known = (self.feed, self.check.feed, self.check.expected, self.check.allowed)
-        return sum(each.nbytes for values in known for each in values.values())
+        packed = sum(len(data) for data in self.packing.blobs.content().values())
+        return packed + sum(each.nbytes for values in known for each in values.values())
 
 
 def subject(layer: DeviceLayer, places: Mapping[str, Place], check: Check) -> Subject:
@@ -114,11 +116,11 @@ def check(
 def _opened(
     tried: Subject, implementation: Implementation, bench: Bench, rehearsals: Rehearsing | None
 ) -> Iterator[Running]:
-    blobs = Blobs()
-    program = _program(tried, implementation, blobs)
+    made = _assembled(tried, implementation)
+    blobs = {name: bytes(data) for name, data in tried.packing.blobs.only(made.blobs).items()}
     if rehearsals is not None:
-        rehearsals.rehearse(program, blobs.content(), tried.feed)
-    with bench.opened(program, blobs.content()) as running:
+        rehearsals.rehearse(made.program, blobs, tried.feed)
+    with bench.opened(made.program, blobs) as running:
         yield running
 
 
@@ -149,12 +151,11 @@ def _span(kind: TensorType) -> int:
     return kind.span_bytes // ITEM_BYTES[kind.dtype]
 
 
-def _program(tried: Subject, implementation: Implementation, blobs: Blobs) -> DeviceProgram:
+def _assembled(tried: Subject, implementation: Implementation) -> assemble.Assembled:
     layer = tried.layer
     taken = [name for name in dict.fromkeys(layer.inputs) if name is not None and name in tried.places]
     border = assemble.Border(inputs=_flat(taken, tried.places), outputs=_flat(layer.outputs, tried.places))
-    packing = assemble.Packing(blobs)
-    return assemble.assemble([layer], [implementation], tried.places, border, packing, {}).program
+    return assemble.assemble([layer], [implementation], tried.places, border, tried.packing, {})
 
 
 def _flat(names: Sequence[str], places: Mapping[str, Place]) -> tuple[Binding, ...]:

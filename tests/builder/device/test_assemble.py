@@ -1,5 +1,7 @@
 """From chosen implementations to a program: pointers become addresses, constants blobs, lifetimes one arena."""
 
+import functools
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -107,3 +109,25 @@ def test_a_constant_that_a_tactic_packs_is_a_blob_of_its_own(chain):
     (pointer,) = _pointers(_assembled(chain, blobs, implement).program.steps[1])
     assert (pointer.space, pointer.offset) == (Space.BLOB, 4)
     np.testing.assert_array_equal(np.frombuffer(blobs.blob(pointer.name), np.float32), np.arange(1, 9) * 2)
+
+
+def test_what_equal_calls_would_pack_is_packed_once(chain):
+    placed = layout.assign(chain)
+    (layer,) = (
+        each for each in lower.lower(chain, placed.places, placed.free) if each.inputs and each.name.startswith("Mul")
+    )
+    packed: list[int] = []
+
+    def times(factor, constants):
+        packed.append(factor)
+        return constants[1] * factor
+
+    packing = assemble.Packing(Blobs())
+    factors = (2, 2, 3)
+    made = [_pointing(constants={"weights": functools.partial(times, factor)}) for factor in factors]
+    blobs = [packing.made(layer, each, "weights") for each in made]
+    assert packed == [2, 3]
+    assert blobs[0] == blobs[1] != blobs[2]
+    unhashable = [_pointing(constants={"weights": functools.partial(times, np.float32([4]))}) for _ in range(2)]
+    assert len({packing.made(layer, each, "weights") for each in unhashable}) == 1  # packed twice, kept once
+    assert len(packed) == 4
