@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from enginewright_builder.network import rewire, shapes
 from enginewright_builder.network.network import Network, bodies, static_shape
-from enginewright_builder.passes import branches, evaluation
+from enginewright_builder.passes import branches, evaluation, late_expand
 from enginewright_builder.passes.base import PassReport
 
 # Their constants are a compression or the record of a quantization, which tactics want to see.
@@ -48,6 +48,7 @@ class FoldConstants:
             rewire.lift_constants(network)
             now = [*branches.inline(network), *branches.scalar_bounds(network), *_known_shapes(network)]
             now += _replace(network, self._able(network, ledger), ledger)
+            now += late_expand.move(network, ledger.refused)
             if not now:
                 break
             details += now

@@ -6,6 +6,7 @@ import pytest
 
 from enginewright_builder.network import layers
 from enginewright_builder.passes.fold_constants import FoldConstants
+from enginewright_builder.passes.no_ops import NoOps
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> agraph '
 
@@ -156,3 +157,42 @@ def test_a_result_whose_size_is_known_only_once_others_are_folded_is_folded_then
     )
     applied(FoldConstants(), network)
     assert layer_lines(network) == ["ReduceSum:y: y = ReduceSum(x, a, keepdims=0) : float32[]"]
+
+
+MASK = (
+    "(float[8,12,128,128] x) => (float[8,12,128,128] y) "
+    "{ e = Expand(seen, shape) m = Where(e, zero, low) s = Add(x, m) y = Relu(s) }"
+)
+
+
+def test_a_mask_that_is_written_out_for_all_rows_stays_one_row(network_of, applied, layer_lines):
+    seen = np.arange(128).reshape(1, 1, 1, 128) < 100
+    network = network_of(
+        HEAD + MASK, seen=seen, shape=np.int64([8, 1, 128, 128]), zero=np.float32(0), low=np.float32(-1e4)
+    )
+    applied(FoldConstants(), network)
+    assert [line.split(" : ")[0] for line in layer_lines(network)] == [
+        "Add:s: s = Add(x, m_small)",
+        "Relu:y: y = Relu(s)",
+    ]
+    assert network.graph.initializers["m_small"].const_value.nbytes == 4 * 128
+
+
+def test_a_mask_that_hides_nothing_is_nothing(network_of, applied, layer_lines):
+    network = network_of(
+        HEAD + MASK, seen=np.ones((1, 1, 1, 128), bool), shape=np.int64([8, 1, 128, 128]), zero=np.float32(0),
+        low=np.float32(-1e4),
+    )  # fmt: skip
+    applied(FoldConstants(), network)
+    applied(NoOps(), network)
+    assert layer_lines(network) == ["Relu:y: y = Relu(x) : float32[8,12,128,128]"]
+
+
+def test_an_expansion_that_makes_its_reader_larger_stays(network_of, applied):
+    network = network_of(
+        HEAD + "(float[1,1,1,128] x) => (float[8,1,128,128] y) "
+        "{ e = Expand(seen, shape) n = Not(e) c = Cast<to = 1>(n) y = Mul(x, c) }",
+        seen=np.ones((1, 1, 1, 128), bool), shape=np.int64([8, 1, 128, 128]),
+    )  # fmt: skip
+    applied(FoldConstants(), network)
+    assert [node.op_type for node in network.layers()] == ["Expand", "Mul"]
