@@ -11,7 +11,7 @@ import pytest
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, plain
-from enginewright_builder.tactics import hopper_order
+from enginewright_builder.tactics import hopper_form, hopper_gemm, hopper_order
 from enginewright_builder.tactics.hopper_gemm import HopperGemm
 from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
@@ -59,6 +59,14 @@ def convolution(x: tuple[int, ...], weights: tuple[int, ...], **changes: Any) ->
     return Problem(kind=Kind.CONVOLUTION, inputs=inputs, outputs=(y,), attributes=given)
 
 
+def pooled(given: Problem) -> Problem:
+    """With a max pool of 2x2 behind it."""
+    n, c, h, w = given.outputs[0].shape
+    y = pixels(given.outputs[0].dtype, (n, c, h // 2, w // 2))
+    pool = {"kernel": (2, 2), "strides": (2, 2), "pads": (0, 0, 0, 0)}
+    return dataclasses.replace(given, outputs=(y,), attributes={**given.attributes, "pool": pool})
+
+
 def product(a: TensorType, b: TensorType, *, out: str = "float16", bias: bool = True, **changes: Any) -> Problem:
     shape = (*a.shape[:-1], b.shape[-1])
     y = plain(out, shape)
@@ -97,6 +105,27 @@ CASES: dict[str, tuple[Problem, frozenset[int]]] = {
         frozenset({1, 2}),
     ),
     "1000 outputs": (convolution((1, 72, 7, 7), (1000, 1, 1), activation="HardSwish"), frozenset({1, 2})),
+    "pooled, odd": (
+        pooled(convolution((3, 24, 17, 19), (40, 3, 3), pads=(1, 1, 1, 1), activation="Relu")),
+        frozenset({1, 2}),
+    ),
+    "pooled by fours of four pictures, bfloat16": (
+        pooled(convolution((7, 128, 28, 28), (136, 3, 3), pads=(1, 1, 1, 1), dtype="bfloat16")),
+        frozenset({1, 2}),
+    ),
+    "pooled by twos of sixteen pictures": (
+        pooled(convolution((37, 64, 15, 14), (192, 3, 3), pads=(1, 1, 1, 1), activation="Relu")),
+        frozenset({1, 2}),
+    ),
+    "pooled, dilated, uneven pads, gated": (
+        pooled(
+            convolution(
+                (2, 72, 23, 30), (256, 3, 3), pads=(0, 1, 2, 2), dilations=(2, 1), activation="Sigmoid", gated=True
+            )
+        ),
+        frozenset({1, 2}),
+    ),
+    "pooled, 1x1": (pooled(convolution((2, 64, 9, 9), (48, 1, 1), activation="Relu")), frozenset({1, 2})),
     "few rows, gelu": (
         product(plain("float16", (3, 768)), plain("float16", (768, 136)), activation="Gelu"),
         frozenset({1, 2}),
@@ -136,7 +165,11 @@ def expected(problem: Problem, values: dict[int, Array]) -> Array:
         "HardSwish": lambda v: v * np.clip(v / 6 + 0.5, 0, 1),
         "Gelu": lambda v: v * 0.5 * (1 + np.vectorize(math.erf)(v / math.sqrt(2))),
     }[attributes["activation"]]
-    return np.asarray(y * activation(y) if attributes.get("gated") else activation(y))
+    y = np.asarray(y * activation(y) if attributes.get("gated") else activation(y))
+    if "pool" in attributes:
+        high, wide = problem.outputs[0].shape[2:]
+        y = y[:, :, : 2 * high, : 2 * wide].reshape(*y.shape[:2], high, 2, wide, 2).max(axis=(3, 5))
+    return y
 
 
 def convolved(x: Array, weights: Array, steps: Any, pads: Any, apart: Any) -> Array:
@@ -160,15 +193,43 @@ def test_candidates_are_right(case: str, hopper: Device) -> None:
         assert error <= ALLOWED[problem.outputs[0].dtype], (candidate.tactic, candidate.name, error)
 
 
+@pytest.mark.parametrize("images", [1, 5, 33])
+def test_every_kind_of_tile_pools(images: int, hopper: Device) -> None:
+    problem, constant = pooled(convolution((images, 64, 30, 26), (264, 3, 3), pads=(1, 1, 1, 1))), frozenset({1, 2})
+    form = hopper_form.of_problem(problem, constant)
+    assert form is not None
+    values = values_of(problem)
+    want = expected(problem, values)
+    kinds = {(t.warpgroups, t.pingpong, t.columns % 64 == 0): t for t in hopper_gemm.tiles(form, hopper)}
+    assert len(kinds) == 8
+    for tile in kinds.values():
+        made = hopper_gemm.implementation(problem, constant, tile, hopper)
+        assert error_of(one_layer.run(made, problem, values, constant)[0], want) <= ALLOWED["float16"], tile.name
+
+
+def test_a_pool_keeps_what_is_no_number(hopper: Device) -> None:
+    problem, constant = pooled(convolution((1, 64, 12, 12), (64, 3, 3), pads=(1, 1, 1, 1))), frozenset({1, 2})
+    values = values_of(problem)
+    values[0][0, 3, 5, 6] = np.nan
+    hit = np.zeros((6, 6), bool)
+    hit[2:4, 2:4] = True  # the windows of pixels (4 to 6, 5 to 7)
+    for tactic in TACTICS:
+        for candidate in tactic.candidates(problem, hopper, constant)[:TRIED]:
+            got = one_layer.run(candidate.build(), problem, values, constant)[0]
+            np.testing.assert_array_equal(np.isnan(got), np.broadcast_to(hit, got.shape), candidate.name)
+
+
 @pytest.mark.parametrize("tactic", [TACTICS[0], TACTICS[2]], ids=lambda tactic: tactic.name)
 def test_walking_backwards_gives_the_same(tactic: HopperGemm | HopperHaloConvolution, hopper: Device) -> None:
-    problem, constant = convolution((2, 64, 97, 53), (64, 3, 3), pads=(1, 1, 1, 1), residual=True), frozenset({1, 2})
-    values = values_of(problem)
-    for candidate in tactic.candidates(problem, hopper, constant)[:4]:
-        made = candidate.build()
-        backwards = dataclasses.replace(made, steps=hopper_order.alternate(made.steps * 2)[1:])
-        got, want = (one_layer.run(each, problem, values, constant) for each in (backwards, made))
-        np.testing.assert_array_equal(got, want)
+    constant = frozenset({1, 2})
+    given = convolution((2, 64, 97, 53), (64, 3, 3), pads=(1, 1, 1, 1))
+    for problem in (convolution((2, 64, 97, 53), (64, 3, 3), pads=(1, 1, 1, 1), residual=True), pooled(given)):
+        values = values_of(problem)
+        for candidate in tactic.candidates(problem, hopper, constant)[:4]:
+            made = candidate.build()
+            backwards = dataclasses.replace(made, steps=hopper_order.alternate(made.steps * 2)[1:])
+            got, want = (one_layer.run(each, problem, values, constant) for each in (backwards, made))
+            np.testing.assert_array_equal(got, want)
 
 
 def values_of(problem: Problem) -> dict[int, Array]:

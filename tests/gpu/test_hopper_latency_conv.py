@@ -147,6 +147,15 @@ def distance(got: Array, want: Array) -> float:
     return float(np.linalg.norm(got.astype(np.float64) - want) / np.linalg.norm(want))
 
 
+def with_pool(given: Problem, kernel: int = 3, stride: int = 2, pad: int = 1) -> Problem:
+    """A max pool behind it."""
+    images, outputs, *sizes = given.outputs[0].shape
+    height, width = ((size + 2 * pad - kernel) // stride + 1 for size in sizes)
+    y = pixels((images, outputs, height, width), given.outputs[0].dtype)
+    pool = {"kernel": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+    return dataclasses.replace(given, outputs=(y,), attributes={**given.attributes, "pool": pool})
+
+
 CONVOLUTIONS = {
     "one pixel": convolution((1, 1000, 1, 1), 1000),
     "few channels": convolution((1, 8, 7, 7), 8),
@@ -174,6 +183,12 @@ CONVOLUTIONS = {
     "leaky": convolution((1, 64, 9, 9), 64, activation="LeakyRelu", activation_parameters={"alpha": 0.1}),
     "hard swish": convolution((1, 64, 9, 9), 64, activation="HardSwish"),
     "no activation": convolution((1, 64, 9, 9), 64, activation=""),
+    "pooled": with_pool(convolution((1, 64, 28, 28), 72, (3, 3)), 2, 2, 0),
+    "pooled, odd": with_pool(
+        convolution((3, 40, 23, 31), 64, (3, 3), activation="LeakyRelu", activation_parameters={"alpha": 0.1}), 2, 2, 0
+    ),
+    "pooled, clusters": with_pool(convolution((2, 512, 14, 15), 512, (3, 3)), 2, 2, 0),
+    "pooled, bfloat16": with_pool(convolution((1, 256, 9, 13), 64, (3, 3), activation="", dtype="bfloat16"), 2, 2, 0),
 }
 
 
@@ -206,19 +221,27 @@ def test_a_block_that_walks_over_tiles_is_right(walk: int) -> None:
         assert distance(run(made, problem, values), want) < ALLOWED["float16"], configuration.name
 
 
+@pytest.mark.parametrize("walk", [1, 3])
+def test_every_cluster_pools(walk: int) -> None:
+    problem = with_pool(convolution((3, 256, 15, 18), 128, (3, 3)), 2, 2, 0)
+    values = values_of(problem)
+    values[0][1, 7, 4, 5] = np.nan  # type: ignore[index]
+    want = expected(problem, values)
+    for splits, rows, half in ((1, 8, False), (1, 6, False), (2, 4, True), (2, 6, False), (4, 8, True), (4, 8, False)):
+        configuration = latency_geometry.Configuration(
+            block_channels=64, blocks=4 // splits, splits=splits, rows=rows, groups=1, walk=walk, half=half
+        )
+        if not latency_choice.fits(hopper_latency_conv.work_of(problem), configuration):
+            continue
+        got = run(hopper_latency_conv.implementation(problem, configuration, HOPPER.architecture), problem, values)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want), configuration.name)
+        assert distance(np.nan_to_num(got), np.nan_to_num(want)) < ALLOWED["float16"], configuration.name
+
+
 def stem(shape: tuple[int, int, int, int], outputs: int, kernel: int, stride: int, **changes: Any) -> Problem:
     """A convolution whose input lies in NCHW, as float32."""
     given = convolution(shape, outputs, (kernel, kernel), strides=(stride, stride), **changes)
     return dataclasses.replace(given, inputs=(plain("float32", shape), *given.inputs[1:]))
-
-
-def with_pool(given: Problem, kernel: int = 3, stride: int = 2, pad: int = 1) -> Problem:
-    """A max pool behind it."""
-    images, outputs, *sizes = given.outputs[0].shape
-    height, width = ((size + 2 * pad - kernel) // stride + 1 for size in sizes)
-    y = pixels((images, outputs, height, width), given.outputs[0].dtype)
-    pool = {"kernel": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
-    return dataclasses.replace(given, outputs=(y,), attributes={**given.attributes, "pool": pool})
 
 
 def of_half_pixels(given: Problem) -> Problem:

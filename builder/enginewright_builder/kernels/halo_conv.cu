@@ -9,7 +9,9 @@
 // A persistent block: GROUPS consumer warpgroups, each with its own tiles, two buffers and a staging tile, and a load warp.
 // Blocks with the same number modulo `column_tiles` share a tile of output channels.
 //
-// Macros: GROUPS, COLUMNS (at most 64), ELEMENT, OUTPUT (a half type), RESIDUAL, ACTIVATION, GATED.
+// With a max pool of 2x2 a tile's 4 x 4 maxima are what is stored (hopper_epilogue.cuh: a patch of 8 x 8).
+//
+// Macros: GROUPS, COLUMNS (at most 64), ELEMENT, OUTPUT (a half type), RESIDUAL, ACTIVATION, GATED, PATCH_....
 #include "hopper.cuh"
 #include "hopper_epilogue.cuh"
 #include "wgmma.generated"
@@ -24,7 +26,7 @@ struct Picture {
 constexpr int SIDE = 8, EDGE = SIDE + 2, TAPS = 9;
 constexpr int HALO_BYTES = EDGE * EDGE * 128, HALO_SPAN = (HALO_BYTES + 1023) / 1024 * 1024;
 constexpr int TAP_BYTES = COLUMNS * 128, WEIGHTS_SPAN = TAPS * TAP_BYTES;
-constexpr int PANEL_BYTES = SIDE * SIDE * WIDTH, STAGING_BYTES = PANELS * PANEL_BYTES;
+constexpr int PANEL_BYTES = SIDE * SIDE / KEPT * WIDTH, STAGING_BYTES = PANELS * PANEL_BYTES;
 
 struct Spot {
     int x, y, image;
@@ -109,12 +111,14 @@ extern "C" __global__ void __launch_bounds__(128 * GROUPS + 32, 1)
         if (leads) barrier_arrive(empty + 8 * buffer);
         if (RESIDUAL) barrier_wait(arrived, count & 1);
         else group_barrier(group + 1, 128);
-        finish_rows(sums, shared + (mine - base) + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + column, row, pair, p.epilogue);
+        unsigned char* const stage = shared + (mine - base);
+        if (POOLED) finish_pooled(sums, stage, PANEL_BYTES, bias + column, warp & 3, row, pair, p.epilogue);
+        else finish_rows(sums, stage + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + column, row, pair, p.epilogue);
         publish_shared();
         group_barrier(group + 1, 128);
         if (leads) {
             for (int q = 0; q < PANELS; q++)
-                store_box(&out, column + q * PANEL, spot.x, spot.y, spot.image, mine + q * PANEL_BYTES);
+                store_box(&out, column + q * PANEL, spot.x / SHRUNK, spot.y / SHRUNK, spot.image, mine + q * PANEL_BYTES);
             store_commit();
         }
     }

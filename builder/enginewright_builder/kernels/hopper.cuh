@@ -166,3 +166,13 @@ INLINE float2 unpack(Half, uint32_t both) {
 INLINE float2 unpack(Bfloat16, uint32_t both) {
     return make_float2(__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u));
 }
+INLINE uint32_t larger(Half, uint32_t a, uint32_t b) {  // of two numbers each; NaN if either is
+    uint32_t c;
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+    return c;
+}
+INLINE uint32_t larger(Bfloat16, uint32_t a, uint32_t b) {
+    uint32_t c;
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+    return c;
+}

@@ -1,6 +1,6 @@
 // From sums to results: scale, bias, residual, activation in float32, rounded into a staging tile in shared memory that
 // TMA stores (and into which it has brought the residual before). Macros: RESULTS (columns that a block finishes),
-// OUTPUT, RESIDUAL, ACTIVATION, GATED.
+// OUTPUT, RESIDUAL, ACTIVATION, GATED; PATCH_WIDTH, PATCH_HEIGHT, PATCH_IMAGES (0 where nothing is pooled).
 #pragma once
 #include "hopper.cuh"
 #include "activations.cuh"
@@ -18,6 +18,9 @@ constexpr int ITEM = sizeof(Item<OUTPUT>);
 // A staged tile lies in panels, each as wide as the widest swizzle (128, 64 or 32 bytes) that divides a row of it.
 constexpr int WIDTH = RESULTS * ITEM % 128 == 0 ? 128 : RESULTS * ITEM % 64 == 0 ? 64 : 32;
 constexpr int PANEL = WIDTH / ITEM, PANELS = RESULTS / PANEL;
+// With a max pool (2x2, stride 2, no padding) the 64 rows of a warpgroup are a patch: x fastest, then y, then the image.
+constexpr bool POOLED = PATCH_WIDTH > 0;
+constexpr int SHRUNK = POOLED ? 2 : 1, KEPT = SHRUNK * SHRUNK;  // of KEPT rows one is stored
 
 // Two neighbours of the staging tile. Rows are swizzled as TMA has them: 16 bytes i of row r lie at place i ^ r of eight
 // (panels of 128 bytes), i ^ r / 2 of four, i ^ r / 4 of two.
@@ -55,5 +58,39 @@ INLINE void finish_rows(float (&sums)[RESULTS / 2], unsigned char* rows, int pan
                 if (RESIDUAL) x += shortcut[2 * j + h].x, y += shortcut[2 * j + h].y;
                 stage(OUTPUT{}, panel + place(j, row, pair) + h * 8 * WIDTH, finish(x, e), finish(y, e));
             }
+    }
+}
+
+// The same with the pool: of the patch's 64 rows 16 are left, in the order of the patch. A window's rows lie in lanes that
+// differ in one bit of `row`, or in both halves of a thread's own; each exchange leaves a lane half of the numbers.
+INLINE uint32_t larger(Float, uint32_t a, uint32_t) { return a; }  // float32 results are never pooled
+INLINE uint32_t packed(Float, float x, float) { return __float_as_uint(x); }
+template <class T> INLINE uint32_t packed(T, float x, float y) { return pack(T{}, x, y); }
+INLINE uint32_t exchanged(uint32_t first, uint32_t second, bool later, int lanes) {  // the larger of first, or of second
+    return larger(OUTPUT{}, later ? second : first, __shfl_xor_sync(~0u, later ? first : second, lanes));
+}
+INLINE void finish_pooled(float (&sums)[RESULTS / 2], unsigned char* patch, int panel_bytes, const float* bias, int warp,
+                          int row, int pair, const Epilogue& e) {
+    constexpr int EIGHTS = PANEL / 8;
+    const bool right = row & 1, below = row & PATCH_WIDTH;
+    const int place_in_four = PATCH_WIDTH == 2 ? (row & 2) + (row >> 2) : row >> 1, at = warp * 4 + place_in_four;
+#pragma unroll
+    for (int q = 0; q < PANELS; q++) {
+        unsigned char* panel = patch + q * panel_bytes + at * WIDTH;
+        uint32_t rows[EIGHTS];
+#pragma unroll
+        for (int j = 0; j < EIGHTS; j++) {
+            const float2 offset = two_constants(bias + q * PANEL + j * 8 + 2 * pair);
+            uint32_t half[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const float* sum = &sums[(q * EIGHTS + j) * 4 + 2 * h];
+                half[h] = packed(OUTPUT{}, finish(fmaf(sum[0], e.scale, offset.x), e), finish(fmaf(sum[1], e.scale, offset.y), e));
+            }
+            rows[j] = PATCH_WIDTH == 8 ? larger(OUTPUT{}, half[0], half[1]) : exchanged(half[0], half[1], below, PATCH_WIDTH * 4);
+        }
+#pragma unroll
+        for (int j = 0; j < EIGHTS; j += 2)
+            *(uint32_t*)(panel + place(j + right, at & 7, pair)) = exchanged(rows[j], rows[j + 1], right, 4);
     }
 }

@@ -13,7 +13,7 @@
 //
 // Macros: WARPGROUPS, COLUMNS, STAGES, STAGING, PINGPONG; of the operands (hopper_tiles.cuh) CHUNK, ELEMENT, WINDOWED,
 // PAIRED, BATCHED, K_MAJOR, PACKED (b is constant: fetched before the previous kernel has ended); of the results
-// (hopper_epilogue.cuh) OUTPUT, RESIDUAL, ACTIVATION, GATED.
+// (hopper_epilogue.cuh) OUTPUT, RESIDUAL, ACTIVATION, GATED, PATCH_....
 constexpr int GROUPS = PINGPONG ? 1 : WARPGROUPS;  // warpgroups that share a tile
 constexpr int HIGH = PINGPONG ? 2 : 1;             // rows of 64 a warpgroup
 constexpr int ROWS = 64 * GROUPS * HIGH;
@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
     __syncthreads();
     let_next_start();
     if (group == WARPGROUPS) {
-        if constexpr (WARPGROUPS > 1) registers_lower<WARPGROUPS == 2 ? 40 : 32>();
+        if constexpr (WARPGROUPS > 1) registers_lower<WARPGROUPS == 2 ? 40 : 56>();
         if (warp == WARPGROUPS * 4 && elect_one()) {  // ---- the load warp
             expect_map(&b);
             expect_map(&a);
@@ -78,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
                 const int slot = count % STAGING;
                 const uint32_t from = staging + slot * STAGING_BYTES;
                 barrier_wait(finished + 8 * slot, (count / STAGING) & 1);
-                store_tile(&out, tile_at(g, index), from);
+                store_tile(&out, g, tile_at(g, index), from);
                 stores_read();
                 if (RESIDUAL) {
                     int next = index + STAGING * gridDim.x;
@@ -89,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
             }
         }
     } else {  // ---- the consumers
-        if constexpr (WARPGROUPS > 1) registers_raise<WARPGROUPS == 2 ? 232 : 160>();
+        if constexpr (WARPGROUPS > 1) registers_raise<WARPGROUPS == 2 ? 232 : 152>();
         const int lane = threadIdx.x & 31, row = lane >> 2, pair = lane & 3;
         const bool leads = (threadIdx.x & 127) == 0;
         const int first = PINGPONG ? group : 0, apart = PINGPONG ? 2 : 1;  // every other tile is the other group's
@@ -121,10 +121,13 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
             keep(warm);
             if (leads) barrier_arrive(empty + 8 * previous);
             barrier_wait(ready + 8 * spot, RESIDUAL ? (count / STAGING) & 1 : ((count / STAGING) & 1) ^ 1);
-            unsigned char* rows = shared + (staging - base) + spot * STAGING_BYTES +
-                                  ((PINGPONG ? 0 : group * 64) + (warp & 3) * 16 + row) * WIDTH;
+            unsigned char* const stage = shared + (staging - base) + spot * STAGING_BYTES;
 #pragma unroll
-            for (int h = 0; h < HIGH; h++) finish_rows(sums[h], rows + h * 64 * WIDTH, PANEL_BYTES, bias + tile.column, row, pair, g.epilogue);
+            for (int h = 0; h < HIGH; h++) {
+                unsigned char* const rows = stage + (PINGPONG ? h : group) * STAGED_ROWS * WIDTH;
+                if (POOLED) finish_pooled(sums[h], rows, PANEL_BYTES, bias + tile.column, warp & 3, row, pair, g.epilogue);
+                else finish_rows(sums[h], rows + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + tile.column, row, pair, g.epilogue);
+            }
             publish_shared();
             barrier_arrive(finished + 8 * spot);
         }

@@ -21,18 +21,20 @@
 //     the tile's rows; each pushes its partial sums of a row into the owner's shared memory, the owner adds and stores
 //
 // A block may work through `walk` tiles with the same weights, the next tile on its way meanwhile (WALK).
+// POOL: 2x2 max pooling at the end, stride 2, no padding. A tile has even rows and columns then, and a window's four
+// results are two neighbouring columns of a thread's own in two rows of its own, so that a quarter of them is stored.
 // PAIR: a second, 1x1 convolution of another input (a residual block's downsampling) is summed as further channels.
 //
 // Set before this text: ELEMENT_IS_BFLOAT16, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W, DILATION_H,
 // DILATION_W, BLOCK_CHANNELS (16, 32 or 64), BLOCKS, SPLITS (1, 2, 4, 8), TILE_ROWS (1 to 8), WARPGROUPS,
 // HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the channel from which on they are the pair's), PAIR_STRIDE_H,
-// PAIR_STRIDE_W, WALK, BATCH (whether there may be several images), FINISH(a, b): two sums, activated and packed.
+// PAIR_STRIDE_W, POOL, WALK, BATCH (whether there may be several images), FINISH(a, b): two sums, activated and packed.
 #include "latency.cuh"
 #include "activations.cuh"
 
 struct Sizes {
   int outputs, height, width;  // of y
-  int columns;                 // of a tile that are used, at most 8
+  int columns;                 // of a tile of sums that are used, at most 8
   int tiles_down;              // tiles above one another in a picture
   int items, walk;             // pictures x tiles_down; how many of them a block works through
   int y_pixel, y_row, residual_pixel, residual_row;  // steps in elements
@@ -62,6 +64,7 @@ constexpr int PADDED_ROWS = TILE_ROWS > 4 ? 8 : TILE_ROWS > 2 ? 4 : TILE_ROWS;
 constexpr int SHARE = PADDED_ROWS * 128 / SPLITS;
 constexpr int UNIT_BYTES = HALF_PARTIALS ? 8 : 16;
 constexpr int LANDING_BYTES = SPLITS * SHARE * UNIT_BYTES + SHARE * 16;
+static_assert(!POOL || (TILE_ROWS % 2 == 0 && (SPLITS == 1 || SHARE % 256 == 0)), "both rows of a window have one owner");
 static_assert(SHARE >= 32 && (SPLITS & (SPLITS - 1)) == 0, "a warp's units of a row must have one owner");
 
 // Shared memory: 1 KiB of barriers, the weights, then one buffer or two: tile of inputs, then the outputs' staging area
@@ -69,7 +72,8 @@ static_assert(SHARE >= 32 && (SPLITS & (SPLITS - 1)) == 0, "a warp's units of a 
 constexpr int STEPS = KERNEL_H * KERNEL_W * BLOCKS * BLOCK_CHANNELS / 16;
 constexpr int WEIGHT_BYTES = STEPS * 64 * 16 * 2;  // of one warpgroup
 constexpr int TILE_BYTES = BLOCKS * BLOCK_BYTES;
-constexpr int STAGE_BYTES = TILE_ROWS * 8 * 64 * 2;
+constexpr int SHRUNK = POOL ? 2 : 1;
+constexpr int STAGE_COLUMNS = 8 / SHRUNK, STAGE_BYTES = TILE_ROWS / SHRUNK * STAGE_COLUMNS * 64 * 2;
 constexpr int FINISH_BYTES = SPLITS == 1 ? STAGE_BYTES : LANDING_BYTES;
 constexpr int BUFFER_BYTES = TILE_BYTES + (FINISH_BYTES * WARPGROUPS + 1023) / 1024 * 1024;
 constexpr int BUFFERS = WALK ? 2 : 1;
@@ -231,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
     const int buffer = WALK ? item & 1 : 0, parity = WALK ? item >> 1 & 1 : 0;
     Stores to;
     place_stores(at, sizes, BATCH ? y + image * sizes.y_image : y,
-                 BATCH ? residual + image * sizes.residual_image : residual, tile * TILE_ROWS, to);
+                 BATCH ? residual + image * sizes.residual_image : residual, tile * TILE_ROWS / SHRUNK, to);
     uint2 added[ROUNDS];
     if (SPLITS > 1 && RESIDUAL)
       UNROLL for (int i = 0; i < ROUNDS; i++) added[i] = to.inside[i] ? load8(to.residual[i]) : make_uint2(0, 0);

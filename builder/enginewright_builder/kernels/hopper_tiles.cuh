@@ -6,6 +6,10 @@
 // b lies as [channel][k] (K_MAJOR), or as [k][channel], then in panels of 64 channels. Where it is constant it is PACKED:
 // [chunk][channel][CHUNK], so that what a tile needs next is one run of memory. Behind the last channel of a chunk follow
 // those of the next: they meet columns that are never stored. The file that includes this defines ROWS before it.
+//
+// With a max pool a window's results have to meet: each 64 rows are a patch of PATCH_WIDTH x PATCH_HEIGHT pixels of
+// PATCH_IMAGES pictures (hopper_epilogue.cuh), which TMA brings as a box, shifted by the tap; patches are numbered as
+// pixels are otherwise.
 #pragma once
 #include "hopper.cuh"
 #include "hopper_epilogue.cuh"
@@ -15,7 +19,7 @@
 struct Geometry {
     int tiles, column_tiles, row_tiles, steps;  // steps: stages a tile
     int chunks, taps_x, first_chunks, all_chunks;  // chunks a tap, of the first operand, of both
-    int width, pixels;                             // of the output picture
+    int width, pixels;                             // of the output picture; with a pool, in patches
     int stride_x, stride_y, left, top, dilation_x, dilation_y, second_stride_x, second_stride_y;
     int batch_inner, a_inner, a_outer, b_inner, b_outer;  // matrices: tile / (column_tiles * row_tiles) is outer * inner
     int reversed;  // walk from the last tile to the first
@@ -50,16 +54,33 @@ INLINE void load_weights(uint32_t to, const TensorMap* b, const Geometry& g, con
     }
 }
 
+struct Patch {
+    int x, y, image;
+};
+INLINE Patch patch_at(const Geometry& g, const Tile& tile) {
+    int index = tile.row / 64, image = index / g.pixels, rest = index - image * g.pixels, y = rest / g.width;
+    return {(rest - y * g.width) * PATCH_WIDTH, y * PATCH_HEIGHT, image * PATCH_IMAGES};
+}
+INLINE void step_on(Patch& patch, const Geometry& g) {
+    patch.x += PATCH_WIDTH;
+    if (patch.x < g.width * PATCH_WIDTH) return;
+    patch.x = 0, patch.y += PATCH_HEIGHT;
+    if (patch.y * g.width < g.pixels * PATCH_HEIGHT) return;
+    patch.y = 0, patch.image += PATCH_IMAGES;
+}
+
 // Walks over the chunks of k of one tile: taps in rows, channels within a tap.
 struct Walk {
     int image, y, x, chunk = 0, channel = 0, tap_x = 0, tap_y = 0;
+    Patch first_patch;
     INLINE Walk(const Geometry& g, const Tile& tile, int first) : chunk(first) {
         image = y = x = 0;
-        if (WINDOWED || PAIRED) {
+        if ((WINDOWED || PAIRED) && !POOLED) {
             image = tile.row / g.pixels;
             int pixel = tile.row - image * g.pixels;
             y = pixel / g.width, x = pixel - y * g.width;
         }
+        first_patch = POOLED ? patch_at(g, tile) : Patch{0, 0, 0};
         if (WINDOWED && first > 0) {
             int tap = first / g.chunks;
             channel = first - tap * g.chunks, tap_y = tap / g.taps_x, tap_x = tap - tap_y * g.taps_x;
@@ -71,10 +92,14 @@ struct Walk {
             load_pixels(to, second, (chunk - g.first_chunks) * CHUNK, x * g.second_stride_x, y * g.second_stride_y, image,
                         0, 0, full);
         } else if (WINDOWED) {
-            bool behind = PIECES > 1 && chunk >= g.all_chunks;
-            load_pixels(to, a, behind ? g.chunks * CHUNK : channel * CHUNK, x * g.stride_x - g.left,
-                        y * g.stride_y - g.top, image, behind ? 0 : tap_x * g.dilation_x,
-                        behind ? 0 : tap_y * g.dilation_y, full);
+            const bool behind = PIECES > 1 && chunk >= g.all_chunks;
+            const int from = behind ? g.chunks * CHUNK : channel * CHUNK;
+            const int dx = behind ? 0 : tap_x * g.dilation_x, dy = behind ? 0 : tap_y * g.dilation_y;
+            Patch patch = first_patch;
+#pragma unroll
+            for (int i = 0; i < (POOLED ? ROWS / 64 : 0); i++, step_on(patch, g))
+                load_box(to + i * 64 * CHUNK * 2, a, from, patch.x + dx - g.left, patch.y + dy - g.top, patch.image, full);
+            if (!POOLED) load_pixels(to, a, from, x * g.stride_x - g.left, y * g.stride_y - g.top, image, dx, dy, full);
             if (++channel == g.chunks) {
                 channel = 0;
                 if (++tap_x == g.taps_x) tap_x = 0, tap_y++;
@@ -105,8 +130,8 @@ INLINE void multiply_stage(float (&sums)[HIGH][COLUMNS / 2], uint32_t a, uint32_
     products_commit();
 }
 
-// The staging tile: ROWS rows of RESULTS results, in panels of one swizzled row each.
-constexpr int PANEL_BYTES = ROWS * WIDTH, STAGING_BYTES = PANELS * PANEL_BYTES;
+// The staging tile: ROWS rows of RESULTS results (with a pool, a quarter of them), in panels of one swizzled row each.
+constexpr int STAGED_ROWS = 64 / KEPT, PANEL_BYTES = ROWS / KEPT * WIDTH, STAGING_BYTES = PANELS * PANEL_BYTES;
 
 INLINE void load_residual(uint32_t to, const TensorMap* residual, const Tile& tile, uint32_t arrived) {
     barrier_expect(arrived, STAGING_BYTES);
@@ -116,8 +141,13 @@ INLINE void load_residual(uint32_t to, const TensorMap* residual, const Tile& ti
         else load_box(to + q * PANEL_BYTES, residual, x, tile.row, arrived);
     }
 }
-INLINE void store_tile(const TensorMap* out, const Tile& tile, uint32_t from) {
-    for (int q = 0; q < PANELS; q++) {
+INLINE void store_tile(const TensorMap* out, const Geometry& g, const Tile& tile, uint32_t from) {
+    Patch patch = POOLED ? patch_at(g, tile) : Patch{0, 0, 0};
+    for (int i = 0; i < (POOLED ? ROWS / 64 : 0); i++, step_on(patch, g))
+        for (int q = 0; q < PANELS; q++)
+            store_box(out, tile.column + q * PANEL, patch.x / SHRUNK, patch.y / SHRUNK, patch.image,
+                      from + q * PANEL_BYTES + i * STAGED_ROWS * WIDTH);
+    for (int q = 0; q < (POOLED ? 0 : PANELS); q++) {
         int x = tile.column + q * PANEL;
         if (BATCHED) store_box(out, x, tile.row, tile.inner, tile.outer, from + q * PANEL_BYTES);
         else store_box(out, x, tile.row, from + q * PANEL_BYTES);

@@ -174,6 +174,13 @@ DEVICE u32 pack(float low, float high) { return pack_float16(low, high); }
 DEVICE float2 unpack(u32 v) { return unpack_float16(v); }
 #endif
 
+// Of two elements each the larger, NaN if either is.
+DEVICE u32 larger_pair(u32 a, u32 b) {
+  u32 c;
+  asm("max.NaN." ELEMENT "x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+  return c;
+}
+
 // Rectified and packed in one instruction; NaN stays NaN.
 DEVICE u32 pack_positive(float low, float high) {
   u32 v;

@@ -17,17 +17,22 @@ DEVICE void place_stores(const Place& at, const Sizes& sizes, u16* y, const u16*
   UNROLL for (int i = 0; i < ROUNDS; i++) {
     int down, column, channel;
     if (SPLITS == 1) {  // 8 channels of a pixel
-      const int item = at.thread + i * 128;
-      down = item >> 6, column = item >> 3 & 7, channel = at.channel + (item & 7) * 8;
+      const int item = at.thread + i * 128, pixel = item >> 3;
+      down = pixel / STAGE_COLUMNS, column = pixel % STAGE_COLUMNS, channel = at.channel + (item & 7) * 8;
       to.inside[i] = item < STAGE_BYTES / 16;
     } else {  // 4 channels of a pixel, see finish_together
       const int unit = at.rank * SHARE + at.thread + i * 128, owner = unit & 127, g = owner >> 2 & 7;
       down = unit >> 7, column = 2 * (owner & 3) + (g & 1), channel = at.channel + (owner >> 5) * 16 + 2 * (g & ~1);
       to.inside[i] = at.thread + i * 128 < SHARE && down < TILE_ROWS;
+      if (POOL) {  // the window's left column and upper row store it
+        to.inside[i] = to.inside[i] && !((g | down) & 1);
+        down >>= 1, column >>= 1;
+      }
     }
-    to.inside[i] = to.inside[i] && column < sizes.columns && at.column + column < sizes.width &&
+    const int first = at.column / SHRUNK;
+    to.inside[i] = to.inside[i] && column < sizes.columns / SHRUNK && first + column < sizes.width &&
                    channel < sizes.outputs && row + down < sizes.height;
-    to.target[i] = y + (u32)((row + down) * sizes.y_row + (at.column + column) * sizes.y_pixel + channel);
+    to.target[i] = y + (u32)((row + down) * sizes.y_row + (first + column) * sizes.y_pixel + channel);
     if (SPLITS > 1 && RESIDUAL)
       to.residual[i] = residual + (u32)((row + down) * sizes.residual_row +
                                         (at.column + column) * sizes.residual_pixel + channel);
@@ -40,6 +45,17 @@ DEVICE void finish_alone(const Place& at, const Stores& to, u8* memory, float (&
                          int parity) {
   u8* stage = memory + (finish_at(at, buffer) - at.shared);
   const int g = at.lane >> 2, t = at.lane & 3, chunk = 2 * at.warp + (g >> 2);
+  if (POOL) {
+    u8* mine = stage + t * 128 + (g & 3) * 4;
+    UNROLL for (int j = 0; j < TILE_ROWS; j += 2) {
+      u32 best[2];
+      UNROLL for (int h = 0; h < 2; h++) {
+        const float* sum = d + 4 * (j + h);
+        best[h] = larger_pair(FINISH(sum[0] + bias.x, sum[2] + bias.y), FINISH(sum[1] + bias.x, sum[3] + bias.y));
+      }
+      *(u32*)(mine + j * 256 + ((chunk ^ (t + (j & 2) * 2)) << 4)) = larger_pair(best[0], best[1]);
+    }
+  }
   u8* even = stage + 2 * t * 128 + ((chunk ^ 2 * t) << 4) + (g & 3) * 4;
   u8* odd = stage + (2 * t + 1) * 128 + ((chunk ^ (2 * t + 1)) << 4) + (g & 3) * 4;
   u32 residual[2 * TILE_ROWS];
@@ -50,7 +66,7 @@ DEVICE void finish_alone(const Place& at, const Stores& to, u8* memory, float (&
       residual[2 * j + 1] = *(const u32*)(odd + j * 1024);
     }
   }
-  UNROLL for (int j = 0; j < TILE_ROWS; j++) UNROLL for (int h = 0; h < 2; h++) {
+  UNROLL for (int j = 0; j < (POOL ? 0 : TILE_ROWS); j++) UNROLL for (int h = 0; h < 2; h++) {
     float first = d[4 * j + h] + bias.x, second = d[4 * j + 2 + h] + bias.y;
     if (RESIDUAL) {
       const float2 r = unpack(residual[2 * j + h]);
@@ -91,6 +107,7 @@ DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float
   sync_warpgroup(at.group);
   barrier_wait(barrier, parity);
   const u8* landed = memory + (landing - at.shared);
+  uint2 above = make_uint2(0, 0);
   UNROLL for (int i = 0; i < ROUNDS; i++) {
     const int unit = SHARE >= 128 ? at.thread + i * 128 : at.thread % SHARE;
     float4 sum = *(const float4*)(landed + OWN + unit * 16);
@@ -114,6 +131,15 @@ DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float
       const float2 p = unpack(residual[i].x), q = unpack(residual[i].y);
       v.x += p.x, v.y += p.y, v.z += q.x, v.w += q.y;
     }
-    store8_if(to.inside[i], to.target[i], make_uint2(FINISH(v.x, v.y), FINISH(v.z, v.w)));
+    uint2 made = make_uint2(FINISH(v.x, v.y), FINISH(v.z, v.w));
+    if (POOL && i % 2 == 0) {
+      above = made;
+      continue;
+    }
+    if (POOL) {
+      made = make_uint2(larger_pair(above.x, made.x), larger_pair(above.y, made.y));
+      made = make_uint2(larger_pair(made.x, __shfl_xor_sync(~0u, made.x, 4)), larger_pair(made.y, __shfl_xor_sync(~0u, made.y, 4)));
+    }
+    store8_if(to.inside[i / SHRUNK * SHRUNK], to.target[i / SHRUNK * SHRUNK], made);
   }
 }

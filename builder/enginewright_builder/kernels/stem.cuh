@@ -32,13 +32,6 @@ DEVICE u16 to_element(Input v) { return v; }
 DEVICE u32 to_pair(Input low, Input high) { return low | (u32)high << 16; }
 #endif
 
-// Two elements each, NaN if either is.
-DEVICE u32 larger_pair(u32 a, u32 b) {
-  u32 c;
-  asm("max.NaN." ELEMENT "x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
-  return c;
-}
-
 DEVICE uint4 larger(uint4 a, uint4 b) {
   return make_uint4(larger_pair(a.x, b.x), larger_pair(a.y, b.y), larger_pair(a.z, b.z), larger_pair(a.w, b.w));
 }

@@ -4,19 +4,23 @@ A 1x1 convolution without strides is a plain product of its pixels; any other re
 (im2col mode). A product whose `b` is the same for the whole batch is one tall matrix wherever its rows allow. Pure.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
+from enginewright_builder.tactics import hopper_pool
 from enginewright_builder.tactics.hopper_operand import Matrix, Windows, operand
+from enginewright_builder.tactics.hopper_pool import Patches
 
 WEIGHTS, BIAS, RESIDUAL, SECOND, SECOND_WEIGHTS = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """rows x columns sums over `taps` x `depth` (and `second_depth`) products. `b` is None where it is packed."""
+    """rows x columns sums over `taps` x `depth` (and `second_depth`) products. `b` is None where it is packed. With a
+    max pool the rows are those of `patches`."""
 
     rows: int
     columns: int
@@ -30,7 +34,8 @@ class Form:
     b: Matrix | None = None
     k_major: bool = True
     batch: tuple[int, int] = (1, 1)  # inner, outer
-    picture: tuple[int, int] = (1, 1)  # the output's (height, width), where pictures are read
+    picture: tuple[int, int] = (1, 1)  # the output's (height, width), where pictures are read; in patches, if any
+    patches: Patches | None = None
     scale: float = 1.0
     product: bool = False  # weights are (..., k, n), not (n, k, taps...)
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -39,6 +44,10 @@ class Form:
     def batched(self) -> bool:
         """Whether there are several products."""
         return self.batch != (1, 1)
+
+    def result_bytes(self, rows: int, columns: int) -> int:
+        """What a tile of rows x columns stores."""
+        return rows * columns * self.out.item // (hopper_pool.SIDE**2 if self.patches else 1)
 
 
 def of_problem(problem: Problem, constant: frozenset[int]) -> Form | None:
@@ -55,7 +64,8 @@ def _convolution(problem: Problem, constant: frozenset[int]) -> Form | None:
     x, weights, bias, residual, second, second_weights = inputs
     if x is None or weights is None or WEIGHTS not in constant or problem.attributes.get("groups", 1) != 1:
         return None
-    if len(x.shape) not in (3, 4) or (bias is not None and BIAS not in constant):
+    pooled = hopper_pool.side(problem)
+    if len(x.shape) not in (3, 4) or (bias is not None and BIAS not in constant) or not pooled:
         return None
     x, y = _picture(x), _picture(problem.outputs[0])
     rank, (n, k, h, w) = len(weights.shape) - 2, y.shape
@@ -68,7 +78,10 @@ def _convolution(problem: Problem, constant: frozenset[int]) -> Form | None:
         dilation=_pair(problem.attributes.get("dilations", (1,) * rank), 1),
     )  # fmt: skip
     a: Matrix | Windows = windows
-    if (kernel, strides, begin, end) == ((1, 1), (1, 1), (0, 0), (0, 0)):
+    patches = hopper_pool.patches(y) if pooled > 1 else None
+    if patches is not None and (strides != (1, 1) or problem.outputs[0].dtype != x.dtype):
+        return None
+    if (kernel, strides, begin, end) == ((1, 1), (1, 1), (0, 0), (0, 0)) and patches is None:
         a = _pixels(x, 0) or windows
     out = _pixels(y, len(problem.inputs))
     shortcut = None if residual is None else _pixels(_picture(residual), RESIDUAL)
@@ -79,9 +92,13 @@ def _convolution(problem: Problem, constant: frozenset[int]) -> Form | None:
         pair = _second(problem, _picture(second), second_weights, constant, (h, w))
         if pair is None:
             return None
+    rows, picture = n * h * w, (h, w)
+    if patches is not None:
+        rows, picture = hopper_pool.ROWS * math.prod(patches.counts), patches.counts[1:]
     return Form(
-        rows=n * h * w, columns=k, taps=windows.taps, depth=x.shape[1], a=a, out=out, residual=shortcut, second=pair,
-        second_depth=0 if second is None else second.shape[1], picture=(h, w), attributes=dict(problem.attributes),
+        rows=rows, columns=k, taps=windows.taps, depth=x.shape[1], a=a, out=out, residual=shortcut, second=pair,
+        second_depth=0 if second is None else second.shape[1], picture=picture, patches=patches,
+        attributes=dict(problem.attributes),
     )  # fmt: skip
 
 

@@ -45,10 +45,10 @@ class Tile:
             f"{self.stages} stages, {self.staging} staged"
         )
 
-    def shared_bytes(self, item: int) -> int:
-        """Dynamic shared memory, where a result has `item` bytes."""
+    def shared_bytes(self, form: Form) -> int:
+        """Dynamic shared memory."""
         stages = self.stages * (self.rows + self.columns) * STEP * 2
-        return HEAD_BYTES + stages + self.staging * self.rows * self.columns * item
+        return HEAD_BYTES + stages + self.staging * form.result_bytes(self.rows, self.columns)
 
 
 KINDS = ((1, False, 256), (2, False, 256), (3, False, 128), (2, True, 128))  # warpgroups, ping-pong, columns at most
@@ -99,9 +99,7 @@ def _staged(form: Form, device: Device, warpgroups: int, columns: int, pingpong:
     made = []
     for staging in (2, 1):
         bare = Tile(warpgroups=warpgroups, columns=columns, stages=0, staging=staging, pingpong=pingpong)
-        stages = min(
-            SLOTS, (device.shared_bytes - bare.shared_bytes(form.out.item)) // ((bare.rows + columns) * STEP * 2)
-        )
+        stages = min(SLOTS, (device.shared_bytes - bare.shared_bytes(form)) // ((bare.rows + columns) * STEP * 2))
         if stages >= 2 and (staging == 2 or (stages < 5 and not pingpong)):
             made.append(Tile(warpgroups=warpgroups, columns=columns, stages=stages, staging=staging, pingpong=pingpong))
     return made
@@ -111,7 +109,7 @@ def cycles(form: Form, tile: Tile, device: Device) -> float:
     """A guess: waves of tiles, bound by products (2048 a cycle) or loads (56 bytes a cycle), then stored."""
     products = tile.rows * tile.columns * STEP / 2048
     loads = (tile.rows + tile.columns) * STEP * 2 / 56
-    store = tile.rows * tile.columns * form.out.item * (2 if form.residual else 1) / 32 / (2 if tile.pingpong else 1)
+    store = form.result_bytes(tile.rows, tile.columns) * (2 if form.residual else 1) / 32 / (2 if tile.pingpong else 1)
     waves = -(-hopper_launch.tile_count(form, tile.rows, tile.columns) // device.multiprocessors)
     return 1500 + waves * (steps(form) * max(products, loads, 200) + store + 300)
 
@@ -126,7 +124,7 @@ def implementation(problem: Problem, constant: frozenset[int], tile: Tile, devic
         function="hopper_gemm",
         grid=(min(count, device.multiprocessors), 1, 1),
         block=(128 * (tile.warpgroups + 1), 1, 1),
-        shared_bytes=tile.shared_bytes(form.out.item),
+        shared_bytes=tile.shared_bytes(form),
         arguments=_arguments(form, tile),
         dependent=True,
     )

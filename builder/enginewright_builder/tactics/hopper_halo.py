@@ -5,19 +5,19 @@ the limit. Stride and dilation 1, 17 to 64 channels, constant weights, a half ty
 """
 
 import functools
+import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
-from enginewright_builder.device.tensors import TensorType
-from enginewright_builder.tactics import hopper_form, hopper_launch
+from enginewright_builder.tactics import hopper_form, hopper_launch, hopper_pool
 from enginewright_builder.tactics.hopper_form import Form
-from enginewright_builder.tactics.hopper_operand import Matrix, Windows, operand
-from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step, TensorMap
+from enginewright_builder.tactics.hopper_operand import Matrix, Windows, operand, picture_map
+from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step
 
 NAME = "hopper halo convolution"
 CHANNELS = 64  # of a row of shared memory
@@ -40,10 +40,9 @@ class Shape:
         """What the timing cache keeps."""
         return f"{self.groups} groups, {self.columns} outputs"
 
-    @property
-    def shared_bytes(self) -> int:
+    def shared_bytes(self, form: Form) -> int:
         """Dynamic shared memory: nine taps of weights; for each group its halos and a staging tile."""
-        group = BUFFERS * HALO_SPAN + SIDE * SIDE * self.columns * 2
+        group = BUFFERS * HALO_SPAN + form.result_bytes(SIDE * SIDE, self.columns)
         return HEAD_BYTES + 9 * self.columns * 128 + self.groups * group
 
 
@@ -55,7 +54,7 @@ class HopperHaloConvolution:
 
     def candidates(self, problem: Problem, device: Device, constant: frozenset[int]) -> tuple[Candidate, ...]:
         """Four or three warpgroups; tiles of 64 outputs, or of as many as there are."""
-        form = hopper_form.of_problem(problem, constant)
+        form = form_of(problem, constant)
         if form is None or device.capability != 90 or not takes(problem, form):
             return ()
         columns = min(64, -(-form.columns // 16) * 16)
@@ -67,8 +66,16 @@ class HopperHaloConvolution:
                 build=functools.partial(implementation, problem, constant, shape, device),
             )
             for shape in shapes
-            if shape.shared_bytes <= device.shared_bytes
+            if shape.shared_bytes(form) <= device.shared_bytes
         )
+
+
+def form_of(problem: Problem, constant: frozenset[int]) -> Form | None:
+    """The problem's form; with a max pool, in patches of this kernel's own tiles."""
+    form = hopper_form.of_problem(problem, constant)
+    if form is None or form.patches is None:
+        return form
+    return replace(form, patches=replace(form.patches, width=SIDE, height=SIDE, images=1))
 
 
 def takes(problem: Problem, form: Form) -> bool:
@@ -88,18 +95,17 @@ def takes(problem: Problem, form: Form) -> bool:
 
 def implementation(problem: Problem, constant: frozenset[int], shape: Shape, device: Device) -> Implementation:
     """One kernel, launched dependently, a block a multiprocessor."""
-    form = hopper_form.of_problem(problem, constant)
+    form = form_of(problem, constant)
     assert form is not None, "a candidate was made of this problem"
     column_tiles = -(-form.columns // shape.columns)
-    images, _, height, width = problem.outputs[0].shape
-    tiles = images * -(-height // SIDE) * -(-width // SIDE)
+    tiles = math.prod(_tiles(problem))
     columns_at_once = min(max(1, device.multiprocessors // column_tiles), -(-tiles // shape.groups))
     kernel = Kernel(
         cubin=NAME,
         function="halo_conv",
         grid=(columns_at_once * column_tiles, 1, 1),
         block=(128 * shape.groups + 32, 1, 1),
-        shared_bytes=shape.shared_bytes,
+        shared_bytes=shape.shared_bytes(form),
         arguments=_arguments(problem, form, shape),
         dependent=True,
     )
@@ -123,33 +129,34 @@ def pack_weights(constants: Constants) -> Array:
     return np.ascontiguousarray(np.pad(by_tap, ((0, 0), (0, 0), (0, CHANNELS - channels)))).reshape(outputs, -1)
 
 
+def _tiles(problem: Problem) -> tuple[int, int, int]:
+    """Tiles of images, down and across; those of a pool's windows, where there is one."""
+    images, _, height, width = problem.outputs[0].shape
+    side = hopper_pool.side(problem)
+    return images, -(-height * side // SIDE), -(-width * side // SIDE)
+
+
 def _arguments(problem: Problem, form: Form, shape: Shape) -> tuple[Argument, ...]:
     x, residual, y = problem.inputs[0], problem.inputs[hopper_form.RESIDUAL], problem.outputs[0]
     assert x is not None, "a convolution has an input"
     assert isinstance(form.a, Windows), "3x3 windows are read"
     width = hopper_launch.panel_bytes(shape.columns, form.out.item)
-    box = (width // 2, SIDE, SIDE, 1)
+    edge = SIDE // hopper_pool.side(problem)
+    box = (width // 2, edge, edge, 1)
     pointer = Pointer(space=Space.CONSTANT, name="weights")
     depth = 9 * CHANNELS
     weights = Matrix(pointer=pointer, dtype=x.dtype, rows=form.columns, columns=depth, stride=depth)
     top, left = form.a.begin
-    across, down = -(-y.shape[3] // SIDE), -(-y.shape[2] // SIDE)
+    images, down, across = _tiles(problem)
     column_tiles = -(-form.columns // shape.columns)
-    sizes = struct.pack("<7i", y.shape[0] * across * down, across, down, column_tiles, left, top, 0)
+    sizes = struct.pack("<7i", images * across * down, across, down, column_tiles, left, top, 0)
     return (
-        Argument(tensor_map=_map(x, 0, (CHANNELS, EDGE, EDGE, 1), 128)),
+        Argument(tensor_map=picture_map(operand(0), x, (CHANNELS, EDGE, EDGE, 1), 128)),
         Argument(tensor_map=weights.tensor_map((CHANNELS, shape.columns), 128, batched=False)),
-        Argument(tensor_map=_map(residual, hopper_form.RESIDUAL, box, width)) if residual else hopper_launch.ABSENT,
-        Argument(tensor_map=_map(y, len(problem.inputs), box, width)),
+        Argument(tensor_map=picture_map(operand(hopper_form.RESIDUAL), residual, box, width))
+        if residual
+        else hopper_launch.ABSENT,
+        Argument(tensor_map=picture_map(operand(len(problem.inputs)), y, box, width)),
         hopper_launch.bias_argument(),
         Argument(value=(sizes + hopper_launch.epilogue(form)).hex()),
     )
-
-
-def _map(kind: TensorType, number: int, box: tuple[int, ...], swizzle: int) -> TensorMap:
-    n, c, h, w = kind.shape
-    far, _, high, wide = kind.strides
-    return TensorMap(
-        pointer=operand(number), dtype=kind.dtype, dims=(c, w, h, n), strides=(2 * wide, 2 * high, 2 * far), box=box,
-        element_strides=(1, 1, 1, 1), swizzle=swizzle, l2_promotion=256,
-    )  # fmt: skip

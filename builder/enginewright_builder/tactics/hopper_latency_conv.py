@@ -19,13 +19,14 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
-from enginewright_builder.tactics import latency_choice, latency_geometry
+from enginewright_builder.tactics import hopper_pool, latency_choice, latency_geometry
 from enginewright_builder.tactics.latency_activation import finish_text
 from enginewright_builder.tactics.latency_geometry import Configuration, Window, Work, input_tile
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step, TensorMap
 
 NAME = "hopper latency convolution"
 X, WEIGHTS, BIAS, RESIDUAL, PAIR, PAIR_WEIGHTS = range(6)
+ANOTHER_POOL = "its max pool is not 2x2 with stride 2, or comes behind a residual or a pair"
 NOTHING_FITS = "no configuration fits into shared memory, or it is no small batch"
 
 
@@ -61,6 +62,10 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: all(map(_addressable, _activations(problem))), "an operand is not NHWC with pixels in 16-byte units"),
         (lambda: problem.outputs[0].shape[1] % 8 == 0, "its output channels are no multiple of 8"),
         (lambda: _pair_fits(problem), "its pair is not of two 1x1 convolutions without padding and residual"),
+        (
+            lambda: hopper_pool.side(problem) > 0,
+            ANOTHER_POOL,
+        ),
         (lambda: _finish(problem) is not None, "its activation has no device expression"),
         (lambda: max(_box(problem)) <= 256 and max(_window(problem).stride) <= 4, "its window is too large for a box"),
         (
@@ -79,15 +84,17 @@ def work_of(problem: Problem) -> Work:
     """The problem's sizes."""
     images, outputs, height, width = problem.outputs[0].shape
     pair = problem.inputs[PAIR] if "pair" in problem.attributes else None
+    side = hopper_pool.side(problem)
     return Work(
         window=_window(problem),
         images=images,
         channels=_given(problem, X).shape[1],
         outputs=outputs,
-        height=height,
-        width=width,
+        height=height * side,
+        width=width * side,
         pair=pair.shape[1] if pair is not None else 0,
         residual=_residual(problem) is not None,
+        pooled=side > 1,
     )
 
 
@@ -100,7 +107,7 @@ def implementation(problem: Problem, configuration: Configuration, architecture:
         grid=latency_geometry.grid(work, configuration),
         block=(128 * configuration.groups, 1, 1),
         cluster=(configuration.splits, 1, 1) if configuration.splits > 1 else (),
-        shared_bytes=latency_geometry.shared_bytes(work.window, configuration),
+        shared_bytes=latency_geometry.shared_bytes(work, configuration),
         arguments=_arguments(problem, configuration),
         dependent=True,
     )
@@ -140,6 +147,7 @@ def source(problem: Problem, configuration: Configuration) -> str:
         "PAIR_FROM": configuration.pair_from(work.channels),
         "PAIR_STRIDE_H": pair_strides[0],
         "PAIR_STRIDE_W": pair_strides[1],
+        "POOL": int(work.pooled),
         "WALK": int(configuration.walk > 1),
         "BATCH": int(work.images > 1),
         "FINISH(a, b)": _finish(problem),
@@ -170,7 +178,7 @@ def _arguments(problem: Problem, configuration: Configuration) -> tuple[Argument
     tiles_down = -(-work.height // configuration.rows)
     sizes = struct.pack(
         "<11i4x2Q",
-        *(work.outputs, work.height, work.width, work.columns, tiles_down, work.images * tiles_down),
+        *(*y.shape[1:], work.columns, tiles_down, work.images * tiles_down),
         configuration.walk,
         *(y.strides[3], y.strides[2], added.strides[3], added.strides[2]),
         *(y.strides[0], added.strides[0]),

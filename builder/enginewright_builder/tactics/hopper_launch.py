@@ -14,7 +14,7 @@ import numpy as np
 
 from enginewright_builder.device.implementation import Array, Constants
 from enginewright_builder.device.problem import Problem
-from enginewright_builder.tactics import hopper_form
+from enginewright_builder.tactics import hopper_form, hopper_operand, hopper_pool
 from enginewright_builder.tactics.hopper_form import Form
 from enginewright_builder.tactics.hopper_operand import Matrix, Windows
 from enginewright_runtime.engine.cuda.program import Argument, Pointer, Space, TensorMap
@@ -85,7 +85,7 @@ def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[s
         "ELEMENT": ELEMENTS[dtype], "OUTPUT": ELEMENTS[form.out.dtype], "WINDOWED": int(isinstance(form.a, Windows)),
         "PAIRED": int(form.second is not None), "BATCHED": int(form.batched),
         "RESIDUAL": int(form.residual is not None), "K_MAJOR": int(form.k_major), "PACKED": int(form.b is None),
-        "ACTIVATION": activation(form), "GATED": int(bool(form.attributes.get("gated"))),
+        "ACTIVATION": activation(form), "GATED": int(bool(form.attributes.get("gated"))), **_patch(form),
     }  # fmt: skip
     folder = resources.files("enginewright_builder") / "kernels"
     text = (folder / file).read_text()
@@ -94,6 +94,12 @@ def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[s
         text = text.replace(f'#include "{name}"\n', header, 1).replace(f'#include "{name}"\n', "")
     text = text.replace('#include "wgmma.generated"\n', wgmma(tile[1], WGMMA_KINDS[dtype], transposed=not form.k_major))
     return "".join(f"#define {name} {value}\n" for name, value in macros.items()) + text
+
+
+def _patch(form: Form) -> dict[str, int]:
+    patch = form.patches
+    sizes = (patch.width, patch.height, patch.images) if patch else (0, 0, 0)
+    return dict(zip(("PATCH_WIDTH", "PATCH_HEIGHT", "PATCH_IMAGES"), sizes, strict=True))
 
 
 def wgmma(columns: int, kind: str, *, transposed: bool) -> str:
@@ -145,6 +151,9 @@ def pack_bias(columns: int, constants: Constants) -> Array:
 def activations_map(form: Form, rows: int) -> TensorMap:
     """Of a."""
     size = chunk(form)
+    if isinstance(form.a, Windows) and form.patches is not None:
+        box = (size, form.patches.width, form.patches.height, form.patches.images)
+        return hopper_operand.picture_map(form.a.pointer, form.a.picture, box, 2 * size)
     if isinstance(form.a, Windows):
         return form.a.tensor_map(size, rows)
     return form.a.tensor_map((size, rows), 2 * size, batched=form.batched)
@@ -165,9 +174,19 @@ def result_maps(form: Form, rows: int, columns: int) -> tuple[Argument, Argument
     width = panel_bytes(columns, form.out.item)
     box = (width // form.out.item, rows)
     residual = ABSENT
+    if form.patches is not None:
+        return residual, Argument(tensor_map=pooled_map(form, width))
     if form.residual is not None:
         residual = Argument(tensor_map=form.residual.tensor_map(box, width, batched=form.batched))
     return residual, Argument(tensor_map=form.out.tensor_map(box, width, batched=form.batched))
+
+
+def pooled_map(form: Form, width: int) -> TensorMap:
+    """Of the output behind a max pool, in panels of `width` bytes of a patch."""
+    assert form.patches is not None, "there is a pool"
+    patch, y = form.patches, form.patches.y
+    box = (width // form.out.item, patch.width // hopper_pool.SIDE, patch.height // hopper_pool.SIDE, patch.images)
+    return hopper_operand.picture_map(form.out.pointer, y, box, width)
 
 
 def bias_argument() -> Argument:

@@ -99,12 +99,8 @@ class Windows:
     def tensor_map(self, channels: int, pixels: int) -> TensorMap:
         """A column is `pixels` windows, each `channels` channels of one tap."""
         n, c, h, w = self.picture.shape
-        _, step_h, step_w = self._steps()
-        wide = step_w if w > 1 else -(-c // UNIT) * UNIT
-        high = step_h if h > 1 else wide * w
-        far = self._steps()[0] if n > 1 else high * h
         return TensorMap(
-            pointer=self.pointer, dtype=self.picture.dtype, dims=(c, w, h, n), strides=(2 * wide, 2 * high, 2 * far),
+            pointer=self.pointer, dtype=self.picture.dtype, dims=(c, w, h, n), strides=_apart(self.picture),
             element_strides=(1, self.stride[1], self.stride[0], 1), swizzle=2 * channels, l2_promotion=256,
             im2col=Im2col(
                 lower=(-self.begin[1], -self.begin[0]),
@@ -115,3 +111,21 @@ class Windows:
 
     def _steps(self) -> tuple[int, int, int]:
         return self.picture.strides[0], self.picture.strides[2], self.picture.strides[3]
+
+
+def picture_map(pointer: Pointer, picture: TensorType, box: tuple[int, int, int, int], swizzle: int) -> TensorMap:
+    """Of a picture in NHWC, read or written in boxes of (channels, columns, rows, images)."""
+    n, c, h, w = picture.shape
+    return TensorMap(
+        pointer=pointer, dtype=picture.dtype, dims=(c, w, h, n), strides=_apart(picture), box=box,
+        element_strides=(1, 1, 1, 1), swizzle=swizzle, l2_promotion=256,
+    )  # fmt: skip
+
+
+def _apart(picture: TensorType) -> tuple[int, int, int]:
+    """Bytes between pixels, rows and pictures. A dimension of one element has a stride that is never used, but must be a
+    valid one."""
+    (n, c, h, w), (far, _, high, wide) = picture.shape, picture.strides
+    wide = wide if w > 1 else -(-c // UNIT) * UNIT
+    high = high if h > 1 else wide * w
+    return 2 * wide, 2 * high, 2 * (far if n > 1 else high * h)

@@ -45,9 +45,9 @@ class Tile:
         """What the timing cache keeps."""
         return f"{self.rows}x{self.columns}, {self.stages} stages, split {self.splits}"
 
-    def shared_bytes(self, item: int) -> int:
-        """Dynamic shared memory, where a result has `item` bytes: the pipeline, results, and the others' sums."""
-        results = self.rows * self.columns // self.splits * item
+    def shared_bytes(self, form: Form) -> int:
+        """Dynamic shared memory: the pipeline, results, and the others' sums."""
+        results = form.result_bytes(self.rows, self.columns // self.splits)
         sums = self.rows * self.columns * 4 if self.splits > 1 else 0
         return HEAD_BYTES + self.stages * (self.rows + self.columns) * STEP * 2 + results + sums
 
@@ -93,7 +93,7 @@ def tiles(form: Form, device: Device) -> list[Tile]:
 
 def _sized(form: Form, device: Device, tile: Tile) -> list[Tile]:
     """With as many stages as fit, and with so few that the next layer's block finds room beside and waits there."""
-    bare = replace(tile, stages=0).shared_bytes(form.out.item)
+    bare = replace(tile, stages=0).shared_bytes(form)
     stage = (tile.rows + tile.columns) * STEP * 2
     fits = (min(SLOTS, tile.stages, (memory - bare) // stage) for memory in (_half(device), device.shared_bytes))
     return [replace(tile, stages=stages) for stages in dict.fromkeys(fits) if stages >= min(3, tile.stages)]
@@ -112,7 +112,7 @@ def cycles(form: Form, tile: Tile, device: Device) -> float:
     share = -(-hopper_launch.steps(form) // tile.splits)
     step = max(tile.rows * tile.columns * STEP / 2048, (tile.rows + tile.columns) * STEP * 2 / 60, 150.0)
     sent = tile.rows * tile.columns * 4 * (1 - 1 / tile.splits) / 16
-    start = 3500 if tile.shared_bytes(form.out.item) > _half(device) else 2500
+    start = 3500 if tile.shared_bytes(form) > _half(device) else 2500
     return start + math.ceil(blocks / room) * (share * step + sent + (1000 if tile.splits > 1 else 0))
 
 
@@ -126,7 +126,7 @@ def implementation(problem: Problem, constant: frozenset[int], tile: Tile, devic
         grid=(hopper_launch.tile_count(form, tile.rows, tile.columns) * tile.splits, 1, 1),
         block=(128 * tile.warpgroups + 32, 1, 1),
         cluster=(tile.splits, 1, 1) if tile.splits > 1 else (),
-        shared_bytes=tile.shared_bytes(form.out.item),
+        shared_bytes=tile.shared_bytes(form),
         arguments=_arguments(form, tile),
         dependent=True,
     )

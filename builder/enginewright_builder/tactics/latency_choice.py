@@ -43,7 +43,7 @@ def microseconds(work: Work, configuration: Configuration, multiprocessors: int)
     rows, groups, splits, walk = configuration.rows, configuration.groups, configuration.splits, configuration.walk
     tile = input_tile(work.window, rows)
     blocks = math.prod(grid(work, configuration))
-    memory = shared_bytes(work.window, configuration) + 1024
+    memory = shared_bytes(work, configuration) + 1024
     resident = max(min(SHARED_BYTES // memory, 16 // groups), 1)
     waves = -(-blocks // (multiprocessors * resident))
     together = min(resident, -(-blocks // multiprocessors))  # blocks on a multiprocessor at a time
@@ -65,8 +65,8 @@ def every(work: Work, dtype: str) -> list[Configuration]:
     return [
         Configuration(block_channels=block, blocks=blocks, splits=splits, rows=rows, groups=group, walk=walk, half=half)
         for block, blocks, splits in _shares(work)
-        for rows in _rows(work.height)
-        if padded_rows(rows) * 128 // splits >= 32
+        for rows in _rows(work)
+        if padded_rows(rows) * 128 // splits >= (256 if work.pooled and splits > 1 else 32)
         for group in groups
         for walk in walks
         for half in ((True, False) if splits > 1 and dtype == "float16" else (False,))
@@ -89,19 +89,20 @@ def _shares(work: Work) -> list[tuple[int, int, int]]:
     return list(found.values())
 
 
-def _rows(height: int) -> list[int]:
-    """Heights of a tile; of those that need as many tiles, the least."""
+def _rows(work: Work) -> list[int]:
+    """Heights of a tile, whole windows where they are pooled; of those that need as many tiles, the least."""
     least: dict[int, int] = {}
-    for rows in range(min(height, MOST_ROWS), 0, -1):
-        least[-(-height // rows)] = rows
-    return [rows for rows in least.values() if rows >= min(height, LEAST_ROWS)]
+    most, step = min(work.height, MOST_ROWS), 2 if work.pooled else 1
+    for rows in range(most, 0, -step):
+        least[-(-work.height // rows)] = rows
+    return [rows for rows in least.values() if rows >= min(work.height, LEAST_ROWS)]
 
 
 def fits(work: Work, configuration: Configuration) -> bool:
     down = grid(work, configuration)[2]
     box = input_tile(work.window, configuration.rows).box
     return (
-        shared_bytes(work.window, configuration) <= SHARED_BYTES
+        shared_bytes(work, configuration) <= SHARED_BYTES
         and barrier_bytes(configuration) <= 1024
         and max(box) <= 256
         and down <= 65535

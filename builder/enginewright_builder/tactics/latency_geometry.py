@@ -43,6 +43,7 @@ class Work:
     width: int
     pair: int = 0
     residual: bool = False
+    pooled: bool = False  # 2x2 at the end: height and width are those of the convolution under it, both even
 
     @property
     def tiles_across(self) -> int:
@@ -51,8 +52,9 @@ class Work:
 
     @property
     def columns(self) -> int:
-        """Columns that a tile uses: as many in each, not eight and a rest."""
-        return -(-self.width // self.tiles_across)
+        """Columns that a tile uses: as many in each, not eight and a rest; whole windows where they are pooled."""
+        unit = 2 if self.pooled else 1
+        return -(-self.width // self.tiles_across // unit) * unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +123,13 @@ def weight_bytes(window: Window, configuration: Configuration) -> int:
     return taps * configuration.blocks * configuration.block_channels * OUTPUTS_A_TILE * 2
 
 
-def shared_bytes(window: Window, configuration: Configuration) -> int:
+def shared_bytes(work: Work, configuration: Configuration) -> int:
     """The kernel's dynamic shared memory: barriers, weights, one buffer or two."""
-    tile, rows = input_tile(window, configuration.rows), configuration.rows
+    window, rows = work.window, configuration.rows
+    tile = input_tile(window, rows)
     part = _up(tile.rows * tile.columns * configuration.block_channels * 2, 1024)
     if configuration.splits == 1:
-        finish = rows * COLUMNS * OUTPUTS_A_TILE * 2
+        finish = rows * COLUMNS * OUTPUTS_A_TILE * 2 // (4 if work.pooled else 1)
     else:
         share = padded_rows(rows) * 128 // configuration.splits
         finish = configuration.splits * share * (8 if configuration.half else 16) + share * 16

@@ -62,6 +62,17 @@ def pair() -> Problem:
     return dataclasses.replace(one, inputs=inputs, attributes={**one.attributes, "pair": {"strides": [2, 2]}})
 
 
+def pooled(given: Problem, kernel: int = 2, strides: int = 2, pad: int = 0) -> Problem:
+    """With a max pool behind it."""
+    y = given.outputs[0]
+    n, c, *sizes = y.shape
+    height, width = ((size + 2 * pad - kernel) // strides + 1 for size in sizes)
+    pool = {"kernel": [kernel] * 2, "strides": [strides] * 2, "pads": [pad] * 4}
+    return dataclasses.replace(
+        given, outputs=(pixels((n, c, height, width), y.dtype),), attributes={**given.attributes, "pool": pool}
+    )
+
+
 def product(
     rows: int = 128, depth: int = 768, columns: int = 3072, batch: tuple[int, ...] = (), **changes: Any
 ) -> Problem:
@@ -207,7 +218,7 @@ def test_every_tile_fits_into_shared_memory_and_has_two_stages_or_more() -> None
     for problem in (convolution(out="float32"), product(1024, 768, 2304), convolution(512, 2048, 7, 1)):
         found = form(problem)
         for tile in hopper_gemm.tiles(found, HOPPER):
-            assert tile.shared_bytes(found.out.item) <= HOPPER.shared_bytes
+            assert tile.shared_bytes(found) <= HOPPER.shared_bytes
             assert 2 <= tile.stages <= hopper_gemm.SLOTS
 
 
@@ -223,7 +234,7 @@ def test_splits_divide_the_columns_and_no_block_is_without_work() -> None:
             assert tile.columns // tile.splits % 16 == 0
             assert tile.splits <= hopper_launch.steps(found)
             assert 1 <= tile.stages <= hopper_split_gemm.SLOTS
-            assert tile.shared_bytes(found.out.item) <= HOPPER.shared_bytes
+            assert tile.shared_bytes(found) <= HOPPER.shared_bytes
 
 
 def test_splitting_is_not_offered_where_tiles_abound() -> None:
@@ -303,6 +314,9 @@ FAMILIES = {
     "split": (SPLIT, product(128, 768, 768, residual=True, activation="Tanh"), CONSTANT),
     "split windows": (SPLIT, convolution(512, 512, 7, residual=True, activation="Sigmoid", gated=True), CONSTANT),
     "halo": (HALO, convolution(64, 96, residual=True), CONSTANT),
+    "pooled": (GEMM, pooled(convolution(256, 256, 28)), CONSTANT),
+    "pooled split": (SPLIT, pooled(convolution(512, 512, 14)), CONSTANT),
+    "pooled halo": (HALO, pooled(convolution(64, 96, dtype="bfloat16")), CONSTANT),
 }
 
 

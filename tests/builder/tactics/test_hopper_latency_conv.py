@@ -63,6 +63,14 @@ def pair(outputs: int = 256) -> Problem:
     )
 
 
+def pooled(given: Problem) -> Problem:
+    """With a max pool of 2x2 behind it."""
+    n, c, h, w = given.outputs[0].shape
+    pool = {"kernel": [2, 2], "strides": [2, 2], "pads": [0] * 4}
+    y = pixels((n, c, h // 2, w // 2), given.outputs[0].dtype)
+    return dataclasses.replace(given, outputs=(y,), attributes={**given.attributes, "pool": pool})
+
+
 def candidates(given: Problem) -> list[str]:
     offered = hopper_latency_conv.HopperLatencyConvolution().candidates(given, HOPPER, CONSTANT)
     return [each.name for each in offered]
@@ -80,6 +88,7 @@ def candidates(given: Problem) -> list[str]:
         problem(dilations=[2, 2], pads=[2] * 4),
         problem(activation="Sigmoid", gated=True),
         pair(),
+        pooled(problem()),
     ],
 )
 def test_takes(given: Problem) -> None:
@@ -96,6 +105,7 @@ def test_takes(given: Problem) -> None:
         (problem(channels=3), "an operand is not NHWC with pixels in 16-byte units"),
         (problem(activation="Mish"), "its activation has no device expression"),
         (problem(strides=[8, 8]), "its window is too large for a box"),
+        (pooled(problem(residual=True)), hopper_latency_conv.ANOTHER_POOL),
         (problem(channels=4096), hopper_latency_conv.NOTHING_FITS),
         (problem(channels=512, outputs=512, size=400), hopper_latency_conv.NOTHING_FITS),
     ],
@@ -147,7 +157,7 @@ def test_every_configuration_fits_and_covers_all_channels() -> None:
         given = problem(channels=channels, kernel=kernel)
         for each in latency_choice.configurations(hopper_latency_conv.work_of(given), 132, "float16"):
             assert each.virtual_channels() >= channels
-            assert latency_geometry.shared_bytes(hopper_latency_conv.work_of(given).window, each) <= 227 * 1024
+            assert latency_geometry.shared_bytes(hopper_latency_conv.work_of(given), each) <= 227 * 1024
 
 
 def test_packed_weights_stand_where_the_kernel_multiplies_them() -> None:
@@ -209,6 +219,14 @@ def test_columns_are_shared_out_evenly() -> None:
     assert Work(window=Window(kernel=(1, 1)), images=1, channels=8, outputs=8, height=9, width=9).columns == 5
 
 
+def test_a_pooled_layers_tiles_hold_whole_windows() -> None:
+    work = hopper_latency_conv.work_of(pooled(problem(channels=512, outputs=512)))
+    assert (work.height, work.width, work.columns) == (14, 14, 8)
+    found = latency_choice.configurations(work, 132, "float16")
+    assert {each.splits for each in found} == {4}  # of eight blocks two would own a window
+    assert all(each.rows % 2 == 0 for each in found)
+
+
 def test_arguments_are_the_kernels() -> None:
     given = problem(residual=True)
     configuration = Configuration(block_channels=64, blocks=1, rows=7)
@@ -246,6 +264,8 @@ FAMILIES = [
     (problem(activation="Clip", activation_parameters={"min": 0.0, "max": 6.0}), {"rows": 1}),
     (problem(activation="LeakyRelu", gated=True), {"rows": 8, "walk": 4}),
     (pair(), {"block_channels": 64, "blocks": 3}),
+    (pooled(problem()), {"rows": 8, "walk": 2}),
+    (pooled(problem(channels=512)), {"splits": 4, "rows": 6, "half": True}),
 ]
 
 

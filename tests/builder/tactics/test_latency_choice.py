@@ -69,4 +69,4 @@ def test_more_work_takes_longer_by_the_model() -> None:
 def test_all_that_is_offered_fits() -> None:
     for given, _ in BEST:
         for each in latency_choice.configurations(given, 132, "float16"):
-            assert shared_bytes(given.window, each) <= 227 * 1024
+            assert shared_bytes(given, each) <= 227 * 1024
