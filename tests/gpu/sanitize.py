@@ -30,10 +30,18 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
     "attention": (f"{_ATTENTION}[7 rows, 299 keys]", f"{_ATTENTION}[causal, more rows than keys]"),
     "attention, bfloat16": (f"{_ATTENTION}[bfloat16]",),
     "hopper gemm, split gemm, halo": (f"{_MATRICES}[uneven pads, gated]", f"{_MATRICES}[slices of wider buffers]"),
+    "hopper gemm, split gemm, halo: pooled": (
+        f"{_MATRICES}[pooled, odd]",
+        f"{_MATRICES}[pooled by twos of sixteen pictures]",
+    ),
     "hopper gemm, split gemm: a pair": (f"{_MATRICES}[a pair]",),
     "hopper gemm, split gemm: products": (f"{_MATRICES}[few rows, gelu]", f"{_MATRICES}[columns not k-major]"),
     "hopper latency convolution": (f"{_CONVOLUTION}[24 channels]", f"{_CONVOLUTION}[slices of wider buffers]"),
     "hopper latency convolution: a pair": (f"{_CONVOLUTION}[pair of five images]",),
+    "hopper latency convolution: pooled": (
+        f"{_CONVOLUTION}[pooled, odd]",
+        "test_hopper_latency_conv.py::test_every_cluster_pools[3]",
+    ),
     "hopper latency convolution: clusters": (f"{_CONVOLUTION}[residual and clusters]",),
     "hopper latency convolution that walks": (
         "test_hopper_latency_conv.py::test_a_block_that_walks_over_tiles_is_right[3]",

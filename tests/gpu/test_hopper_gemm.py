@@ -15,6 +15,7 @@ from enginewright_builder.tactics import hopper_form, hopper_gemm, hopper_order
 from enginewright_builder.tactics.hopper_gemm import HopperGemm
 from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
+from enginewright_builder.tactics.then_pool import ConvolutionThenPool
 from enginewright_runtime.engine.values import dtype_of
 
 pytestmark = pytest.mark.gpu
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.gpu
 Array = np.ndarray[Any, np.dtype[Any]]
 TRIED = 3  # candidates of a tactic: each is compiled, and the tuner checks every one that it tries
 TACTICS = (HopperGemm(), HopperSplitGemm(), HopperHaloConvolution())
+THEN_POOL = ConvolutionThenPool(TACTICS, ())
 # Of the output's range: the dtype's rounding, and float32's over the longest sum here.
 ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}
 
@@ -185,7 +187,9 @@ def test_candidates_are_right(case: str, hopper: Device) -> None:
     problem, constant = CASES[case]
     values = values_of(problem)
     want = expected(problem, values)
-    candidates = [each for tactic in TACTICS for each in tactic.candidates(problem, hopper, constant)[:TRIED]]
+    candidates = [
+        each for tactic in (*TACTICS, THEN_POOL) for each in tactic.candidates(problem, hopper, constant)[:TRIED]
+    ]
     assert candidates
     for candidate in candidates:
         (got,) = one_layer.run(candidate.build(), problem, values, constant)

@@ -12,6 +12,7 @@ import numpy as np
 
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device import emit_cuda, fusing, schedule_kernel, splitting, stages, tensors
+from enginewright_builder.device.expression import Computation
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.loops import loops
 from enginewright_builder.device.lower import DeviceLayer
@@ -58,16 +59,8 @@ class _Form:
     def schedules(self, stage: Stage) -> list[Schedule]:
         """Worth trying for a stage's kernel, best guess first; found once."""
         if id(stage) not in self._known:
-            self._known[id(stage)] = self._schedules(stage)
+            self._known[id(stage)] = _schedules(stage.computation, *self._types(stage))
         return self._known[id(stage)]
-
-    def _schedules(self, stage: Stage) -> list[Schedule]:
-        inputs, output = self._types(stage)
-        if 0 in output.shape:
-            return [Schedule(shape=schedule_kernel.Shape.COLUMNS)]
-        flat = loops([stage.computation], inputs, [output], rows=False)
-        shared = loops([stage.computation], inputs, [output], rows=True)
-        return schedule_kernel.schedules(flat, shared, (output,))
 
     def name(self, number: int) -> str:
         """The schedules of the stages' kernels."""
@@ -86,8 +79,7 @@ class _Form:
             cubin = f"{len(cubins)}"
             cubins[cubin] = compiler.compile(made.source, device.architecture, roomier=made.roomier)
             pointers = [self._pointer(each, offsets) for each in (*stage.inputs, stage.output) if each is not None]
-            kernel = _bound(made.kernel, cubin, pointers)
-            steps.append(Step(layer="", kernel=replace(kernel, dependent=device.overlaps)))
+            steps.append(_step(made.kernel, cubin, pointers, device))
         return Implementation(
             steps=tuple(steps),
             cubins=cubins,
@@ -132,11 +124,33 @@ class _Form:
         return offsets, end
 
 
-def _bound(kernel: Kernel, cubin: str, pointers: Sequence[Pointer]) -> Kernel:
+def implementation(
+    computation: Computation, inputs: Sequence[TensorType], output: TensorType, device: Device
+) -> Implementation:
+    """The best guess for one computation, over operands numbered as it loads them, its output behind them."""
+    made = emit_cuda.emit([computation], inputs, [output], _schedules(computation, inputs, output)[0])
+    if made.kernel is None:
+        return Implementation(steps=())
+    pointers = [Pointer(space=Space.OPERAND, name=str(number)) for number in range(len(inputs) + 1)]
+    return Implementation(
+        steps=(_step(made.kernel, "0", pointers, device),),
+        cubins={"0": compiler.compile(made.source, device.architecture, roomier=made.roomier)},
+    )
+
+
+def _schedules(computation: Computation, inputs: Sequence[TensorType | None], output: TensorType) -> list[Schedule]:
+    if 0 in output.shape:
+        return [Schedule(shape=schedule_kernel.Shape.COLUMNS)]
+    flat = loops([computation], inputs, [output], rows=False)
+    shared = loops([computation], inputs, [output], rows=True)
+    return schedule_kernel.schedules(flat, shared, (output,))
+
+
+def _step(kernel: Kernel, cubin: str, pointers: Sequence[Pointer], device: Device) -> Step:
     """The kernel over these pointers, which are in the order of its arguments."""
     arguments = tuple(Argument(pointer=pointer) for pointer in pointers)
     assert len(arguments) == len(kernel.arguments), f"{len(kernel.arguments)} arguments, {len(arguments)} pointers"
-    return replace(kernel, cubin=cubin, arguments=arguments)
+    return Step(layer="", kernel=replace(kernel, cubin=cubin, arguments=arguments, dependent=device.overlaps))
 
 
 def _constant(array: Array, _constants: Constants) -> Array:

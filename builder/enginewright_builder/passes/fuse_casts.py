@@ -12,6 +12,7 @@ from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.fused import Epilogue, Pool
 from enginewright_builder.network.network import FUSED_DOMAIN, Network, only_use, static_shape
 from enginewright_builder.passes.base import PassReport
+from enginewright_builder.passes.fuse_pools import plain_window
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
@@ -63,7 +64,7 @@ class FuseStem:
             pool = only_use(node.outputs[0])
             window = None
             if pool is not None and pool.op_type == "MaxPool" and not pool.domain:
-                window = _window(pool)
+                window = plain_window(pool)
                 if window is None:
                     declined.append(f"{pool.name}: not a plain max pool of pictures, so {node.name} goes without it")
             if cast is None and window is None:
@@ -130,18 +131,6 @@ def _cast_before(node: ir.Node) -> ir.Node | None:
         return None
     source = producer.inputs[0]
     return producer if source is not None and source.dtype is ir.DataType.FLOAT else None
-
-
-def _window(pool: ir.Node) -> Pool | None:
-    kernel = tuple(pool.attributes.get_ints("kernel_shape", []) or ())
-    strides = tuple(pool.attributes.get_ints("strides", [1] * len(kernel)) or ())
-    pads = tuple(pool.attributes.get_ints("pads", [0] * 2 * len(kernel)) or ())
-    odd = any(pool.attributes.get_int(name, 0) for name in ("ceil_mode", "storage_order"))
-    odd = odd or pool.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    odd = odd or any(d != 1 for d in pool.attributes.get_ints("dilations", [1]) or ())
-    if odd or len(kernel) != 2 or any(value.name for value in pool.outputs[1:]):
-        return None
-    return Pool(kernel=kernel, strides=strides, pads=pads)
 
 
 def _as_fused(node: ir.Node, others: list[ir.Node]) -> ir.Node:

@@ -16,6 +16,7 @@ from enginewright_builder.passes.fuse_casts import FuseCasts, FuseStem
 from enginewright_builder.passes.fuse_epilogues import FuseEpilogues
 from enginewright_builder.passes.fuse_gelu import FuseGelu
 from enginewright_builder.passes.fuse_norms import FuseNorms
+from enginewright_builder.passes.fuse_pools import FusePools
 from enginewright_builder.passes.gather_quantized import GatherQuantized
 from enginewright_builder.passes.no_ops import NoOps
 from enginewright_builder.passes.pad_channels import PadChannels
@@ -72,6 +73,7 @@ def gpu_pipeline(
         passes += [
             PairConvolutions(),  # after the precision: only narrow kernels take pairs
             FuseStem(),  # takes up the cast of the picture
+            FusePools(),  # after the stem, which does any pool
         ]
     passes += [
         Clusters(),  # last: what no better fusion wanted

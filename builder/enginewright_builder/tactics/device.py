@@ -21,10 +21,19 @@ from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvol
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
 from enginewright_builder.tactics.row_product import RowProduct
 from enginewright_builder.tactics.stem_conv import StemConvolution
+from enginewright_builder.tactics.then_pool import ConvolutionThenPool
 from enginewright_builder.tactics.triton_product import TritonProduct
 from enginewright_builder.tactics.vendor_pair import VendorPair
 from enginewright_runtime.plan.recipe import Effort
 
+# Whose code is not ours: a crash or an illegal access of theirs must not be the build's. Run first in a child process.
+RISKY: Mapping[str, str] = {
+    CudnnTactic.name: "engines of cuDNN have ended processes (int8, channels last, with Relu)",
+    VendorPair.name: "the same engines, two in a row",
+    plugin_kernels.CUDA: "a kernel by whoever wrote the plugin",
+    plugin_kernels.TRITON: "a kernel by whoever wrote the plugin, compiled by Triton",
+}
+_CONVOLUTIONS = (HopperLatencyConvolution(), HopperHaloConvolution(), HopperGemm(), HopperSplitGemm(), CudnnTactic())
 DEVICE_TACTICS: tuple[Tactic, ...] = (
     HopperLatencyConvolution(),  # small batches: weights before the wait, split over a cluster
     HopperHaloConvolution(),  # 3x3 of few channels at large batches: pixels read once
@@ -36,18 +45,12 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
     TritonProduct(),  # products with any epilogue where Hopper's kernels are not
     CublasLtTactic(),  # products on every GPU
     CudnnTactic(),  # convolutions on every GPU
+    ConvolutionThenPool(_CONVOLUTIONS, RISKY),  # a pooled convolution where no kernel that does both is the fastest
     VendorPair(),  # both halves of a pair by the vendors' libraries, where no kernel of ours takes it
 )
 MOST: Mapping[Effort, int] = {Effort.FAST: 4, Effort.BALANCED: 10, Effort.THOROUGH: 200}  # candidates of one tactic
 # Of a tactic that builds its candidates one at a time, where another takes the layer too: cuDNN compiles for 0.5 s.
 FEWER: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 3, Effort.THOROUGH: 200}
-# Whose code is not ours: a crash or an illegal access of theirs must not be the build's. Run first in a child process.
-RISKY: Mapping[str, str] = {
-    CudnnTactic.name: "engines of cuDNN have ended processes (int8, channels last, with Relu)",
-    VendorPair.name: "the same engines, two in a row",
-    plugin_kernels.CUDA: "a kernel by whoever wrote the plugin",
-    plugin_kernels.TRITON: "a kernel by whoever wrote the plugin, compiled by Triton",
-}
 _SERIAL = (CublasLtTactic.name, CudnnTactic.name, VendorPair.name)
 # A product as a plain expression reads its operands once for every term: worth its trial only where nothing else runs.
 _PRODUCTS = (Kind.CONVOLUTION, Kind.PRODUCT, Kind.ATTENTION)
@@ -55,7 +58,9 @@ _PRODUCTS = (Kind.CONVOLUTION, Kind.PRODUCT, Kind.ATTENTION)
 
 def candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str = "") -> list[Candidate]:
     """All that is worth trying for a layer, best guesses first; of one tactic where `only` names it."""
-    return [replace(each, risky=each.tactic in RISKY) for each in _candidates(layer, device, effort, only)]
+    return [
+        replace(each, risky=each.risky or each.tactic in RISKY) for each in _candidates(layer, device, effort, only)
+    ]
 
 
 def _candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str) -> list[Candidate]:

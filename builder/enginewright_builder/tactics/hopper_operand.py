@@ -123,8 +123,7 @@ def picture_map(pointer: Pointer, picture: TensorType, box: tuple[int, int, int,
 
 
 def _apart(picture: TensorType) -> tuple[int, int, int]:
-    """Bytes between pixels, rows and pictures. A dimension of one element has a stride that is never used, but must be a
-    valid one."""
+    """Bytes between pixels, rows and pictures. Of one element the stride is never used, but must be a valid one."""
     (n, c, h, w), (far, _, high, wide) = picture.shape, picture.strides
     wide = wide if w > 1 else -(-c // UNIT) * UNIT
     high = high if h > 1 else wide * w

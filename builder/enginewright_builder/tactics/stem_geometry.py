@@ -43,10 +43,11 @@ def pool_of(problem: Problem) -> Pool:
 
 def conv_size(problem: Problem) -> tuple[int, int]:
     """Height and width of the convolution's result, before the pool."""
-    kernel, (down, across) = given(problem, WEIGHTS).shape[2:], two(problem, "strides", 1)
+    (down, across), apart = two(problem, "strides", 1), two(problem, "dilations", 1)
+    high, wide = ((taps - 1) * step + 1 for taps, step in zip(given(problem, WEIGHTS).shape[2:], apart, strict=True))
     height, width = given(problem, X).shape[2:]
     top, left, bottom, right = problem.attributes.get("pads", (0, 0, 0, 0))
-    return ((height + top + bottom - kernel[0]) // down + 1, (width + left + right - kernel[1]) // across + 1)
+    return ((height + top + bottom - high) // down + 1, (width + left + right - wide) // across + 1)
 
 
 def output_tiles(problem: Problem) -> int:

@@ -96,8 +96,8 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         return "it is no product of matrices with contiguous rows"
     checks: tuple[tuple[Callable[[], bool], str], ...] = (
         (lambda: device.capability >= 80, "its tiles are for compute capability 8.0 and later"),
-        (lambda: isinstance(form.a, Matrix), "it reads windows"),
         (lambda: not {"pair", "pool"} & set(problem.attributes), "it has a pair or a pool"),
+        (lambda: isinstance(form.a, Matrix), "it reads windows"),
         (lambda: _dtypes_fit(problem), "its operands are not of one half type, or y is neither that nor float32"),
         (
             lambda: problem.attributes.get("activation", "") in hopper_launch.ACTIVATIONS,

@@ -11,20 +11,20 @@ own, and every candidate of cuDNN's or cuBLASLt's for the one goes with every on
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
+from enginewright_builder.device.implementation import Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, channels_last, row_major
+from enginewright_builder.tactics import in_a_row
 from enginewright_builder.tactics.cublaslt import CublasLtTactic
 from enginewright_builder.tactics.cudnn import CudnnTactic
-from enginewright_runtime.engine.cuda.program import Pointer, Space, Step
+from enginewright_builder.tactics.in_a_row import Part
 from enginewright_runtime.errors import UnsupportedError
 
 _EACH = 4  # candidates of a library for a half
-_ALIGNMENT = 256  # bytes
 _BETWEEN = " | "  # the names of the two halves, and what lies between them
 
 
@@ -136,54 +136,16 @@ def _both(
     between: TensorType, second: Callable[[], Implementation], first: Callable[[], Implementation]
 ) -> Implementation:
     """One implementation of both halves, in the numbering of the whole problem."""
-    begin, end = second(), first()
-    after = -(-between.span_bytes // _ALIGNMENT) * _ALIGNMENT
-    middle = Pointer(space=Space.WORKSPACE)
-    mine = _moved(begin, "second.", {"0": _operand(4), "1": _operand(5), "4": middle}, after)
-    its = _moved(end, "", {"3": middle, "4": _operand(6)}, after)
-    constants: dict[str, Callable[[Constants], Array]] = {
-        f"second.{name}": functools.partial(_of_second, pack) for name, pack in begin.constants.items()
-    }
-    return Implementation(
-        steps=(*mine, *its),
-        graphs={**{f"second.{name}": data for name, data in begin.graphs.items()}, **end.graphs},
-        constants={**constants, **end.constants},
-        workspace_bytes=after + max(begin.workspace_bytes, end.workspace_bytes),
+    of_second = {"0": in_a_row.operand(4), "1": in_a_row.operand(5), "4": in_a_row.BETWEEN}
+    of_first = {"3": in_a_row.BETWEEN, "4": in_a_row.operand(6)}
+    return in_a_row.joined(
+        between,
+        (
+            Part(made=second(), operands=of_second, prefix="second.", known=_of_second),
+            Part(made=first(), operands=of_first),
+        ),
     )
 
 
-def _of_second(pack: Callable[[Constants], Array], constants: Constants) -> Array:
-    return pack({1: constants[5]})
-
-
-def _operand(number: int) -> Pointer:
-    return Pointer(space=Space.OPERAND, name=str(number))
-
-
-def _moved(made: Implementation, prefix: str, operands: Mapping[str, Pointer], workspace: int) -> list[Step]:
-    """The steps of a half: operands by the whole's numbers, names with a prefix, the workspace behind the middle."""
-
-    def move(pointer: Pointer) -> Pointer:
-        match pointer.space:
-            case Space.OPERAND if pointer.name in operands:
-                target = operands[pointer.name]
-                return replace(target, offset=target.offset + pointer.offset)
-            case Space.CONSTANT:
-                return replace(pointer, name=prefix + pointer.name)
-            case Space.WORKSPACE:
-                return replace(pointer, offset=pointer.offset + workspace)
-            case _:
-                return pointer
-
-    return [_with_pointers(step, prefix, move) for step in made.steps]
-
-
-def _with_pointers(step: Step, prefix: str, move: Callable[[Pointer], Pointer]) -> Step:
-    if (graph := step.cudnn) is not None:
-        workspace = None if graph.workspace is None else move(graph.workspace)
-        tensors = {uid: move(pointer) for uid, pointer in graph.tensors.items()}
-        return replace(step, cudnn=replace(graph, graph=prefix + graph.graph, tensors=tensors, workspace=workspace))
-    assert step.product is not None, "the libraries' tactics make graphs and products alone"
-    fields = {name: getattr(step.product, name) for name in ("a", "b", "c", "d", "bias", "workspace")}
-    moved: dict[str, Any] = {name: move(pointer) for name, pointer in fields.items() if pointer is not None}
-    return replace(step, product=replace(step.product, **moved))
+def _of_second(constants: Constants) -> Constants:
+    return {1: constants[5]}

@@ -21,6 +21,7 @@ AMPERE = Device(
     capability=80, multiprocessors=108, l2_bytes=40 << 20, shared_bytes=163 << 10, libraries={"triton": "here"}
 )
 CONSTANT = frozenset({1, 2})
+POOL = {"kernel": (2, 2), "strides": (2, 2), "pads": (0, 0, 0, 0)}
 SMALL = Tile(rows=16, columns=32, step=32, warps=4, stages=2)
 
 
@@ -188,7 +189,7 @@ def test_a_builder_without_triton_offers_nothing() -> None:
         (product(0, 8, 8), "it has an operand without elements"),
         (product(8, 8, 8, dtype="float32"), "its operands are not of one half type"),
         (product(8, 8, 8, activation="Mish"), "its activation is not in the kernel"),
-        (dataclasses.replace(pixels(8, 8), attributes={**pixels(8, 8).attributes, "pool": {}}), "a pair or a pool"),
+        (dataclasses.replace(pixels(8, 8), attributes={**pixels(8, 8).attributes, "pool": POOL}), "a pair or a pool"),
         (product(1 << 16, 1 << 14, 8), "an operand has 2 GiB or more"),
     ],
 )  # fmt: skip
