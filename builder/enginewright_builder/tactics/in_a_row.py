@@ -19,7 +19,7 @@ BETWEEN = Pointer(space=Space.WORKSPACE)  # what lies between the two
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One of them. `operands` says where its operands are that have other numbers in the whole, or lie between;
-    `prefix` tells its names from the other's; `known` picks its constants of the whole's, where they are numbered anew."""
+    `prefix` tells its names from the other's; `known` gives its constants from the whole's where they are others."""
 
     made: Implementation
     operands: Mapping[str, Pointer]
