@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from enginewright_builder import memory
+from enginewright_builder.device import later
 from enginewright_builder.device.implementation import Array, Implementation
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
@@ -94,16 +95,19 @@ def assemble(
     arena = memory.place(_tensors(layers, implementations, places, border))
     needed: list[str] = []
     steps: list[Step] = []
+    able: set[int] = set()  # numbers of the steps that may ask for later weights
     spaces = {binding.name: Space.INPUT for binding in border.inputs}
     spaces |= {binding.name: Space.OUTPUT for binding in border.outputs}
     for number, (layer, made) in enumerate(zip(layers, implementations, strict=True)):
         move = _mover(number, layer, made, places, spaces, arena, packing, needed)
-        steps += [_bound(step, layer, made, move, packing.blobs, needed) for step in made.steps]
+        bound = [_bound(step, layer, made, move, packing.blobs, needed) for step in made.steps]
+        able |= set(range(len(steps), len(steps) + len(bound))) if made.fetches_later else set()
+        steps += bound
     program = DeviceProgram(
         inputs=tuple(_tensor(binding) for binding in border.inputs),
         outputs=tuple(_tensor(binding) for binding in border.outputs),
         arena_bytes=arena.bytes,
-        steps=tuple(steps),
+        steps=later.with_later(steps, able, lambda name: packing.blobs.blob(name).nbytes),
         libraries=dict(libraries),
     )
     return Assembled(program=program, arena=arena, blobs=tuple(dict.fromkeys(needed)))

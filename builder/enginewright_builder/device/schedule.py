@@ -4,18 +4,18 @@ Which layers the device takes is decided first: a layer that no tactic can take 
 that is allowed, and otherwise the build ends with a sentence that names every such layer at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from enginewright_builder import causes, emit, passes, planning
 from enginewright_builder.calibration.samples import Samples
-from enginewright_builder.device import assemble, layout, lower
-from enginewright_builder.device.implementation import Candidate, Device, Implementation
+from enginewright_builder.device import assemble, layout, lower, whole
+from enginewright_builder.device.implementation import Candidate, Device
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.operators.layer import Declined
-from enginewright_builder.device.trial import Bench, Rehearsing
+from enginewright_builder.device.trial import Rehearsing, Sharing
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import layers as counts
 from enginewright_builder.network import lowering, segments, specialize
@@ -46,7 +46,7 @@ class Workshop:
     known of their times."""
 
     device: Device
-    bench: Bench
+    bench: Sharing
     timings: Timings
     step: Callable[[str], None]
     rehearsals: Rehearsing | None = None
@@ -166,16 +166,6 @@ def _device_part(
     def offer(layer: DeviceLayer, tactic: str) -> list[Candidate]:
         return tactics.candidates(layer, workshop.device, recipe.effort, tactic)
 
-    feed = inputs.random(border.inputs, inputs.LADDER[0])
-
-    scratch = assemble.Packing(Blobs())
-
-    def whole(implementations: Sequence[Implementation]) -> float:
-        made = assemble.assemble(layers, implementations, placed.places, border, scratch, {})
-        with workshop.bench.opened(made.program, scratch.blobs.content()) as running:
-            running.run(feed)
-            return running.microseconds(1)
-
     tuner = Tuner(
         offer=offer,
         bench=workshop.bench,
@@ -188,7 +178,9 @@ def _device_part(
         deadline=deadline.unless_over_in(SECONDS[recipe.effort]),
         rehearsals=workshop.rehearsals,
     )
-    implementations, chosen = tuner.tune(layers, placed.places, whole)
+    feed = inputs.random(border.inputs, inputs.LADDER[0])
+    with whole.timed(layers, placed.places, border, feed, workshop.bench) as timed:
+        implementations, chosen = tuner.tune(layers, placed.places, timed)
     libraries = tactics.libraries(implementations, workshop.device)
     made = assemble.assemble(layers, implementations, placed.places, border, assemble.Packing(blobs), libraries)
     blob = blobs.add(f"programs/{label}.json", records.canonical(made.program))

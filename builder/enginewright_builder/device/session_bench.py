@@ -6,10 +6,11 @@ It imports nothing of networks: a child has to start quickly.
 import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from enginewright_runtime.engine.cuda.driver import gpu
 from enginewright_runtime.engine.cuda.program import DeviceProgram
-from enginewright_runtime.engine.cuda.session import Session
+from enginewright_runtime.engine.cuda.session import Loaded, Session
 from enginewright_runtime.engine.values import Array
 
 _SAMPLES = 15
@@ -23,6 +24,33 @@ class SessionBench:
     def opened(self, program: DeviceProgram, blobs: Mapping[str, bytes]) -> Iterator["Timer"]:
         """Raises PlanError, DeviceError."""
         with Session(program, blobs) as session:
+            yield Timer(session)
+
+    @contextmanager
+    def sharing(self) -> Iterator["SharingBench"]:
+        """A bench whose programs find on the GPU what those before them brought there."""
+        bench = SharingBench()
+        try:
+            yield bench
+        finally:
+            bench.loaded.close()
+
+
+@dataclass(slots=True)
+class SharingBench:
+    """As SessionBench, for programs of one family: blobs of equal names are equal."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    loaded: Loaded = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loaded = Loaded(gpu(), lambda name: self.blobs[name])
+
+    @contextmanager
+    def opened(self, program: DeviceProgram, blobs: Mapping[str, bytes]) -> Iterator["Timer"]:
+        """Raises PlanError, DeviceError."""
+        self.blobs.update(blobs)
+        with Session(program, blobs, loaded=self.loaded) as session:
             yield Timer(session)
 
 

@@ -45,6 +45,13 @@ class Bench(Protocol):
         """The program, ready to run. Raises PlanError or DeviceError where it cannot be loaded."""
 
 
+class Sharing(Bench, Protocol):
+    """A bench that can also keep on the device what programs have in common, where one is run after the other."""
+
+    def sharing(self) -> AbstractContextManager[Bench]:
+        """Such a bench. Blobs of equal names are equal."""
+
+
 class Rehearsing(Protocol):
     """Runs device programs where a crash does no harm: a child process."""
 

@@ -171,11 +171,13 @@ DEVICE void multiply(const Place& at, float (&d)[4 * TILE_ROWS], int buffer, int
 #include "latency_conv_finish.cuh"
 
 // Grid: (tiles of output channels / WARPGROUPS x SPLITS, the rank fastest; tiles across; items / walk).
-// `weights` as tactics/hopper_latency_conv.py packs them; `bias` float32, padded to whole tiles of 64.
+// `weights` as tactics/hopper_latency_conv.py packs them; `bias` float32, padded to whole tiles of 64. `later_weights`
+// are another launch's, to be asked for.
 extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
     convolution(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap pair,
                 const __grid_constant__ TensorMap residual_map, const u8* weights, const float* bias, u16* y,
-                const u16* residual, const __grid_constant__ Sizes sizes) {
+                const u16* residual, const __grid_constant__ Sizes sizes, const u8* later_weights,
+                const __grid_constant__ Later later) {
   extern __shared__ __align__(1024) u8 memory[];
   const Maps maps = {&x, &pair, &residual_map};
   const int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0), first_tile = blockIdx.x / SPLITS * WARPGROUPS;
@@ -230,6 +232,7 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
     if (WALK && count > 1) fetch_next(1);
   }
   let_next_start();  // earlier, its blocks would take room and copies from this one's
+  if (warp == 1 && is_elected()) ask_for_later(later_weights, later);
 
   for (int item = 0; item < count; item++) {
     const int buffer = WALK ? item & 1 : 0, parity = WALK ? item >> 1 & 1 : 0;

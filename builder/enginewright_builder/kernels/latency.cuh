@@ -85,6 +85,18 @@ DEVICE void copy_box(u32 target, const TensorMap* map, int channel, int column, 
       : "memory");
 }
 
+// A stretch of constants that a later launch reads, of which each block of this one asks the L2 cache for a share.
+struct Later {
+  u32 bytes, share;
+};
+
+DEVICE void ask_for_later(const u8* stretch, const Later& later) {
+  const u32 from = ((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * later.share;
+  if (from < later.bytes)
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(stretch + from), "r"(min(later.share, later.bytes - from))
+                 : "memory");
+}
+
 // A constant that is read once: it needn't wait for the previous kernel, nor stay in the L1.
 DEVICE uint4 load_constant16(const void* p) {
   uint4 v;

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from importlib import resources
 
 from enginewright_builder.device import compile as compiler
+from enginewright_builder.device import later
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
@@ -119,6 +120,7 @@ def implementation(problem: Problem, configuration: Configuration, architecture:
             "weights": functools.partial(_packed_weights, configuration, dtype),
             "bias": functools.partial(_packed_bias, configuration, work.outputs),
         },
+        fetches_later=True,
     )
 
 
@@ -185,15 +187,17 @@ def _arguments(problem: Problem, configuration: Configuration) -> tuple[Argument
     )
     output = Pointer(space=Space.OPERAND, name=str(len(problem.inputs)))
     residual_pointer = Pointer(space=Space.OPERAND, name=str(RESIDUAL)) if work.residual else output
+    weights = Pointer(space=Space.CONSTANT, name="weights")
     return (
         Argument(tensor_map=x),
         Argument(tensor_map=pair),
         Argument(tensor_map=residual),
-        Argument(pointer=Pointer(space=Space.CONSTANT, name="weights")),
+        Argument(pointer=weights),
         Argument(pointer=Pointer(space=Space.CONSTANT, name="bias")),
         Argument(pointer=output),
         Argument(pointer=residual_pointer),
         Argument(value=sizes.hex()),
+        *later.nothing(weights),
     )
 
 

@@ -4,8 +4,7 @@ Equal layers are one problem, tuned once. Each problem's candidates are checked 
 chains of themselves (contest.py); what is wrong or fails is dropped and named. The first heats of all problems come
 before the second heat of any, and those in the order of what there is to gain: whenever time runs out, nothing has been
 left with the first thing that ran. Chains of one layer mislead where layers overlap (programmatic dependent launch) or
-share a cache, so the fastest few of each problem are then tried inside the whole network, one problem at a time, the
-most expensive first, and what makes the network faster stays.
+share a cache, so the fastest few of each problem are then tried inside the whole network (race.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,24 +14,22 @@ from enginewright_builder.device.implementation import Candidate, Device, Implem
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.trial import Bench, Rehearsing
+from enginewright_builder.device.whole import Whole
 from enginewright_builder.tuning import heats, timings
 from enginewright_builder.tuning.ahead import Ahead
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.contest import Contest, Jury
 from enginewright_builder.tuning.problems import Chosen, Problem, chosen
+from enginewright_builder.tuning.race import FINALISTS, Race
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.errors import UnsupportedError
 from enginewright_runtime.plan.recipe import Effort
 
 Offer = Callable[[DeviceLayer, str], Sequence[Candidate]]  # of one tactic by its name, or of all ("")
-Whole = Callable[[Sequence[Implementation]], float]  # microseconds of the whole network, so implemented
 
-FINALISTS: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 4, Effort.THOROUGH: 8}
 SECONDS: Mapping[Effort, float] = {Effort.FAST: 10.0, Effort.BALANCED: 40.0, Effort.THOROUGH: 900.0}
 _INSIDE = 0.15  # of the time, for trying the fastest inside the network
 _AHEAD = 1.3  # times its even share that a problem may take: most take less, and the last must not be starved
-_GAIN = 0.003  # of the network's time: less is noise
-_NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
 _NOTHING = 1e-9  # microseconds
 
 
@@ -211,7 +208,13 @@ class Tuner:
             return name
         self.timings.forget(name)
         if FINALISTS[self.effort] > 1:
-            self._race(problems, layers, whole, until)
+            self.step("the best inside the network")
+            Race(
+                problems=problems,
+                finalists=FINALISTS[self.effort],
+                whole=lambda: whole(self._implementations(problems, layers)),
+                over=lambda: self.deadline.clock() > until,
+            ).run()
         return name
 
     def _recall(self, problems: Sequence[Problem], known: Entry) -> bool:
@@ -224,22 +227,6 @@ class Tuner:
         for problem, place in zip(problems, places, strict=True):
             problem.choice = place
         return True
-
-    def _race(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> None:
-        self.step("the best inside the network")
-        best = whole(self._implementations(problems, layers))
-        heaviest = sorted(problems, key=lambda each: -each.right[0].microseconds * len(each.layers))
-        for problem in heaviest:
-            near = problem.right[0].microseconds * _NEAR
-            for number, rival in enumerate(problem.right[: FINALISTS[self.effort]]):
-                if number == problem.choice or rival.microseconds > near or self.deadline.clock() > until:
-                    continue
-                before, problem.choice = problem.choice, number
-                taken = whole(self._implementations(problems, layers))
-                if taken < best * (1 - _GAIN):
-                    best = taken
-                else:
-                    problem.choice = before
 
     def _implementations(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> list[Implementation]:
         made: dict[int, Implementation] = {}

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from enginewright_builder.device import compile as compiler
+from enginewright_builder.device import later
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, channels_last, plain, row_major
 from enginewright_builder.tactics import hopper_latency_conv, latency_choice, latency_geometry
 from enginewright_builder.tactics.latency_geometry import Configuration, Window, Work
+from enginewright_runtime.engine.cuda.program import Pointer, Space
 
 HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 * 1024)
 CONSTANT = frozenset({1, 2, 5})
@@ -237,8 +239,9 @@ def test_arguments_are_the_kernels() -> None:
     assert [each.pointer.name for each in maps if each is not None] == ["0", "0", "3"]
     pointers = [each.pointer for each in kernel.arguments[3:7]]
     assert [each.name for each in pointers if each is not None] == ["weights", "bias", "4", "3"]
-    sizes = struct.unpack("<11i4x2Q", bytes.fromhex(kernel.arguments[-1].value))
+    sizes = struct.unpack("<11i4x2Q", bytes.fromhex(kernel.arguments[7].value))
     assert sizes[:7] == (64, 14, 14, 7, 2, 2, 1)
+    assert kernel.arguments[8:] == later.nothing(Pointer(space=Space.CONSTANT, name="weights"))
     assert kernel.grid == (1, 2, 2)
     assert kernel.dependent
 
@@ -250,7 +253,7 @@ def test_a_slice_of_a_wider_buffer_keeps_its_steps() -> None:
     configuration = Configuration(block_channels=64, blocks=1)
     kernel = hopper_latency_conv.implementation(given, configuration, HOPPER.architecture).steps[0].kernel
     assert kernel is not None
-    assert struct.unpack("<11i4x2Q", bytes.fromhex(kernel.arguments[-1].value))[7:9] == (256, 14 * 256)
+    assert struct.unpack("<11i4x2Q", bytes.fromhex(kernel.arguments[7].value))[7:9] == (256, 14 * 256)
 
 
 FAMILIES = [

@@ -53,7 +53,7 @@ class BoundProgram:
             self.stream = driver.stream()
             undo.callback(self.stream.close)
             self._addresses: dict[tuple[Space, str], int] = {}
-            for name in _blobs(program):
+            for name in blobs_of(program):
                 self._addresses[Space.BLOB, name] = weights.acquire(name)
                 undo.callback(weights.release, name)
             self.arena = _block(driver, program.arena_bytes, f"The arena of {what}", undo)
@@ -117,7 +117,8 @@ class BoundProgram:
             self._release.close()
 
 
-def _blobs(program: DeviceProgram) -> list[str]:
+def blobs_of(program: DeviceProgram) -> list[str]:
+    """The blobs that a program's steps point to, by name."""
     from enginewright_runtime.engine.cuda.validation import pointers
 
     found = {p.name: None for step in program.steps for p in pointers(step) if p.space is Space.BLOB}

@@ -4,14 +4,14 @@ The builder's tuner makes hundreds of these in one process, on the path that ser
 the arena and the outputs are poisoned, so a kernel that leaves something unwritten, or reads what nobody wrote, shows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from enginewright_runtime.engine.cuda import memory, validation
-from enginewright_runtime.engine.cuda.bound import BoundProgram, Modules
+from enginewright_runtime.engine.cuda.bound import BoundProgram, Modules, blobs_of
 from enginewright_runtime.engine.cuda.memory import Weights
 from enginewright_runtime.engine.cuda.program import DeviceProgram
 from enginewright_runtime.engine.cuda.seam import Bytes, Driver, Graph
@@ -19,10 +19,39 @@ from enginewright_runtime.engine.values import Array, dtype_of
 from enginewright_runtime.errors import InputError
 
 FLUSH_BYTES = 256 << 20  # more than any GPU's L2: written before each cold sample
+KEPT_BYTES = 1 << 30  # of weights that wait on the device for the next session
+
+
+class Loaded:
+    """Weights and cubins that sessions which come one after the other find on the device, each brought there once."""
+
+    def __init__(self, driver: Driver, blob: Callable[[str], bytes]) -> None:
+        self.weights, self.modules = Weights(driver, blob), Modules(driver, blob)
+        self._kept: set[str] = set()
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Have these weights, which a session holds, stay when it closes; the others need not if there are too many."""
+        wanted = set(names)
+        if self.weights.bytes > KEPT_BYTES:
+            self._release(self._kept - wanted)
+        for name in wanted - self._kept:
+            self.weights.acquire(name)
+            self._kept.add(name)
+
+    def close(self) -> None:
+        """Free all; no session may use it any more."""
+        self._release(set(self._kept))
+        self.modules.close()
+
+    def _release(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._kept.discard(name)
+            self.weights.release(name)
 
 
 class Session:
-    """A bound program. Use it in a `with`, or close it; `driver` is the process's GPU unless a test gives another."""
+    """A bound program. Use it in a `with`, or close it; `driver` is the process's GPU unless a test gives another, and
+    `loaded` what other sessions have brought to that GPU."""
 
     def __init__(
         self,
@@ -30,6 +59,7 @@ class Session:
         blobs: Mapping[str, bytes],
         *,
         driver: Driver | None = None,
+        loaded: Loaded | None = None,
         what: str = "the program",
     ) -> None:
         """Check, allocate and bind. Raises PlanError, DeviceError, DeviceMemoryError."""
@@ -39,19 +69,23 @@ class Session:
             driver = gpu()
         validation.check(program, what=what, blob_bytes={name: len(data) for name, data in blobs.items()}.get)
         self._driver = driver
-        self._modules = Modules(driver, blobs.__getitem__)
+        self._own = Loaded(driver, blobs.__getitem__) if loaded is None else None
+        on_device = loaded or self._own
+        assert on_device is not None
         try:
             self._bound = BoundProgram(
                 program,
                 driver=driver,
-                weights=Weights(driver, blobs.__getitem__),
-                modules=self._modules,
+                weights=on_device.weights,
+                modules=on_device.modules,
                 blob=blobs.__getitem__,
                 what=what,
             )
         except BaseException:
-            self._modules.close()
+            self._give_back()
             raise
+        if loaded is not None:
+            loaded.keep(blobs_of(program))
         self.program = program
         self._graphs: dict[int, Graph] = {}
 
@@ -127,13 +161,17 @@ class Session:
         try:
             self._bound.close()
         finally:
-            self._modules.close()
+            self._give_back()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _give_back(self) -> None:
+        if self._own is not None:
+            self._own.close()
 
     def _graph(self, repeats: int) -> Graph:
         if repeats not in self._graphs:

@@ -27,7 +27,7 @@ from enginewright_runtime.engine.cuda.program import (
     TensorMap,
 )
 from enginewright_runtime.engine.cuda.seam import Borrowed, CaptureError, DeviceError, DeviceMemoryError
-from enginewright_runtime.engine.cuda.session import Session
+from enginewright_runtime.engine.cuda.session import Loaded, Session
 from enginewright_runtime.engine.executor import Limits
 from enginewright_runtime.errors import InputError, PlanError, UsageError
 from enginewright_runtime.plan import records
@@ -317,6 +317,18 @@ def test_a_session_times_repeats_in_one_graph(gpu: Any) -> None:
     with Session(PROGRAM, BLOBS, driver=gpu) as session:
         assert list(session.time(3, repeats=5)) == [0.1] * 3
     assert gpu.log.count("graph of 10") == 4  # one of them warms up
+    assert gpu.held == 0
+
+
+def test_sessions_that_share_what_is_loaded_bring_it_to_the_device_once(gpu: Any) -> None:
+    gpu.log = []
+    loaded = Loaded(gpu, BLOBS.__getitem__)
+    for _ in range(2):
+        with Session(PROGRAM, BLOBS, driver=gpu, loaded=loaded) as session:
+            np.testing.assert_array_equal(session.run({"x": X})["y"], EXPECTED)
+    assert gpu.log.count("load cubin") == 1
+    assert gpu.log.count(f"upload {W.nbytes}") == 3  # the weights once, the input twice
+    loaded.close()
     assert gpu.held == 0
 
 

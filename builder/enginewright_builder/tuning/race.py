@@ -1,0 +1,66 @@
+"""Choosing inside the whole network among each problem's fastest.
+
+One problem at a time, the most expensive first, tries its next fastest candidates; what makes the network faster stays,
+and changes what is best for its neighbours, so there is more than one round. A time is the median of some replays, and
+drifts with the GPU's clock: who seems to win runs again, in turns with who was best before.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from enginewright_builder.tuning.problems import Problem
+from enginewright_runtime.plan.recipe import Effort
+
+FINALISTS: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 6, Effort.THOROUGH: 12}  # of each problem
+ROUNDS = 3
+_GAIN = 0.0005  # of the network's time: less is noise
+_NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
+
+
+@dataclass(slots=True, kw_only=True)
+class Race:
+    """`whole` gives the network's microseconds as the problems' choices stand, `over` whether the time has run out."""
+
+    problems: Sequence[Problem]
+    finalists: int
+    whole: Callable[[], float]
+    over: Callable[[], bool]
+    best: float = 0.0  # microseconds of the choices that stand
+
+    def run(self) -> None:
+        """Leave every problem with the choice that makes the network fastest, as far as the time goes."""
+        self.best = self.whole()
+        heaviest = sorted(self.problems, key=lambda each: -each.right[0].microseconds * len(each.layers))
+        for _ in range(ROUNDS):
+            improved = [self._improved(problem) for problem in heaviest]
+            if not any(improved):
+                return
+
+    def _improved(self, problem: Problem) -> bool:
+        """Whether another candidate took the place of a problem's choice."""
+        before = problem.choice
+        most = problem.right[0].microseconds * _NEAR
+        for number, rival in enumerate(problem.right[: self.finalists]):
+            if number != problem.choice and rival.microseconds <= most and not self.over():
+                self._challenge(problem, number)
+        return problem.choice != before
+
+    def _challenge(self, problem: Problem, number: int) -> None:
+        taken = self._with(problem, number)
+        if not self._wins(taken):
+            return
+        self.best = min(self.best, self.whole())
+        taken = min(taken, self._with(problem, number))
+        if self._wins(taken):
+            problem.choice, self.best = number, taken
+
+    def _with(self, problem: Problem, number: int) -> float:
+        """The network's time with another choice of one problem."""
+        before, problem.choice = problem.choice, number
+        try:
+            return self.whole()
+        finally:
+            problem.choice = before
+
+    def _wins(self, taken: float) -> bool:
+        return taken < self.best * (1 - _GAIN)

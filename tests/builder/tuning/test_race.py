@@ -1,0 +1,57 @@
+"""The race inside the network: what makes the network faster stays, in rounds, and noise wins nothing."""
+
+from collections.abc import Callable, Sequence
+
+from enginewright_builder.tuning.problems import Problem
+from enginewright_builder.tuning.race import Race
+from enginewright_builder.tuning.timings import Timed
+
+
+def problem(*alone: float, layers: int = 1) -> Problem:
+    """A problem whose candidates take so many microseconds by themselves."""
+    timed = tuple(Timed(tactic="test", name=str(number), microseconds=each) for number, each in enumerate(alone))
+    return Problem(layers=list(range(layers)), key="", timed=timed)
+
+
+def run(problems: Sequence[Problem], whole: Callable[[], float], over: Callable[[], bool] = lambda: False) -> Race:
+    race = Race(problems=problems, finalists=4, whole=whole, over=over)
+    race.run()
+    return race
+
+
+def test_what_makes_the_network_faster_stays() -> None:
+    one, other = problem(1.0, 1.1, 1.2), problem(2.0, 2.1)
+    race = run([one, other], lambda: 100.0 - 5 * (one.choice == 2) + 5 * (other.choice == 1))
+    assert (one.choice, other.choice, race.best) == (2, 0, 95.0)
+
+
+def test_a_choice_that_pays_only_beside_another_is_found_in_a_later_round() -> None:
+    heavy, light = problem(2.0, 2.1), problem(1.0, 1.1)
+
+    def whole() -> float:
+        return 100.0 - (light.choice == 1) - 5 * (light.choice == heavy.choice == 1) + (heavy.choice > light.choice)
+
+    assert run([heavy, light], whole).best == 94.0
+
+
+def test_one_lucky_time_is_no_reason_to_change() -> None:
+    given = problem(1.0, 1.1)
+    times = iter([100.0, 99.0, 98.9, 100.0])  # the choice was slow the first time only
+    run([given], lambda: next(times))
+    assert given.choice == 0
+
+
+def test_what_is_far_slower_by_itself_is_not_tried_and_nothing_is_when_the_time_is_over() -> None:
+    tried = []
+
+    def whole_of(given: Problem) -> Callable[[], float]:
+        def whole() -> float:
+            tried.append(given.choice)
+            return 100.0
+
+        return whole
+
+    slow, fast = problem(1.0, 1.7), problem(1.0, 1.1)
+    run([slow], whole_of(slow))
+    run([fast], whole_of(fast), over=lambda: True)
+    assert tried == [0, 0]
