@@ -198,17 +198,21 @@ def test_candidates_are_right(case: str, hopper: Device) -> None:
 
 
 @pytest.mark.parametrize("images", [1, 5, 33])
-def test_every_kind_of_tile_pools(images: int, hopper: Device) -> None:
-    problem, constant = pooled(convolution((images, 64, 30, 26), (264, 3, 3), pads=(1, 1, 1, 1))), frozenset({1, 2})
+@pytest.mark.parametrize("pool", [True, False])
+def test_every_kind_of_tile_is_right(images: int, pool: bool, hopper: Device) -> None:
+    given, constant = (images, 64, 30, 26), frozenset({1, 2})
+    problem = convolution(given, (264, 3, 3), pads=(1, 1, 1, 1), residual=not pool)
+    problem = pooled(problem) if pool else problem
     form = hopper_form.of_problem(problem, constant)
     assert form is not None
     values = values_of(problem)
     want = expected(problem, values)
-    kinds = {(t.warpgroups, t.pingpong, t.columns % 64 == 0): t for t in hopper_gemm.tiles(form, hopper)}
-    assert len(kinds) == 8
+    tiles = hopper_gemm.tiles(form, hopper)
+    kinds = {(t.warpgroups, t.pingpong, t.staging, t.columns % 64 == 0): t for t in tiles}
+    assert len(kinds) >= 8
     for tile in kinds.values():
-        made = hopper_gemm.implementation(problem, constant, tile, hopper)
-        assert error_of(one_layer.run(made, problem, values, constant)[0], want) <= ALLOWED["float16"], tile.name
+        (got,) = one_layer.run(hopper_gemm.implementation(problem, constant, tile, hopper), problem, values, constant)
+        assert error_of(got, want) <= ALLOWED["float16"], tile.name
 
 
 def test_a_pool_keeps_what_is_no_number(hopper: Device) -> None:

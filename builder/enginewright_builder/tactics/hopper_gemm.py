@@ -68,7 +68,7 @@ class HopperGemm:
         form = hopper_form.of_problem(problem, constant)
         if form is None or device.capability != 90 or not hopper_launch.takes(problem, form):
             return ()
-        ranked = sorted(tiles(form, device), key=lambda tile: cycles(form, tile, device))
+        ranked = sorted(tiles(form, device), key=lambda tile: (cycles(form, tile, device), -tile.stages))
         return tuple(
             Candidate(
                 tactic=NAME,

@@ -214,6 +214,12 @@ def test_large_products_prefer_large_tiles_and_small_ones_small() -> None:
     assert small.startswith("64x")
 
 
+def test_of_one_tile_more_stages_are_tried_before_more_room_for_results() -> None:
+    """On an H200 every tile that had the choice was faster so, by up to a quarter."""
+    names = [each.name for each in GEMM.candidates(convolution(256, 256, 112), HOPPER, CONSTANT)]
+    assert names.index("128x256, 3 stages, 1 staged") < names.index("128x256, 2 stages, 2 staged")
+
+
 def test_every_tile_fits_into_shared_memory_and_has_two_stages_or_more() -> None:
     for problem in (convolution(out="float32"), product(1024, 768, 2304), convolution(512, 2048, 7, 1)):
         found = form(problem)
