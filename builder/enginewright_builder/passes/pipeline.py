@@ -9,6 +9,7 @@ from enginewright_builder.passes.affine_into_weights import AffineIntoWeights
 from enginewright_builder.passes.base import Pass, PassReport
 from enginewright_builder.passes.clusters import Clusters
 from enginewright_builder.passes.common_subexpressions import CommonSubexpressions
+from enginewright_builder.passes.depths_as_channels import DepthsAsChannels
 from enginewright_builder.passes.flatten_pixels import FlattenPixels
 from enginewright_builder.passes.fold_constants import FoldConstants
 from enginewright_builder.passes.fuse_attention import FuseAttention
@@ -33,6 +34,7 @@ PIPELINE: tuple[Pass, ...] = (
     CommonSubexpressions(),  # after no-ops, which make more layers equal
     GatherQuantized(),  # constants were not computed ahead where they are quantized
     AffineIntoWeights(),  # before the fusion: a batch norm inside of the weights is no epilogue
+    DepthsAsChannels(),  # before the fusion: it writes sums and takes activations along
     FuseEpilogues(),  # after all that removes what stands between a base and its epilogue
     Unread(),  # what the others left behind
 )
