@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enginewright_builder.device import workshop
 from enginewright_builder.device.implementation import Device
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.cuda.executor import CudaExecutor
@@ -161,6 +160,8 @@ def tiny() -> Tiny:
 @pytest.fixture(scope="session")
 def device() -> Device:
     """The GPU."""
+    from enginewright_builder.device import workshop  # imports cupy
+
     return workshop.describe()
 
 

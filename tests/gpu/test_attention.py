@@ -14,7 +14,6 @@ from enginewright_builder import passes
 from enginewright_builder.device import checking, layout, lower, trial
 from enginewright_builder.device.implementation import Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
-from enginewright_builder.device.session_bench import SessionBench
 from enginewright_builder.device.tensors import TensorType, plain
 from enginewright_builder.tactics.attention import FlashAttention
 from enginewright_runtime.engine import available
@@ -36,6 +35,8 @@ ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3}
 def test_berts_attention_is_right_by_the_check_that_guards_every_tactic(
     batch: int, mask: bool, precision: Precision, ampere: Device
 ) -> None:
+    from enginewright_builder.device.session_bench import SessionBench  # imports cupy
+
     network = bert(1, cheap(), batch=batch, mask=mask)
     passes.run(network, passes.gpu_pipeline(precision, capability=ampere.capability))
     placed = layout.assign(network)
