@@ -116,9 +116,10 @@ INLINE uint32_t address_in(uint32_t address, uint32_t rank) {  // the same place
     asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
     return there;
 }
-INLINE void store_remote(uint32_t address, float x, float y, float z, float w) {
-    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(x), "f"(y), "f"(z), "f"(w)
-                 : "memory");
+// Four numbers to another block's shared memory, counted by a barrier of that block.
+INLINE void send(uint32_t to, float x, float y, float z, float w, uint32_t barrier) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+                 "f"(x), "f"(y), "f"(z), "f"(w), "r"(barrier) : "memory");
 }
 INLINE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 INLINE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }

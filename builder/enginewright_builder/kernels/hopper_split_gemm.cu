@@ -24,7 +24,8 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32)
                       const __grid_constant__ TensorMap out, const float* bias, const __grid_constant__ Geometry g) {
     extern __shared__ unsigned char unaligned[];
     unsigned char* shared = unaligned + ((1024 - (shared_address(unaligned) & 1023)) & 1023);
-    const uint32_t base = shared_address(shared), full = base, empty = base + 128, ready = base + 256, pipe = base + 1024;
+    const uint32_t base = shared_address(shared), full = base, empty = base + 128, ready = base + 256;
+    const uint32_t sent = base + 264, pipe = base + 1024;
     const uint32_t staging = pipe + STAGES * STAGE_BYTES, slots = staging + STAGING_BYTES;
     const int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0), rank = SPLITS > 1 ? blockIdx.x % SPLITS : 0;
     const Tile tile = tile_at(g, blockIdx.x / SPLITS);
@@ -32,11 +33,12 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32)
     const int from = rank * g.steps / SPLITS, steps = (rank + 1) * g.steps / SPLITS - from;
     if (warp == 0 && elect_one()) {
         for (int i = 0; i < STAGES; i++) barrier_init(full + 8 * i, 1), barrier_init(empty + 8 * i, WARPGROUPS);
-        barrier_init(ready, 1);
+        barrier_init(ready, 1), barrier_init(sent, 1);
         barrier_init_done();
+        if (SPLITS > 1) barrier_expect(sent, (SPLITS - 1) * SHARE * THREADS * 4);
     }
     __syncthreads();
-    if (SPLITS > 1) cluster_arrive();  // this block runs: others may write into its memory
+    if (SPLITS > 1) cluster_arrive();  // this block runs: others may send to it
     let_next_start();
     if (warp == 4 * WARPGROUPS) {  // ---- the load warp
         if (elect_one()) {
@@ -95,18 +97,17 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32)
             const uint32_t slot = slots + ((rank * SHARE + i) * THREADS + threadIdx.x * 4) * 4;
             if (other == rank)
                 for (int k = 0; k < 4; k++) own[i + k] = part[k];
-            else store_remote(address_in(slot, other), part[0], part[1], part[2], part[3]);
+            else send(address_in(slot, other), part[0], part[1], part[2], part[3], address_in(sent, other));
         }
     if (SPLITS > 1) {
-        cluster_arrive();
-        cluster_wait();
-        const float4* sent = (const float4*)(shared + (slots - base)) + threadIdx.x;
+        barrier_wait(sent, 0);
+        const float4* others = (const float4*)(shared + (slots - base)) + threadIdx.x;
 #pragma unroll
         for (int other = 0; other < SPLITS; other++)
             if (other != rank)
 #pragma unroll
                 for (int i = 0; i < SHARE; i += 4) {
-                    const float4 part = sent[(other * SHARE + i) / 4 * THREADS];
+                    const float4 part = others[(other * SHARE + i) / 4 * THREADS];
                     own[i] += part.x, own[i + 1] += part.y, own[i + 2] += part.z, own[i + 3] += part.w;
                 }
     }

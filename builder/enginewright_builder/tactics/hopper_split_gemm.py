@@ -113,7 +113,7 @@ def cycles(form: Form, tile: Tile, device: Device) -> float:
     step = max(tile.rows * tile.columns * STEP / 2048, (tile.rows + tile.columns) * STEP * 2 / 60, 150.0)
     sent = tile.rows * tile.columns * 4 * (1 - 1 / tile.splits) / 16
     start = 3500 if tile.shared_bytes(form) > _half(device) else 2500
-    return start + math.ceil(blocks / room) * (share * step + sent + (1000 if tile.splits > 1 else 0))
+    return start + math.ceil(blocks / room) * (share * step + sent + (400 if tile.splits > 1 else 0))
 
 
 def implementation(problem: Problem, constant: frozenset[int], tile: Tile, device: Device) -> Implementation:
