@@ -35,6 +35,7 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
         f"{_MATRICES}[pooled by twos of sixteen pictures]",
     ),
     "hopper gemm, split gemm: a pair": (f"{_MATRICES}[a pair]",),
+    "hopper gemm, pooled": (f"{_MATRICES}[pooled, odd]", f"{_MATRICES}[pooled, dilated, uneven pads, gated]"),
     "hopper gemm, split gemm: products": (f"{_MATRICES}[few rows, gelu]", f"{_MATRICES}[columns not k-major]"),
     "hopper latency convolution": (f"{_CONVOLUTION}[24 channels]", f"{_CONVOLUTION}[slices of wider buffers]"),
     "hopper latency convolution: a pair": (f"{_CONVOLUTION}[pair of five images]",),
