@@ -18,7 +18,7 @@ from enginewright_operator import handlers, metrics, probes, supervise
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.cluster import Cluster
 from enginewright_operator.connection import connect
-from enginewright_operator.controller import Controller, Key
+from enginewright_operator.controller import SOON, Controller, Key
 from enginewright_operator.errors import ClusterError
 from enginewright_operator.gather import Gatherer
 from enginewright_operator.leader import ClusterLease, Leader, Terms
@@ -100,7 +100,10 @@ class Parts:
 def parts(api: client.ApiClient, *, may_write_for: Callable[[], float]) -> Parts:
     """The usual parts."""
     queue: WorkQueue[Key] = WorkQueue()
-    watched = Watched(lambda kind, namespace, name: queue.put(Key(kind=kind, namespace=namespace, name=name)))
+    watched = Watched(
+        lambda kind, namespace, name: queue.put(Key(kind=kind, namespace=namespace, name=name)),
+        lambda kind, namespace, name: queue.put_after(Key(kind=kind, namespace=namespace, name=name), SOON),
+    )
     kube = CachedKube(api, watched, may_write_for=may_write_for)
     return Parts(queue=queue, watched=watched, kube=kube, stores=Stores(), now=_now)
 

@@ -52,7 +52,7 @@ def judge(inp: PlanInput) -> Finding:
 def _damage(plan: api.EnginePlan) -> str:
     """Why the recipe is not the one that the plan is named by; empty if it is. A plan may be written by anybody."""
     try:
-        digest = plan.spec.parsed_recipe().digest
+        digest = plan.spec.parsed_recipe.digest
     except PlanError as error:
         return f"The EnginePlan {plan.metadata.name} cannot be read: {error.message}"
     folder = f"/plans/{plan.metadata.namespace}/{plan.spec.digest}/"
@@ -226,7 +226,7 @@ def next_workspace(plan: api.EnginePlan) -> int:
     status = plan.status
     if status is None or status.outcome != Outcome.OUT_OF_MEMORY.name:
         return status.workspace if status else 0
-    return max(1, plan.spec.parsed_recipe().workspace // 2)
+    return max(1, plan.spec.parsed_recipe.workspace // 2)
 
 
 def measurements(result: BuildResult) -> api.Measurements:

@@ -19,6 +19,7 @@ from enginewright_runtime.errors import EnginewrightError
 logger = logging.getLogger(__name__)
 
 WORKERS = 16  # a reconciliation mostly waits for answers: on two processors the API server is full before they are
+SOON = 0.5  # seconds in which what happens to an object's children is gathered into one look at it
 ENDING = 5.0  # seconds that a reconciliation under way may take to its end when this process leads no more
 
 Reconcile = Callable[[str, str, Scope], Awaitable[Again]]

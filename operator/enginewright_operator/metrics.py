@@ -5,13 +5,11 @@ wrote as free text. A standby has no objects, so nothing is counted twice.
 """
 
 import datetime
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+import prometheus_client
+from prometheus_client import Counter, Gauge, Histogram
 
 from enginewright_operator import api
 from enginewright_operator.conditions import Reason
@@ -32,9 +30,6 @@ BUILD_SECONDS = Histogram(
 )
 GATES = Counter("enginewright_gate_verdicts", "Verdicts of gates, by gate and result.", ["gate", "result"])
 
-Labels = tuple[str, ...]
-_WHICH = ("namespace", "name")
-
 
 def built(gpu_class: str, result: BuildResult) -> None:
     """One build ended."""
@@ -51,94 +46,90 @@ def _count_from_zero(gpu_class: str) -> None:
         BUILDS.labels(outcome.name, gpu_class)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """What is kept of one object."""
+class Objects:
+    """The operator's objects. A gauge of one that was deleted goes with it, which labelled gauges would keep.
 
-    conditions: tuple[tuple[str, str, bool], ...]  # type, reason, whether it is true
-    gauges: Mapping[str, float]
-    gpu_class: str = ""
-
-
-class Objects(Collector):
-    """The operator's objects. A gauge of one that was deleted goes with it, which labelled gauges would keep."""
+    Each object's lines are written when it changes: prometheus_client writes all of them anew at each scrape, which
+    takes seconds with thousands of objects, and nothing else is done meanwhile.
+    """
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str, str], _Row] = {}
+        self._lines: dict[tuple[str, str, str], tuple[str, ...]] = {}  # of an object, one text a family
         self._classes: set[str] = set()
 
     def seen(self, kind: str, namespace: str, name: str, manifest: Mapping[str, Any] | None) -> None:
         """An object was read; None: there is no such object any more."""
         if manifest is None:
-            self._rows.pop((kind, namespace, name), None)
+            self._lines.pop((kind, namespace, name), None)
             return
-        row = _row(kind, manifest.get("status") or {}, manifest.get("spec") or {})
-        self._rows[kind, namespace, name] = row
-        if row.gpu_class and row.gpu_class not in self._classes:
-            self._classes.add(row.gpu_class)
-            _count_from_zero(row.gpu_class)
+        status, spec = manifest.get("status") or {}, manifest.get("spec") or {}
+        which = {"namespace": namespace, "name": name}
+        gpu_class = str(spec.get("gpuClass", "")) if kind == api.EnginePlan.KIND else ""
+        more = {"gpu_class": gpu_class} if kind == api.EnginePlan.KIND else {}
+        gauges = _plan(status) if kind == api.EnginePlan.KIND else _engine(status)
+        self._lines[kind, namespace, name] = (
+            "".join(_condition({"kind": kind} | which, row) for row in status.get("conditions") or ()),
+            *(_sample(family, which | more, gauges[family]) if family in gauges else "" for family in _GAUGES),
+        )
+        if gpu_class and gpu_class not in self._classes:
+            self._classes.add(gpu_class)
+            _count_from_zero(gpu_class)
 
     def clear(self) -> None:
         """Another process leads from now on."""
-        self._rows.clear()
+        self._lines.clear()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The families, for one scrape."""
-        condition = GaugeMetricFamily(
-            "enginewright_condition",
-            "1 while the condition of the object is true, else 0.",
-            labels=("kind", *_WHICH, "condition", "reason"),
-        )
-        families = {name: _family(name) for name in _GAUGES}
-        for (kind, namespace, name), row in tuple(self._rows.items()):
-            for kind_of_condition, reason, true in row.conditions:
-                condition.add_metric((kind, namespace, name, kind_of_condition, reason), float(true))
-            more: Labels = (row.gpu_class,) if kind == api.EnginePlan.KIND else ()
-            for gauge, value in row.gauges.items():
-                families[gauge].add_metric((namespace, name, *more), value)
-        yield condition
-        yield from families.values()
+    def text(self) -> str:
+        """What one scrape is told, in Prometheus' text format."""
+        families = {_CONDITION: "1 while the condition of the object is true, else 0."} | _GAUGES
+        parts: list[str] = []
+        for place, (family, says) in enumerate(families.items()):
+            parts.append(f"# HELP {family} {says}\n# TYPE {family} gauge\n")
+            parts += (lines[place] for lines in self._lines.values())
+        return "".join(parts)
 
 
-# name -> (what it says, its labels beside namespace and name)
-_GAUGES: Mapping[str, tuple[str, Labels]] = {
-    "enginewright_engine_targets": ("Targets of the engine.", ()),
-    "enginewright_engine_targets_ready": ("Targets of the engine that serve the wanted plan.", ()),
-    "enginewright_engine_replicas": ("Pods that the engine wants.", ()),
-    "enginewright_engine_replicas_expected": (
-        "Of the pods that the engine wants those that are to be ready by now: of targets that have served.",
-        (),
-    ),
-    "enginewright_engine_replicas_ready": ("Pods of the engine that are ready, those of canaries among them.", ()),
-    "enginewright_plan_finished_timestamp_seconds": ("When the build of the plan ended.", ("gpu_class",)),
-    "enginewright_plan_size_bytes": ("The size of the plan.", ("gpu_class",)),
+_CONDITION = "enginewright_condition"
+_GAUGES: dict[str, str] = {
+    "enginewright_engine_targets": "Targets of the engine.",
+    "enginewright_engine_targets_ready": "Targets of the engine that serve the wanted plan.",
+    "enginewright_engine_replicas": "Pods that the engine wants.",
+    "enginewright_engine_replicas_expected": "Of the pods that the engine wants those that are to be ready by now: of "
+    "targets that have served.",
+    "enginewright_engine_replicas_ready": "Pods of the engine that are ready, those of canaries among them.",
+    "enginewright_plan_finished_timestamp_seconds": "When the build of the plan ended.",
+    "enginewright_plan_size_bytes": "The size of the plan.",
 }
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def _family(name: str) -> GaugeMetricFamily:
-    says, more = _GAUGES[name]
-    return GaugeMetricFamily(name, says, labels=(*_WHICH, *more))
+def _sample(family: str, labels: Mapping[str, str], value: float) -> str:
+    said = ",".join(f'{name}="{text.translate(_ESCAPED)}"' for name, text in labels.items())
+    return f"{family}{{{said}}} {value}\n"
 
 
-def _row(kind: str, status: Mapping[str, Any], spec: Mapping[str, Any]) -> _Row:
-    conditions = tuple((row["type"], row["reason"], row["status"] == "True") for row in status.get("conditions") or ())
-    if kind == api.EnginePlan.KIND:
-        gauges = {"enginewright_plan_size_bytes": float(status.get("bytes") or 0)}
-        if finished := status.get("finishedAt"):
-            stamp = datetime.datetime.fromisoformat(finished).timestamp()
-            gauges["enginewright_plan_finished_timestamp_seconds"] = stamp
-        return _Row(conditions=conditions, gauges=gauges, gpu_class=str(spec.get("gpuClass", "")))
+def _condition(which: Mapping[str, str], row: Mapping[str, str]) -> str:
+    labels = {**which, "condition": row["type"], "reason": row["reason"]}
+    return _sample(_CONDITION, labels, float(row["status"] == "True"))
+
+
+def _plan(status: Mapping[str, Any]) -> Mapping[str, float]:
+    gauges = {"enginewright_plan_size_bytes": float(status.get("bytes") or 0)}
+    if finished := status.get("finishedAt"):
+        stamp = datetime.datetime.fromisoformat(finished).timestamp()
+        gauges["enginewright_plan_finished_timestamp_seconds"] = stamp
+    return gauges
+
+
+def _engine(status: Mapping[str, Any]) -> Mapping[str, float]:
     targets = status.get("targets") or ()
-    return _Row(
-        conditions=conditions,
-        gauges={
-            "enginewright_engine_targets": len(targets),
-            "enginewright_engine_targets_ready": sum(bool(row.get("ready")) for row in targets),
-            "enginewright_engine_replicas": sum(row.get("replicas", 0) for row in targets),
-            "enginewright_engine_replicas_expected": sum(_expected(row) for row in targets),
-            "enginewright_engine_replicas_ready": sum(_ready(row) for row in targets),
-        },
-    )
+    return {
+        "enginewright_engine_targets": len(targets),
+        "enginewright_engine_targets_ready": sum(bool(row.get("ready")) for row in targets),
+        "enginewright_engine_replicas": sum(row.get("replicas", 0) for row in targets),
+        "enginewright_engine_replicas_expected": sum(_expected(row) for row in targets),
+        "enginewright_engine_replicas_ready": sum(_ready(row) for row in targets),
+    }
 
 
 def _expected(target: Mapping[str, Any]) -> int:
@@ -152,4 +143,8 @@ def _ready(target: Mapping[str, Any]) -> int:
 
 
 OBJECTS = Objects()
-REGISTRY.register(OBJECTS)
+
+
+def told() -> bytes:
+    """All that Prometheus is told at one scrape."""
+    return prometheus_client.generate_latest() + OBJECTS.text().encode()

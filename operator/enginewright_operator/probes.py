@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import prometheus_client
 from aiohttp import web
 
+from enginewright_operator import metrics
 from enginewright_runtime.errors import UsageError
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -37,8 +38,7 @@ async def _healthy(_: web.Request) -> web.Response:
 
 
 async def _metrics(_: web.Request) -> web.Response:
-    text = prometheus_client.generate_latest()
-    return web.Response(body=text, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+    return web.Response(body=metrics.told(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
 
 async def _site(host: str, port: int, path: str, handler: Handler) -> web.AppRunner | None:

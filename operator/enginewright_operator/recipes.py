@@ -158,7 +158,7 @@ def class_of(plan: EnginePlan, gpu_class: GPUClass | None) -> GPUClass | None:
     if gpu_class is None:
         return None
     try:
-        return choice.only(gpu_class, plan.spec.parsed_recipe().target.product)
+        return choice.only(gpu_class, plan.spec.parsed_recipe.target.product)
     except PlanError:
         return gpu_class
 
@@ -222,7 +222,7 @@ def build_request(plan: EnginePlan) -> BuildRequest:
     """What the plan's next build Job is asked for. Raises PlanError for a recipe that cannot be read."""
     spec = plan.spec
     return BuildRequest(
-        recipe=spec.parsed_recipe(),
+        recipe=spec.parsed_recipe,
         model=spec.model,
         destination=spec.plan_uri,
         companion=spec.companion or "",

@@ -84,8 +84,9 @@ WATCHED: Mapping[str, WatchedKind] = {
 class Watched:
     """The cache of all watched kinds, and who has to look at what it learns."""
 
-    def __init__(self, put: Put) -> None:
+    def __init__(self, put: Put, put_soon: Put | None = None) -> None:
         self._put = put
+        self._put_soon = put_soon or put  # for owners: the steps of a build or a rollout come in bursts
         self._kinds = {kind: Kind(watched.indexes) for kind, watched in WATCHED.items()}
 
     def __getitem__(self, kind: str) -> Kind:
@@ -127,4 +128,4 @@ class Watched:
                 self._put("InferenceEngine", *engine)
         for owner in manifest["metadata"].get("ownerReferences") or ():
             if str(owner.get("apiVersion", "")).startswith(f"{GROUP}/"):
-                self._put(owner["kind"], namespace, owner["name"])
+                self._put_soon(owner["kind"], namespace, owner["name"])

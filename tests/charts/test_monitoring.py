@@ -15,6 +15,7 @@ import yaml
 from charts.chart import CHART, refusal, render
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from enginewright_operator import metrics
 from enginewright_operator.reconcile import plan  # the counters are there as soon as the reconcilers are
@@ -74,7 +75,7 @@ def exported() -> dict[str, set[str]]:
             for family in collector.collect():
                 for name in names(family):
                     series.setdefault(name, set()).update(getattr(collector, "_labelnames", ()))
-    for family in objects.collect():
+    for family in text_string_to_metric_families(objects.text()):
         for sample in family.samples:
             series.setdefault(sample.name, set()).update(sample.labels)
     return series

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
 
 from enginewright_operator import metrics
 from enginewright_runtime.plan.outcome import Outcome
@@ -15,9 +16,8 @@ def condition(reason: str, status: str) -> dict[str, Any]:
 
 def samples(objects: metrics.Objects) -> dict[tuple[str, ...], float]:
     """Every sample, by its name and its labels' values."""
-    registry = CollectorRegistry()
-    registry.register(objects)
-    return {(s.name, *s.labels.values()): s.value for family in registry.collect() for s in family.samples}
+    families = text_string_to_metric_families(objects.text())
+    return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
 
 
 def test_a_conditions_gauge_has_the_latest_reason_and_no_former_one() -> None:
@@ -80,3 +80,16 @@ def test_pods_are_expected_of_targets_that_have_served_and_a_canarys_count_as_re
     assert found["enginewright_engine_replicas", "n", "e"] == 28.0
     assert found["enginewright_engine_replicas_expected", "n", "e"] == 4.0
     assert found["enginewright_engine_replicas_ready", "n", "e"] == 5.0
+
+
+def test_what_a_status_says_cannot_break_the_text() -> None:
+    objects = metrics.Objects()
+    objects.seen("InferenceEngine", "n", "e", condition('a"b\\c\nd', "True"))
+    assert samples(objects)["enginewright_condition", "InferenceEngine", "n", "e", "Stalled", 'a"b\\c\nd'] == 1.0
+
+
+def test_one_scrape_is_told_of_the_operator_and_of_its_objects() -> None:
+    metrics.OBJECTS.seen("EnginePlan", "n", "scraped", condition("Built", "False"))
+    families = {family.name for family in text_string_to_metric_families(metrics.told().decode())}
+    metrics.OBJECTS.clear()
+    assert families >= {"enginewright_operator_queue_depth", "enginewright_condition", "enginewright_plan_size_bytes"}

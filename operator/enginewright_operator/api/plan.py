@@ -4,6 +4,7 @@ Two engines that need the same recipe share one EnginePlan: its ownerReferences 
 """
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -61,6 +62,7 @@ class EnginePlanSpec(Strict):
         default="", max_length=4096, description="Why it was built: what changed against the plan before it."
     )
 
+    @cached_property
     def parsed_recipe(self) -> Recipe:
         """`recipe` as builder and runtime read it. Raises PlanError naming the field that does not fit."""
         return records.from_json(Recipe, self.recipe, what="spec.recipe")

@@ -34,7 +34,7 @@ class Gatherer:
         self._kube = kube
         self._settings = settings
         self._machines = Machines(kube, settings, clock=clock)
-        self._credentials = Credentials(kube)
+        self._credentials = Credentials(kube, clock=clock)
         self._versions = Versions(kube, self._credentials, stores, settings)
         self._keys = SigningKeys(kube, settings, clock=clock)
 
@@ -107,6 +107,10 @@ class Gatherer:
             plugins_allowed=self._settings.allow_plugins,
         )
         return await self._versions.of_engine(gathered)
+
+    def knows_inputs(self, engine: api.InferenceEngine) -> bool:
+        """Whether no store needs to be asked for an engine: another one's inputs were the same."""
+        return self._versions.known(engine)
 
     async def poll_inputs(self, put: Put, *, within: float) -> int:
         """Ask the stores for the versions of all engines' inputs, spread over so many seconds; put whose is new."""

@@ -56,6 +56,11 @@ class Versions:
             self._answers.remember(each, answer)
         return replace(inp, identities=_identities(spec, asked, known))
 
+    def known(self, engine: api.InferenceEngine) -> bool:
+        """Whether the versions of all its inputs are remembered."""
+        storage = engine.spec.storage or self._settings.default_storage
+        return storage is not None and self._answers.known(_questions(engine, storage).values()) is not None
+
     async def poll(self, put: Put, *, within: float) -> int:
         """Ask the stores for the versions of all engines' inputs, spread over so many seconds; put whose is new."""
         asking: dict[Question, list[tuple[str, str]]] = defaultdict(list)

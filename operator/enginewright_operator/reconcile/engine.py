@@ -41,8 +41,8 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
     if manifest is None or manifest["metadata"].get("deletionTimestamp"):
         return DONE  # its children go with it: ownerReferences see to that
     engine = api.read(api.InferenceEngine, manifest)
-    if engine.status is None:
-        await _accept(engine, scope)
+    if engine.status is None and not scope.gatherer.knows_inputs(engine):
+        await _accept(engine, scope)  # a store may take its time; without one the report below is as soon
     inp = await scope.gatherer.engine(engine)
     blocked = policies.first(policies.ENGINE_CHECKS, inp)
     outcomes = [await _target(inp, target, blocked, scope) for target in inp.targets]

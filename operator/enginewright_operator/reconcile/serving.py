@@ -190,7 +190,7 @@ def _usable(
 def _driver(plan: api.EnginePlan) -> str:
     """The driver's branch that the plan was built with; empty where it is not known."""
     try:
-        return plan.spec.parsed_recipe().target.driver
+        return plan.spec.parsed_recipe.target.driver
     except PlanError:
         return ""
 
@@ -199,9 +199,7 @@ def _fits(plan: api.EnginePlan, gpu_class: api.GPUClass) -> bool:
     """Whether the class still is what the plan was built for: pods on its nodes of now would refuse another."""
     pinned = recipes.class_of(plan, gpu_class)
     try:
-        return pinned is not None and replace(plan.spec.parsed_recipe().target, driver="") == recipes.requirement(
-            pinned
-        )
+        return pinned is not None and replace(plan.spec.parsed_recipe.target, driver="") == recipes.requirement(pinned)
     except PlanError:
         return True  # of another version of Enginewright: its pods serve, and may go on
 

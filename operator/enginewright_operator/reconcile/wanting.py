@@ -68,6 +68,6 @@ def _recipe_of(inp: EngineInput, name: str) -> Recipe | None:
     if plan is None:
         return None
     try:
-        return plan.spec.parsed_recipe()
+        return plan.spec.parsed_recipe
     except PlanError:
         return None  # of another version of Enginewright
