@@ -7,6 +7,7 @@ to the one that started them) and never touch a kubeconfig of the person who run
 
 import base64
 import json
+import os
 import secrets
 import shutil
 import ssl
@@ -17,7 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import yaml
 from controlplane.binaries import find
@@ -50,14 +51,21 @@ class ControlPlane:
 
     `folder` keeps data and logs where you say (they stay there); without it a temporary folder is used and removed.
     `crds` are files of CustomResourceDefinitions that are there before the controller manager: it looks for new kinds
-    only twice a minute, and until then nothing owned by such a kind is garbage collected.
+    only twice a minute, and until then nothing owned by such a kind is garbage collected. `environment` is what the
+    programs get beside this process's own, as GOGC.
     """
 
     def __init__(
-        self, *, folder: Path | None = None, programs: Mapping[str, Path] | None = None, crds: Sequence[Path] = ()
+        self,
+        *,
+        folder: Path | None = None,
+        programs: Mapping[str, Path] | None = None,
+        crds: Sequence[Path] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.programs = dict(programs or find())
         self._crds = crds
+        self._environment = os.environ | dict(environment)
         self._kept = folder is not None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="enginewright-controlplane-"))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +164,12 @@ class ControlPlane:
         with (self.folder / f"{name}.log").open("wb") as log:
             command = tethered([str(self.programs[name]), *flags])
             self._processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=self._environment,
             )
 
     def _wait_for(self, path: str, whose: str) -> None:
