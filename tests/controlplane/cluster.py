@@ -52,7 +52,7 @@ class ControlPlane:
     `folder` keeps data and logs where you say (they stay there); without it a temporary folder is used and removed.
     `crds` are files of CustomResourceDefinitions that are there before the controller manager: it looks for new kinds
     only twice a minute, and until then nothing owned by such a kind is garbage collected. `environment` is what the
-    programs get beside this process's own, as GOGC.
+    programs get beside this process's own, as GOGC. `processes` are what runs, by name.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ControlPlane:
         self.server = ""
         self._token = secrets.token_hex(16)
         self._certificates: Certificates = write_certificates(self.folder)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tls = ssl.create_default_context(cafile=str(self._certificates.authority))
 
     def __enter__(self) -> "ControlPlane":
@@ -163,7 +163,7 @@ class ControlPlane:
     def _run(self, name: str, *flags: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
             command = tethered([str(self.programs[name]), *flags])
-            self._processes[name] = subprocess.Popen(
+            self.processes[name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -176,7 +176,7 @@ class ControlPlane:
         deadline = time.monotonic() + READY_WITHIN
         request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self._token}"})
         while time.monotonic() < deadline:
-            for name, process in self._processes.items():
+            for name, process in self.processes.items():
                 if process.poll() is not None:
                     raise ControlPlaneFailed(
                         f"{name} ended with exit code {process.returncode} while starting:\n{self.log_tail(name)}"
@@ -193,10 +193,10 @@ class ControlPlane:
 
     def _stop(self) -> None:
         """Ends them in the reverse order of their start; etcd and the API server get no time to be polite."""
-        for process in reversed(self._processes.values()):
+        for process in reversed(self.processes.values()):
             process.kill()
             process.wait()
-        self._processes.clear()
+        self.processes.clear()
 
     def _kubeconfig(self, user: str, token: str) -> str:
         authority = base64.b64encode(self._certificates.authority.read_bytes()).decode()
@@ -276,4 +276,4 @@ class ControlPlane:
 
     def logs(self) -> str:
         """The tails of all four logs, for a failed test's report."""
-        return "\n".join(f"--- {name}\n{self.log_tail(name, 1000)}" for name in self._processes or self.programs)
+        return "\n".join(f"--- {name}\n{self.log_tail(name, 1000)}" for name in self.processes or self.programs)

@@ -110,3 +110,13 @@ def test_managed_fields_are_not_kept_and_every_reader_has_a_copy() -> None:
     second = held.get("n", "a")
     assert second is not None
     assert second["spec"] is not None
+
+
+def test_what_happens_to_a_child_is_told_its_owner_soon_and_what_happens_to_itself_at_once() -> None:
+    at_once: PUT = []
+    soon: PUT = []
+    watched = Watched(lambda *key: at_once.append(key), lambda *key: soon.append(key))
+    owner = {"apiVersion": "enginewright.dev/v1alpha1", "kind": "InferenceEngine", "name": "e", "uid": "uid-e"}
+    watched.saw("EnginePlan", seen(kind="EnginePlan", metadata={"ownerReferences": [owner]}))
+    assert at_once == [("EnginePlan", "n", "a")]
+    assert soon == [("InferenceEngine", "n", "e")]

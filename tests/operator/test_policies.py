@@ -1,12 +1,13 @@
 """Each check says one thing, and the chains ask in the order in which a person would mend."""
 
+import datetime
 from typing import Any
 
 import pytest
 from operator_objects import deployment, engine, engine_input, gpu_class, plan
 
-from enginewright_operator import gpu, policies
-from enginewright_operator.conditions import Reason, State, Verdict
+from enginewright_operator import api, gpu, policies
+from enginewright_operator.conditions import Reason, State, Verdict, conditions
 from enginewright_operator.gather import EngineInput
 from enginewright_operator.policies import ENGINE_CHECKS, TARGET_CHECKS, TargetView
 
@@ -109,6 +110,14 @@ def test_a_node_is_asked_for_only_while_there_is_something_to_build() -> None:
 
 def test_a_plan_that_nobody_has_looked_at_waits() -> None:
     assert of_target(wanted=plan()).reason is Reason.WAITING_FOR_BUILD
+
+
+def test_a_plan_whose_job_is_being_made_is_told_of_in_the_words_of_one_that_nobody_has_looked_at() -> None:
+    verdict = Verdict(state=State.WORKING, reason=Reason.WAITING_FOR_BUILD, message="The build Job is being made.")
+    rows = conditions(verdict, generation=1, before=(), now=datetime.datetime.now(datetime.UTC))
+    status = api.EnginePlanStatus(phase=api.Phase.PENDING, conditions=rows)
+    looked_at = plan().model_copy(update={"status": status})
+    assert of_target(wanted=looked_at) == of_target(wanted=plan())
 
 
 def test_a_plan_in_the_builders_hands_is_said_to_be_built() -> None:

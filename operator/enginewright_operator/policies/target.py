@@ -56,8 +56,10 @@ def no_node(view: TargetView) -> Verdict | None:
 
 
 def build_not_begun(view: TargetView) -> Verdict | None:
-    """The plan's own reconciliation has looked at it."""
-    if view.wanted is not None and view.wanted.status is not None:
+    """There is a build Job. Until then one sentence: each other one would be a write of every engine of the plan."""
+    ready = _condition(view.wanted, "Ready")
+    begun = ready is None or ready.reason != Reason.WAITING_FOR_BUILD
+    if view.wanted is not None and view.wanted.status is not None and begun:
         return None
     name = view.wanted.metadata.name if view.wanted else "of this target"
     return working(Reason.WAITING_FOR_BUILD, f"The EnginePlan {name} waits to be built{_meanwhile(view)}.")
@@ -127,7 +129,7 @@ TARGET_CHECKS: tuple[Check[TargetView], ...] = (
     gpu_class_missing,  # nothing can be built without it
     plan_terminating,  # a plan of that name is on its way out: wait for it
     no_node,  # a build would wait for a node that there is none of
-    build_not_begun,  # the plan's own reconciliation has not come to it yet
+    build_not_begun,  # the plan's own reconciliation has not come to it yet, or makes the Job now
     build_failed,  # the builder's own sentence
     build_hindered,  # what its own reconciliation found that only a person can mend
     building,  # in the builder's hands
