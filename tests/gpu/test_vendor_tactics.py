@@ -174,7 +174,7 @@ def expected(problem: Problem, inputs: list[Array | None]) -> Array:
 
 
 def check(bench: Bench, tactic: Tactic, problem: Problem) -> None:
-    """Each candidate that the library takes is right, also replayed from a graph; the first is made again by its name."""
+    """Each candidate that the library takes is right, also replayed from a graph; the first is made again by name."""
     inputs, y = values_of(problem), problem.outputs[0]
     want = expected(problem, inputs)
     constants = {number: array for number in KNOWN if number < len(inputs) and (array := inputs[number]) is not None}
