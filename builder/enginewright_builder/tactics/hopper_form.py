@@ -38,7 +38,7 @@ class Form:
     patches: Patches | None = None
     scale: float = 1.0
     product: bool = False  # weights are (..., k, n), not (n, k, taps...)
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False)  # compared, but a dict has no hash
 
     @property
     def batched(self) -> bool:

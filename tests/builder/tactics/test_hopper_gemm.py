@@ -110,6 +110,12 @@ def kernel_of(made: Implementation) -> Any:
     return made.steps[0].kernel
 
 
+def test_every_tile_asks_for_its_weights_in_the_same_words_so_that_they_are_packed_once() -> None:
+    makers = {each.build().constants["weights"] for each in GEMM.candidates(convolution(), HOPPER, CONSTANT)}
+    assert len(makers) > 1
+    assert len({(make.func, make.args) for make in makers}) == 1
+
+
 def test_a_pointwise_convolution_is_a_product_of_its_pixels() -> None:
     found = form(convolution(64, 128, 14, 1))
     assert isinstance(found.a, Matrix)
