@@ -22,6 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TOOLS = ("memcheck", "racecheck", "synccheck")
+SILENT = "nothing"  # the tool did not come to its end
 _CONVOLUTION = "test_hopper_latency_conv.py::test_every_convolution_is_right"
 _MATRICES = "test_hopper_gemm.py::test_candidates_are_right"
 _ATTENTION = "test_attention.py::test_every_candidate_is_right"
@@ -72,7 +73,7 @@ class Outcome:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tools; 1 where one found something, or a test failed, or there was no time."""
+    """Run the tools; 1 where one found something, or a test failed, or there was no time, or a tool said nothing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tool", action="append", choices=TOOLS, help="one or more; all of them where none is named")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         outcomes = list(pool.map(lambda job: sanitized(*job, options.logs, ends), jobs))
     sys.stdout.write(table(outcomes))
-    return int(any(each.findings or each.tests != "passed" for each in outcomes))
+    return int(any(each.findings or each.tests != "passed" or each.said == SILENT for each in outcomes))
 
 
 def sanitized(tool: str, kernel: str, logs: Path, ends: float) -> Outcome:
@@ -101,7 +102,7 @@ def sanitized(tool: str, kernel: str, logs: Path, ends: float) -> Outcome:
     return Outcome(
         tool=tool,
         kernel=kernel,
-        said=said[-1] if said else "nothing",
+        said=said[-1] if said else SILENT,
         tests=tests,
         findings=findings(text),
         seconds=time.monotonic() - started,
