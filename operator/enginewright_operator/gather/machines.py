@@ -1,5 +1,6 @@
 """What there is to build and to serve on: GPU classes, nodes, and the devices that can be claimed there."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from enginewright_operator import api, gpu, slices
@@ -18,6 +19,7 @@ class Machines:
         self._kube = kube
         self._settings = settings
         self._clock = clock
+        self._reading = asyncio.Lock()
         self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
         self._gpus: Mapping[str, frozenset[gpu.Gpus]] = {}  # by GPU class, as they were at the last poll
 
@@ -40,10 +42,11 @@ class Machines:
         """The cluster's nodes, at most ten seconds old: they are many, and every plan asks. None: not to be read."""
         if self._settings.gpu_classes is not None:
             return None
-        if self._clock() - self._nodes[0] >= NODES_FRESH_FOR:
-            found, devices = await self._kube.list("Node"), await self._devices()
-            self._nodes = (self._clock(), tuple(_node(each, devices) for each in found))
-        return self._nodes[1]
+        async with self._reading:  # one worker asks, and the others have its answer
+            if self._clock() - self._nodes[0] >= NODES_FRESH_FOR:
+                found, devices = await self._kube.list("Node"), await self._devices()
+                self._nodes = (self._clock(), tuple(_node(each, devices) for each in found))
+            return self._nodes[1]
 
     async def _devices(self) -> Mapping[str, tuple[slices.Device, ...]]:
         """What can be claimed on each node, where a class asks for it and the cluster knows claims."""
