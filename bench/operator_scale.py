@@ -4,8 +4,8 @@ Engines are applied, and what is measured is the time until all are Ready, the o
 how soon one change shows in its status, and how long a new process takes to be where the old one was. Builds and pods
 are ended by tests/controlplane/stub_kubelet.py; kube-apiserver, etcd, the controllers and the scheduler are the real
 programs, and share this machine's processors with the operator. Beside the tests' settings of them (etcd without
-fsync, kube-controller-manager's --kube-api-qps=200) they run with GOGC=400, as a control plane with memory to spare may: kube-apiserver then
-uses a fifth less processor time.
+fsync, kube-controller-manager's --kube-api-qps=200) they run with GOGC=400, as a control plane with memory to spare
+may: kube-apiserver then uses a fifth less processor time.
 
     PYTHONPATH=tests python bench/operator_scale.py 100 500 1000 5000 [--json]
 """
