@@ -50,7 +50,9 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
             await _report(plan, builds.over_quota(error.message), scope, inp=inp)
             return Again(failed=True)
     await _report(plan, finding, scope, inp=inp)
-    return DONE if finding.phase in (api.Phase.BUILT, api.Phase.FAILED) else Again(seconds=LOOK_AGAIN)
+    if finding.phase is api.Phase.FAILED:
+        return Again(seconds=0.0)  # whether another try may help: nothing else may happen that brings it back
+    return DONE if finding.phase is api.Phase.BUILT else Again(seconds=LOOK_AGAIN)
 
 
 async def _start(inp: PlanInput, gpu_class: api.GPUClass, scope: Scope) -> None:
