@@ -63,10 +63,7 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: all(map(_addressable, _activations(problem))), "an operand is not NHWC with pixels in 16-byte units"),
         (lambda: problem.outputs[0].shape[1] % 8 == 0, "its output channels are no multiple of 8"),
         (lambda: _pair_fits(problem), "its pair is not of two 1x1 convolutions without padding and residual"),
-        (
-            lambda: hopper_pool.side(problem) > 0,
-            ANOTHER_POOL,
-        ),
+        (lambda: hopper_pool.side(problem) > 0, ANOTHER_POOL),
         (lambda: _finish(problem) is not None, "its activation has no device expression"),
         (lambda: max(_box(problem)) <= 256 and max(_window(problem).stride) <= 4, "its window is too large for a box"),
         (

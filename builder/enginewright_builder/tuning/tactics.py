@@ -2,9 +2,9 @@
 
 Equal layers are one problem, tuned once. Each problem's candidates are checked against the reference and then timed in
 chains of themselves (contest.py); what is wrong or fails is dropped and named. The first heats of all problems come
-before the second heat of any, and those in the order of what there is to gain: whenever time runs out, nothing has been
-left with the first thing that ran. Chains of one layer mislead where layers overlap (programmatic dependent launch) or
-share a cache, so the fastest few of each problem are then tried inside the whole network (race.py).
+before the second heat of any, and those in the order of what there is to gain, so that where time runs out it is the
+later guesses of cheap layers that were not tried. Chains of one layer mislead where layers overlap (programmatic
+dependent launch) or share a cache, so the fastest few of each problem are tried inside the whole network (race.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
