@@ -18,7 +18,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client import ApiException
 
 from enginewright_operator.__main__ import Parts, work
-from enginewright_operator.controller import Key
+from enginewright_operator.controller import SOON, Key
 from enginewright_operator.errors import WatchError
 from enginewright_operator.paths import path_of
 from enginewright_operator.settings import Settings
@@ -130,7 +130,10 @@ class Life:
 
     def _parts(self, api: client.ApiClient, fault: Fault) -> Parts:
         queue: WorkQueue[Key] = WorkQueue(backoff=Backoff(limit=2.0))
-        watched = Watched(lambda kind, namespace, name: queue.put(Key(kind=kind, namespace=namespace, name=name)))
+        watched = Watched(
+            lambda kind, namespace, name: queue.put(Key(kind=kind, namespace=namespace, name=name)),
+            lambda kind, namespace, name: queue.put_after(Key(kind=kind, namespace=namespace, name=name), SOON),
+        )
         return Parts(
             queue=queue,
             watched=watched,
