@@ -7,6 +7,7 @@ from enginewright_operator import api, gpu, stamps
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.gather import PlanInput
 from enginewright_operator.kube import Manifest
+from enginewright_operator.render import build_job
 from enginewright_runtime.errors import PlanError
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.progress import BuildProgress
@@ -175,6 +176,14 @@ def _advice(status: api.EnginePlanStatus | None) -> str:
 def _terminated(pod: Manifest) -> list[Manifest]:
     rows = (pod.get("status") or {}).get("containerStatuses") or ()
     return [state["terminated"] for row in rows if (state := row.get("state") or {}).get("terminated")]
+
+
+def image(inp: PlanInput) -> str:
+    """The image that the last build ran, as its node's kubelet names it; what is known of it where no pod tells."""
+    rows = [row for pod in inp.pods for row in (pod.get("status") or {}).get("containerStatuses") or ()]
+    told = [str(row.get("imageID") or "") for row in rows if row.get("name") == build_job.CONTAINER]
+    known = inp.plan.status.builder_image if inp.plan.status else ""
+    return next(filter(None, reversed(told)), known)
 
 
 def _container_waits(pod: Manifest | None) -> str:

@@ -47,6 +47,18 @@ def judge(**changes: Any) -> builds.Finding:
     return builds.judge(PlanInput(**usual | changes))
 
 
+def ran(image: str, *, container: str = "build") -> dict[str, Any]:
+    return {"metadata": {}, "status": {"containerStatuses": [{"name": container, "imageID": image}]}}
+
+
+def test_the_image_of_the_last_build_is_the_one_that_its_kubelet_tells() -> None:
+    pods = (ran("builder@sha256:a"), ran("builder@sha256:b"), ran("proxy@sha256:c", container="sidecar"), ran(""))
+    assert builds.image(PlanInput(plan=plan(), pods=pods)) == "builder@sha256:b"
+    known = plan().model_copy(update={"status": api.EnginePlanStatus(builder_image="builder@sha256:a")})
+    assert builds.image(PlanInput(plan=known)) == "builder@sha256:a", "its pod is gone"
+    assert builds.image(PlanInput(plan=plan(), pods=(pending(),))) == ""
+
+
 def test_a_plan_without_a_job_gets_one() -> None:
     assert judge().create_job
     assert not judge(job=job()).create_job

@@ -113,6 +113,10 @@ class EnginePlanStatus(Lenient):
     outcome: str = Field(default="", description="How the build ended: DONE, GATE_FAILED, BAD_MODEL and so on.")
     message: str = Field(default="", description="The builder's own sentence.")
     job: str = Field(default="", description="The build Job.")
+    builder_image: str = Field(
+        default="",
+        description="The image that the build ran, as its node's kubelet names it: by the digest that a tag had there.",
+    )
     plan_uri: str = Field(default="", description="Where the plan lies, once it is built.")
     bytes: int = Field(default=0, description="The plan's size.", json_schema_extra={"format": "int64"})
     sha256: str = Field(default="", description="sha256 of the plan's bytes.")

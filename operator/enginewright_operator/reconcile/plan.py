@@ -111,6 +111,7 @@ async def _report(plan: api.EnginePlan, finding: Finding, scope: Scope, *, inp: 
         outcome=result.outcome if result else "",
         message=finding.verdict.message,
         job=plan.metadata.name,
+        builder_image=builds.image(inp),
         progress=builds.shown(finding.progress),
         plan_uri=plan.spec.plan_uri if finding.phase is api.Phase.BUILT else "",
         bytes=result.plan_bytes if result else 0,

@@ -28,6 +28,8 @@ def test_a_manifest_becomes_served_answers_replicas_follow_it_and_once_deleted_i
         "accuracy": True,
         "latency": True,
     }
+    (container,) = engine.cluster.get("job", plan, engine.namespace)["spec"]["template"]["spec"]["containers"]
+    assert built["status"]["builderImage"] == container["image"], "this kubelet names an image as the Job does"
     assert engine.files() == [f"plans/{engine.namespace}/{built['spec']['digest']}/engine.plan"]
 
     row = engine.target()
