@@ -6,7 +6,7 @@ import logging
 import socket
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,13 +20,13 @@ from enginewright_operator.cluster import Cluster
 from enginewright_operator.connection import connect
 from enginewright_operator.controller import SOON, Controller, Key
 from enginewright_operator.errors import ClusterError
-from enginewright_operator.gather import Gatherer
+from enginewright_operator.gather import Gatherer, kinds
 from enginewright_operator.leader import ClusterLease, Leader, Terms
 from enginewright_operator.reconcile.scope import Scope
 from enginewright_operator.scrape import Scraper
 from enginewright_operator.settings import Settings, read
 from enginewright_operator.stores import Stores
-from enginewright_operator.watched import Watched
+from enginewright_operator.watched import Watched, WatchedKind
 from enginewright_operator.workqueue import WorkQueue
 from enginewright_runtime import tracing
 from enginewright_runtime.errors import EnginewrightError
@@ -110,23 +110,18 @@ def parts(api: client.ApiClient, *, may_write_for: Callable[[], float]) -> Parts
 
 async def work(settings: Settings, made_of: Parts, lost: asyncio.Event) -> None:
     """What the leader does, until `lost` is set or the process is told to end. Raises what ends it otherwise."""
+    watchable = await _kinds(made_of.kube, settings, lost)
     scope = Scope(
-        gatherer=Gatherer(made_of.kube, made_of.stores, settings),
+        gatherer=Gatherer(made_of.kube, made_of.stores, settings, kinds=watchable),
         cluster=Cluster(made_of.kube, now=made_of.now),
         scraper=Scraper(port=settings.serving_port, proxy=settings.scrape_proxy),
         stores=made_of.stores,
         settings=settings,
         now=made_of.now,
     )
-    await _kinds(scope.gatherer, lost)
     controller, ended = Controller(scope, queue=made_of.queue), asyncio.Event()
     metrics.LEADING.set(1)
-    watch = handlers.watch(
-        made_of.watched,
-        namespaces=settings.watch_namespaces,
-        cluster_scoped=settings.gpu_classes is None,
-        stop=lost,
-    )
+    watch = handlers.watch(made_of.watched, watchable, namespaces=settings.watch_namespaces, stop=lost)
     tasks = [
         asyncio.create_task(controller.run(ended), name="controller"),
         asyncio.create_task(watch, name="watches"),
@@ -140,16 +135,17 @@ async def work(settings: Settings, made_of: Parts, lost: asyncio.Event) -> None:
         metrics.OBJECTS.clear()
 
 
-async def _kinds(gatherer: Gatherer, lost: asyncio.Event) -> None:
-    """Wait for the CRDs: kopf looks for kinds once, and would never watch one that came later."""
+async def _kinds(kube: CachedKube, settings: Settings, lost: asyncio.Event) -> Mapping[str, WatchedKind]:
+    """What is to be watched, once the CRDs are there: kopf looks for kinds once, and not for those that come later."""
     while not lost.is_set():
         try:
-            if await gatherer.kinds_are_served():
-                return
+            if await kinds.are_served(kube):
+                return await kinds.watchable(kube, settings)
             logger.warning("The kinds of enginewright.dev are not there yet: install the CRDs (crds/*.yaml).")
         except ClusterError as error:
             logger.warning("%s", error.message)
         await asyncio.sleep(WAIT_FOR_KINDS)
+    return {}
 
 
 def _terms(seconds: float) -> Terms:

@@ -26,6 +26,7 @@ class Kind:
         self._entries: dict[Name, tuple[tuple[str, str], ...]] = {}
         self._found: dict[tuple[str, str], set[Name]] = defaultdict(set)
         self.synced = False
+        self.changes = 0  # objects that came, changed or went so far
 
     def put(self, manifest: Manifest) -> bool:
         """Take up an object as it is; False where this or a newer version of it is known."""
@@ -41,6 +42,7 @@ class Kind:
         )
         for index, key in self._entries[name]:
             self._found[index, key].add(name)
+        self.changes += 1
         return True
 
     def drop(self, name: Name, version: int | None = None) -> bool:
@@ -50,7 +52,9 @@ class Kind:
             return False
         self._versions[name] = known if version is None else version
         self._unindex(name)
-        return self._texts.pop(name, None) is not None
+        there = self._texts.pop(name, None) is not None
+        self.changes += there
+        return there
 
     def settle(self, listed: Collection[Name], version: int) -> list[Manifest]:
         """These names were all that there was, as of a version; what is dropped for it is returned."""

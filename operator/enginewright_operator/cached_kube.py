@@ -45,8 +45,12 @@ class CachedKube(Kube):
         """All objects of a watched kind, or those that one of its indexes has under a key."""
         if self._holds(kind):
             return list(self._watched[kind].list(namespace, where))
-        found = await self.list(kind, namespace, labels=WATCHED[kind].labels)
+        found = await self.list(kind, namespace, labels=WATCHED[kind].labels, fields=WATCHED[kind].fields)
         return [each for each in found if where is None or where[1] in WATCHED[kind].indexes[where[0]](each)]
+
+    def changes(self, kind: str) -> int | None:
+        """How many changes of a kind were told so far; None where it is not watched, or its cache not yet filled."""
+        return self._watched[kind].changes if self._holds(kind) else None
 
     async def each(self, kind: str) -> AsyncIterator[Manifest]:
         """All objects of a watched kind, one after another: thousands at once would take memory, and others' time."""
@@ -59,7 +63,7 @@ class CachedKube(Kube):
         """Compare the cache of a kind with the API server; returns of how many objects the news had not come."""
         names, versions, news = set(), [], 0
         for namespace in namespaces or ("",):
-            async for page in self.pages(kind, namespace, labels=WATCHED[kind].labels):
+            async for page in self.pages(kind, namespace, labels=WATCHED[kind].labels, fields=WATCHED[kind].fields):
                 versions.append(cache.version_of(page))
                 for item in page.get("items") or ():
                     item |= {"kind": kind, "apiVersion": WATCHED[kind].api_version}  # a list's items leave them out

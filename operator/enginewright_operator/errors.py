@@ -19,6 +19,10 @@ class ConflictError(ClusterError):
     """Somebody else changed the object meanwhile: read it again and decide again."""
 
 
+class ForbiddenError(ClusterError):
+    """The operator lacks a right."""
+
+
 class QuotaError(ClusterError):
     """The namespace's ResourceQuota is used up: nothing is wrong with the object, and it may fit later."""
 

@@ -15,7 +15,7 @@ import kopf
 
 from enginewright_operator import supervise
 from enginewright_operator.errors import WatchError
-from enginewright_operator.watched import WATCHED, Watched, WatchedKind
+from enginewright_operator.watched import Watched, WatchedKind
 
 CHUNK = 200  # objects a list request: what a start takes at its most in memory
 IDLE = 0.02  # seconds that kopf keeps a task for an object of which nothing more comes
@@ -61,8 +61,8 @@ class NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def registry(watched: Watched, *, cluster_scoped: bool) -> kopf.OperatorRegistry:
-    """Handlers for every kind that is watched; for cluster-scoped ones only where they may be."""
+def registry(watched: Watched, kinds: Mapping[str, WatchedKind]) -> kopf.OperatorRegistry:
+    """Handlers for these kinds."""
     handlers = kopf.OperatorRegistry()  # a bare one: it has no handlers of its own, not even for logging in
 
     @kopf.on.login(registry=handlers)
@@ -71,9 +71,7 @@ def registry(watched: Watched, *, cluster_scoped: bool) -> kopf.OperatorRegistry
             return kopf.login_with_kubeconfig(**arguments)
         return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
-    for kind, how in WATCHED.items():
-        if how.cluster_scoped and not cluster_scoped:
-            continue
+    for kind, how in kinds.items():
         _watch_kind(handlers, watched, kind, how)
     return handlers
 
@@ -91,14 +89,16 @@ def _resource(how: WatchedKind) -> tuple[str, str, str]:
     return group, version, how.plural
 
 
-def settings() -> kopf.OperatorSettings:
-    """kopf's settings: it writes nothing, asks only for children that are ours, and keeps nothing for long."""
+def settings(kinds: Mapping[str, WatchedKind]) -> kopf.OperatorSettings:
+    """kopf's settings: it writes nothing, asks only for what concerns us, and keeps nothing for long."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.scanning.disabled = True  # the kinds are there before us: the chart brings the CRDs
-    for how in WATCHED.values():
+    for how in kinds.values():
         if how.labels:
             chosen.watching.label_selectors[_resource(how)] = how.labels
+        if how.fields:
+            chosen.watching.field_selectors[_resource(how)] = how.fields
     chosen.watching.chunk_size = CHUNK
     chosen.queueing.idle_timeout = IDLE
     chosen.queueing.worker_limit = WORKERS
@@ -108,8 +108,10 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-async def watch(watched: Watched, *, namespaces: tuple[str, ...], cluster_scoped: bool, stop: asyncio.Event) -> None:
-    """Watch until `stop` is set, or the process is told to end. Raises WatchError where kopf cannot go on.
+async def watch(
+    watched: Watched, kinds: Mapping[str, WatchedKind], *, namespaces: tuple[str, ...], stop: asyncio.Event
+) -> None:
+    """Watch these kinds until `stop` is set, or the process is told to end. Raises WatchError where kopf cannot go on.
 
     Not `kopf.operator`: when a watch fails it cancels whatever task of the loop began after it, ours too, and waits
     without a limit for watchers that swallow their one cancellation.
@@ -118,8 +120,8 @@ async def watch(watched: Watched, *, namespaces: tuple[str, ...], cluster_scoped
     roots: supervise.Tasks = ()
     try:
         roots = await kopf.spawn_tasks(
-            registry=registry(watched, cluster_scoped=cluster_scoped),
-            settings=settings(),
+            registry=registry(watched, kinds),
+            settings=settings(kinds),
             namespaces=namespaces,
             clusterwide=not namespaces,
             standalone=True,  # no peering: our Lease sees to it that one leads

@@ -15,6 +15,7 @@ from enginewright_operator import cache, metrics
 from enginewright_operator.errors import (
     ClusterError,
     ConflictError,
+    ForbiddenError,
     NamespaceTerminatingError,
     NotLeadingError,
     QuotaError,
@@ -28,6 +29,7 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
+_REFUSALS: Mapping[int, type[ClusterError]] = {403: ForbiddenError, 409: ConflictError}
 _TIMEOUT = 30.0
 _PAGE = 250  # objects a request: what a list takes at its most in memory
 
@@ -60,13 +62,14 @@ class Kube:
 
     async def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> list[Manifest]:
         """All of a kind, with these labels and fields."""
-        query = {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
-        answer = await self.send("GET", path_of(kind, namespace), query=query)
+        answer = await self.send("GET", path_of(kind, namespace), query=_selectors(labels, fields))
         return list((answer or {}).get("items") or [])
 
-    async def pages(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Manifest]:
+    async def pages(
+        self, kind: str, namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Manifest]:
         """The same as lists of a part of the objects each, all of them as of one version."""
-        query = {"limit": str(_PAGE)} | ({"labelSelector": labels} if labels else {})
+        query = {"limit": str(_PAGE)} | _selectors(labels, fields)
         while True:
             answer = await self.send("GET", path_of(kind, namespace), query=query) or {}
             yield answer
@@ -130,6 +133,10 @@ class Kube:
         return status, text
 
 
+def _selectors(labels: str, fields: str) -> dict[str, str]:
+    return {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
+
+
 def _answer(method: str, path: str, status: int, text: bytes | str, absent_is_none: bool) -> Manifest | None:
     if 200 <= status < 300:
         parsed: Manifest = json.loads(text) if text else {}
@@ -146,5 +153,5 @@ def _answer(method: str, path: str, status: int, text: bytes | str, absent_is_no
         raise QuotaError(
             f"The namespace's quota leaves no room: {said}; raise it, or make room, and it goes on by itself."
         )
-    kind = ConflictError if status == 409 else ClusterError
+    kind = _REFUSALS.get(status, ClusterError)
     raise kind(f"The API server refused {method} {path} with status {status}: {said or 'it gave no reason'}.")

@@ -35,7 +35,10 @@ class Device:
         )
 
 
-def by_node(slices: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Device, ...]]:
+ByNode = Mapping[str, tuple[Device, ...]]
+
+
+def by_node(slices: Iterable[Mapping[str, Any]]) -> ByNode:
     """The devices of each node. Of a pool that is being written anew only the newest generation counts."""
     known = [each["spec"] for each in slices if each["spec"].get("driver") == DRIVER and each["spec"].get("nodeName")]
     newest: dict[str, int] = {}

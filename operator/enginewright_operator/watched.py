@@ -7,8 +7,8 @@ kept, and the keys of those whom it concerns are put into the queue.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from enginewright_operator import metrics
-from enginewright_operator.api import API_VERSION, GROUP
+from enginewright_operator import metrics, slices
+from enginewright_operator.api import API_VERSION, GROUP, ResourceKind
 from enginewright_operator.cache import Index, Kind, Manifest, Name, name_of, version_of
 from enginewright_operator.render import names
 
@@ -42,15 +42,25 @@ def file_of(manifest: Manifest) -> Iterator[str]:
     yield str(manifest["spec"].get("planURI", ""))
 
 
+def resources_of(manifest: Manifest) -> Iterator[str]:
+    """Index `resources`: how pods of a GPU class ask for their GPU."""
+    yield str(manifest["spec"].get("resources", ""))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedKind:
-    """How a kind is watched: only objects with these labels, found by these indexes."""
+    """How a kind is watched: only objects with these labels and fields, found by these indexes.
+
+    One that is `optional` need not be there, and need not be allowed (gather/kinds.py).
+    """
 
     api_version: str
     plural: str
     labels: str = ""
+    fields: str = ""
     indexes: Mapping[str, Index] = field(default_factory=dict)
     cluster_scoped: bool = False
+    optional: bool = False
 
 
 WATCHED: Mapping[str, WatchedKind] = {
@@ -61,7 +71,7 @@ WATCHED: Mapping[str, WatchedKind] = {
         api_version=API_VERSION, plural="engineplans", indexes={"owner": owner_uids, "file": file_of}
     ),  # a build's progress concerns all engines that own it
     "GPUClass": WatchedKind(
-        api_version=API_VERSION, plural="gpuclasses", cluster_scoped=True
+        api_version=API_VERSION, plural="gpuclasses", cluster_scoped=True, indexes={"resources": resources_of}
     ),  # one that changes makes other recipes of its engines
     "Deployment": WatchedKind(
         api_version="apps/v1", plural="deployments", labels=MANAGED, indexes={"owner": owner_uids, "plan": plan_of}
@@ -78,6 +88,13 @@ WATCHED: Mapping[str, WatchedKind] = {
     "Job": WatchedKind(
         api_version="batch/v1", plural="jobs", labels=MANAGED, indexes={"class": class_of}
     ),  # a build that ended
+    "ResourceSlice": WatchedKind(
+        api_version="resource.k8s.io/v1",
+        plural="resourceslices",
+        fields=f"spec.driver={slices.DRIVER}",
+        cluster_scoped=True,
+        optional=True,
+    ),  # devices that came, changed or went concern all engines that claim one
 }
 
 
@@ -86,7 +103,7 @@ class Watched:
 
     def __init__(self, put: Put, put_soon: Put | None = None) -> None:
         self._put = put
-        self._put_soon = put_soon or put  # for owners: the steps of a build or a rollout come in bursts
+        self._put_soon = put_soon or put  # of children and devices: their steps come in bursts
         self._kinds = {kind: Kind(watched.indexes) for kind, watched in WATCHED.items()}
 
     def __getitem__(self, kind: str) -> Kind:
@@ -124,8 +141,14 @@ class Watched:
             if itself:
                 self._put(kind, namespace, name)
         if kind == "GPUClass":
-            for engine in self._kinds["InferenceEngine"].names(where=("class", name)):
-                self._put("InferenceEngine", *engine)
+            self._tell_engines(name, self._put)
+        if kind == "ResourceSlice":
+            for _, gpu_class in self._kinds["GPUClass"].names(where=("resources", ResourceKind.CLAIMS)):
+                self._tell_engines(gpu_class, self._put_soon)
         for owner in manifest["metadata"].get("ownerReferences") or ():
             if str(owner.get("apiVersion", "")).startswith(f"{GROUP}/"):
                 self._put_soon(owner["kind"], namespace, owner["name"])
+
+    def _tell_engines(self, gpu_class: str, put: Put) -> None:
+        for engine in self._kinds["InferenceEngine"].names(where=("class", gpu_class)):
+            put("InferenceEngine", *engine)

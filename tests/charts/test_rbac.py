@@ -7,7 +7,7 @@ from charts.chart import NAMESPACE, Object, Render, render, rules
 
 APPLY = {"get", "list", "watch", "create", "patch", "delete"}
 READ = {"get", "list", "watch"}
-CLUSTER = {"enginewright.dev/gpuclasses": READ, "/nodes": {"list"}, "resource.k8s.io/resourceslices": {"list"}}
+CLUSTER = {"enginewright.dev/gpuclasses": READ, "/nodes": {"list"}, "resource.k8s.io/resourceslices": {"list", "watch"}}
 NAMESPACED = {
     "enginewright.dev/inferenceengines": READ,
     "enginewright.dev/inferenceengines/status": {"patch"},

@@ -120,3 +120,17 @@ def test_what_happens_to_a_child_is_told_its_owner_soon_and_what_happens_to_itse
     watched.saw("EnginePlan", seen(kind="EnginePlan", metadata={"ownerReferences": [owner]}))
     assert at_once == [("EnginePlan", "n", "a")]
     assert soon == [("InferenceEngine", "n", "e")]
+
+
+def test_a_slice_that_comes_changes_or_goes_is_told_soon_to_the_engines_whose_class_claims() -> None:
+    soon: PUT = []
+    watched = Watched(lambda *_: None, lambda *key: soon.append(key))
+    for name, resources in (("claims", "DynamicResourceAllocation"), ("asks", "DevicePlugin")):
+        watched.saw("InferenceEngine", seen(name, spec={"targets": [{"gpuClass": name}]}))
+        gpu_class = seen(name, kind="GPUClass", spec={"kind": "cuda", "resources": resources})
+        del gpu_class["metadata"]["namespace"]
+        watched.saw("GPUClass", gpu_class)
+    for version, gone in ((5, False), (6, False), (7, True)):
+        watched.saw("ResourceSlice", seen("node", version, kind="ResourceSlice"), gone=gone)
+    assert soon == [("InferenceEngine", "n", "claims")] * 3
+    assert watched["ResourceSlice"].changes == 3

@@ -13,7 +13,7 @@ from watched_api import WatchedApi
 
 from enginewright_operator import handlers
 from enginewright_operator.errors import WatchError
-from enginewright_operator.watched import Watched
+from enginewright_operator.watched import WATCHED, Watched
 
 ENDS_IN = 120.0  # seconds: a limit for what hangs; kopf itself waits for 2 s
 
@@ -29,7 +29,7 @@ async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 def begun(stop: asyncio.Event) -> "asyncio.Task[None]":
     """Watches that begin."""
     watched = Watched(lambda *_: None)
-    return asyncio.create_task(handlers.watch(watched, namespaces=("n",), cluster_scoped=True, stop=stop))
+    return asyncio.create_task(handlers.watch(watched, WATCHED, namespaces=("n",), stop=stop))
 
 
 async def watching(api: WatchedApi, stop: asyncio.Event) -> "asyncio.Task[None]":
@@ -90,6 +90,15 @@ async def test_a_server_that_does_not_tell_its_kinds_ends_them_too(
     await ends(begun(asyncio.Event()), r"\(too old resource version")
     assert left(before) == set()
     assert errors(caplog) == []
+
+
+async def test_only_what_concerns_us_is_listed_and_watched(api: WatchedApi) -> None:
+    stop = asyncio.Event()
+    task = await watching(api, stop)
+    stop.set()
+    await task
+    assert api.asked == {(how.plural, how.labels or how.fields) for how in WATCHED.values()}
+    assert ("resourceslices", "spec.driver=gpu.nvidia.com") in api.asked
 
 
 async def test_watches_end_when_they_are_told_to(api: WatchedApi) -> None:

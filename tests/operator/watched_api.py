@@ -26,6 +26,7 @@ class WatchedApi:
     def __init__(self, folder: Path) -> None:
         self.kubeconfig = folder / "kubeconfig"
         self.watches = 0
+        self.asked: set[tuple[str, str]] = set()  # lists and watches: of which kind, and of which of its objects
         self.refuses_to_tell = False  # which kinds there are
         self._ending: dict[str, asyncio.Event] = {how.plural: asyncio.Event() for how in WATCHED.values()}
         self._refuses = False
@@ -89,6 +90,8 @@ class WatchedApi:
                 await asyncio.sleep(0.1 if group_version == "apps/v1" else 1.0)
                 return web.json_response(EXPIRED, status=410)
             return web.json_response({"resources": self._versions[group_version]})
+        selectors = [request.query[name] for name in ("labelSelector", "fieldSelector") if name in request.query]
+        self.asked.add((path.rpartition("/")[2], ",".join(selectors)))
         if request.query.get("watch") != "true":
             return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
         if self._refuses:

@@ -14,7 +14,7 @@ from enginewright_operator.api.engine import (
     TargetStatus,
 )
 from enginewright_operator.api.gates import Gates
-from enginewright_operator.api.gpu_class import DEFAULT_RESOURCE, GPUClass, GPUClassSpec, Toleration
+from enginewright_operator.api.gpu_class import DEFAULT_RESOURCE, GPUClass, GPUClassSpec, ResourceKind, Toleration
 from enginewright_operator.api.plan import (
     FINALIZER,
     BuildProgress,
@@ -77,6 +77,7 @@ __all__ = [
     "Phase",
     "RebuildOn",
     "Rejection",
+    "ResourceKind",
     "Resources",
     "Rollout",
     "Route",

@@ -18,7 +18,7 @@ from enginewright_operator.kube import Manifest
 from enginewright_operator.render import names, surroundings
 from enginewright_operator.settings import Settings
 from enginewright_operator.stores import Access, Stores
-from enginewright_operator.watched import WATCHED, Put
+from enginewright_operator.watched import WATCHED, Put, WatchedKind
 
 logger = logging.getLogger(__name__)
 
@@ -29,26 +29,26 @@ class Gatherer:
     """Reads the cluster and the stores."""
 
     def __init__(
-        self, kube: CachedKube, stores: Stores, settings: Settings, *, clock: Callable[[], float] = time.monotonic
+        self,
+        kube: CachedKube,
+        stores: Stores,
+        settings: Settings,
+        *,
+        kinds: Mapping[str, WatchedKind] = WATCHED,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
+        self._kinds = kinds
         self._settings = settings
         self._machines = Machines(kube, settings, clock=clock)
         self._credentials = Credentials(kube, clock=clock)
         self._versions = Versions(kube, self._credentials, stores, settings)
         self._keys = SigningKeys(kube, settings, clock=clock)
 
-    async def kinds_are_served(self) -> bool:
-        """Whether the API server knows our kinds by now: the chart makes the CRDs and the operator at once."""
-        found = await self._kube.discover(api.API_VERSION)
-        return {api.InferenceEngine.PLURAL, api.EnginePlan.PLURAL, api.GPUClass.PLURAL} <= found
-
     async def relist(self) -> int:
         """Compare the cache with the API server; returns of how many objects the news had not come."""
         missed = 0
-        for kind, how in WATCHED.items():
-            if how.cluster_scoped and self._settings.gpu_classes is not None:
-                continue  # it may not be read
+        for kind, how in self._kinds.items():
             missed += await self._kube.relist(kind, () if how.cluster_scoped else self._settings.watch_namespaces)
         return missed
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from enginewright_operator import api, gpu, slices
 from enginewright_operator.cached_kube import CachedKube
@@ -20,7 +21,10 @@ class Machines:
         self._settings = settings
         self._clock = clock
         self._reading = asyncio.Lock()
-        self._nodes: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())
+        self._listed: tuple[float, tuple[gpu.Node, ...]] = (-NODES_FRESH_FOR, ())  # when, and without their devices
+        self._devices: slices.ByNode = {}
+        self._changes: int | None = None  # of ResourceSlices, as of which the devices are; None: not watched
+        self._nodes: tuple[gpu.Node, ...] = ()
         self._gpus: Mapping[str, frozenset[gpu.Gpus]] = {}  # by GPU class, as they were at the last poll
 
     async def gpu_class(self, name: str) -> api.GPUClass | None:
@@ -39,22 +43,33 @@ class Machines:
         return {name: api.GPUClass(metadata=api.ObjectMeta(name=name), spec=spec) for name, spec in given.items()}
 
     async def nodes(self) -> tuple[gpu.Node, ...] | None:
-        """The cluster's nodes, at most ten seconds old: they are many, and every plan asks. None: not to be read."""
+        """The cluster's nodes, at most ten seconds old: they are many, and every plan asks. None: not to be read.
+
+        Their devices are as the watch of ResourceSlices told last; where there is none, as old as the nodes.
+        """
         if self._settings.gpu_classes is not None:
             return None
         async with self._reading:  # one worker asks, and the others have its answer
-            if self._clock() - self._nodes[0] >= NODES_FRESH_FOR:
-                found, devices = await self._kube.list("Node"), await self._devices()
-                self._nodes = (self._clock(), tuple(_node(each, devices) for each in found))
-            return self._nodes[1]
+            listed, devices, changes = self._listed, self._devices, self._kube.changes("ResourceSlice")
+            old, news = self._clock() - listed[0] >= NODES_FRESH_FOR, changes != self._changes
+            if old:
+                found = await self._kube.list("Node")
+                listed = (self._clock(), tuple(map(_node, found)))
+            if news or (old and changes is None):
+                devices = await self._read_devices(watched=changes is not None)
+            if old or news:
+                self._listed, self._devices, self._changes = listed, devices, changes
+                self._nodes = tuple(replace(node, devices=devices.get(node.name, ())) for node in listed[1])
+            return self._nodes
 
-    async def _devices(self) -> Mapping[str, tuple[slices.Device, ...]]:
-        """What can be claimed on each node, where a class asks for it and the cluster knows claims."""
-        if not any(each.spec.claims for each in (await self.gpu_classes()).values()):
-            return {}
-        if "resourceslices" not in await self._kube.discover("resource.k8s.io/v1"):
-            return {}
-        return slices.by_node(await self._kube.list("ResourceSlice", fields=f"spec.driver={slices.DRIVER}"))
+    async def _read_devices(self, *, watched: bool) -> slices.ByNode:
+        """What can be claimed on each node; unless that is watched, only where a class asks for it."""
+        if not watched:
+            if not any(each.spec.claims for each in (await self.gpu_classes()).values()):
+                return {}
+            if "resourceslices" not in await self._kube.discover("resource.k8s.io/v1"):
+                return {}
+        return slices.by_node(await self._kube.find("ResourceSlice"))
 
     async def poll(self, put: Put) -> int:
         """Look at the nodes anew; engines on whose class's GPUs something is other than before are put.
@@ -73,11 +88,9 @@ class Machines:
         return len(changed)
 
 
-def _node(manifest: Manifest, devices: Mapping[str, tuple[slices.Device, ...]]) -> gpu.Node:
-    name = manifest["metadata"]["name"]
+def _node(manifest: Manifest) -> gpu.Node:
     return gpu.Node(
-        name=name,
-        devices=devices.get(name, ()),
+        name=manifest["metadata"]["name"],
         labels=manifest["metadata"].get("labels") or {},
         allocatable=(manifest.get("status") or {}).get("allocatable") or {},
         closed=bool((manifest.get("spec") or {}).get("unschedulable")),

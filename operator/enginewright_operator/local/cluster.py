@@ -68,7 +68,7 @@ def look(engine: api.ObjectMeta, environment: Mapping[str, str] = os.environ) ->
     return Seen(nodes=nodes, gpu_classes=_classes(classes.get("items", ())), products=_products(engines))
 
 
-def _devices(listing: Any, refusal: type[Exception]) -> Mapping[str, tuple[slices.Device, ...]]:
+def _devices(listing: Any, refusal: type[Exception]) -> slices.ByNode:
     """What can be claimed on each node; nothing where the cluster knows no claims, or does not let them be read."""
     try:
         found = listing.list_cluster_custom_object("resource.k8s.io", "v1", "resourceslices", _request_timeout=PATIENCE)

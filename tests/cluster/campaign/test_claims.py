@@ -104,6 +104,28 @@ def test_where_no_device_fits_the_products_that_are_published_are_named(
     assert listed(replicas, "jobs") == []
 
 
+@pytest.mark.usefixtures("devices")
+def test_a_device_that_is_published_or_withdrawn_is_noticed_at_once_and_not_by_a_resync(
+    replicas: Replicas, eventually: Callable[..., Any]
+) -> None:
+    name, plane = replicas.namespace, replicas.plane
+    plane.apply(claiming(name, computeCapability="9.0"))  # of any product: without one there is no plan that looks on
+    plane.kubectl("delete", "resourceslice", "stub-1")
+    number = replicas.start(RESYNC_SECONDS="3600")
+    replicas.apply("engine", gpu_class=name)
+    eventually(lambda: replicas.condition("engine", "GPUAvailable", "False"), 60)
+    eventually(lambda: replicas.log(number).count("Resynced") == 2, 30)  # the next one is in an hour
+
+    plane.apply(published("stub-1", PRODUCTS["stub-1"]))
+    eventually(lambda: replicas.condition("engine", "GPUAvailable", "True"), 10)
+    eventually(lambda: replicas.ready("engine"), 60)
+    plane.kubectl("delete", "resourceslice", "stub-1")
+    eventually(lambda: replicas.condition("engine", "GPUAvailable", "False"), 10)
+    assert replicas.log(number).count("Resynced") == 2
+    assert "not watched" not in replicas.log(number)
+    plane.apply(published("stub-1", PRODUCTS["stub-1"]))  # as the test found it
+
+
 def listed(replicas: Replicas, kind: str) -> list[dict[str, Any]]:
     """All objects of a kind in the namespace."""
     text = replicas.plane.kubectl("get", kind, "--namespace", replicas.namespace, "--output=json")

@@ -48,8 +48,11 @@ def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str)
         "--set", f"operator.scrapeProxy={pod_proxy}",
     )  # fmt: skip
     yield SYSTEM
-    refused = re.findall(RBAC_REFUSAL, node_agent.all_logs(SYSTEM, 1_000_000))
-    assert refused == [], "the chart's Role lacks a right"
+    logs = node_agent.all_logs(SYSTEM, 1_000_000)
+    assert re.findall(RBAC_REFUSAL, logs) == [], "the chart's Role lacks a right"
+    assert "not watched" not in logs, (
+        "the chart's ClusterRole lacks a right that the operator asks for before it uses it"
+    )
 
 
 @contextmanager
