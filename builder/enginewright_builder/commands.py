@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,11 +18,13 @@ import typer
 from enginewright_builder import options
 from enginewright_builder.gates import GatesFailedError
 from enginewright_runtime import tracing
+from enginewright_runtime.engine import available
 from enginewright_runtime.errors import EnginewrightError, InputError, StorageError, UsageError
 from enginewright_runtime.plan import records
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import REQUEST_VARIABLE, TERMINATION_VARIABLE, BuildRequest, BuildResult
 from enginewright_runtime.plan.signature import Seal
+from enginewright_runtime.plan.target import TargetKind
 
 if TYPE_CHECKING:
     from enginewright_runtime.engine.values import Array
@@ -69,6 +71,8 @@ def build(
         enginewright build model.onnx -o model.plan --gate latency=7ms,batch=1 \\
             --gate accuracy=test.npz,max-drop=0.005 --report model.html
     """
+    if _is_for_gpu(target, from_environment=request_from_environment):
+        available.wake_gpu()  # while the imports run
     from enginewright_builder import announced, progress, summary
     from enginewright_builder import build as builder
 
@@ -209,6 +213,15 @@ def _traced() -> Iterator[None]:
             yield
     finally:
         stop()
+
+
+def _is_for_gpu(target: str, *, from_environment: bool) -> bool:
+    """As far as can be told before anything is checked."""
+    if not from_environment:
+        return target == TargetKind.CUDA
+    with suppress(EnginewrightError):
+        return _request_from_environment().recipe.target.kind is TargetKind.CUDA
+    return False
 
 
 def _request_from_environment() -> BuildRequest:

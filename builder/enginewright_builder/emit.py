@@ -17,6 +17,7 @@ from enginewright_builder.tuning.bounds import Arithmetic, bound
 from enginewright_runtime.engine import values
 from enginewright_runtime.engine.values import Array, Value
 from enginewright_runtime.errors import PlanError, UnsupportedError
+from enginewright_runtime.plan import container
 from enginewright_runtime.plan.container import Buffer
 from enginewright_runtime.plan.manifest import Binding, Golden, GoldenTensor, Segment
 
@@ -53,9 +54,10 @@ class Blobs:
         self.bytes: dict[str, Buffer] = {}
         self._by_content: dict[str, str] = {}
 
-    def add(self, name: str, data: Buffer) -> str:
-        """Keep `data`; returns its blob's name: `name`, or that of an earlier blob with the same bytes."""
-        digest = sha256(data).hexdigest()
+    def add(self, name: str, data: Buffer, digest: str = "") -> str:
+        """Keep `data`; returns its blob's name: `name`, or that of an earlier blob with the same bytes. `digest` is its
+        sha256 where that is known."""
+        digest = digest or sha256(data).hexdigest()
         known = self._by_content.get(digest)
         if known is not None:
             return known
@@ -84,17 +86,13 @@ class Blobs:
 def segment(model: ir.Model, blobs: Blobs, name: str) -> Segment:
     """A model of ONNX operators as a host segment; its large initializers become blobs, and the model is spent."""
     weights: dict[str, dict[str, Any]] = {}
-    for initializer, value in list(model.graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del model.graph.initializers[initializer]  # ONNX Runtime drops it too, and then refuses to be given it
-            continue
-        tensor = value.const_value
-        dtype = None if tensor is None else _DTYPES.get(tensor.dtype)
-        if tensor is None or tensor.nbytes <= SMALL or dtype in (None, values.STRING) or value.is_graph_input():
-            continue
-        blob = blobs.add(f"weights/{initializer}", _bytes(tensor))
+    large = _large(model)
+    contents = [_bytes(tensor) for _, tensor in large]
+    for (value, tensor), content, digest in zip(large, contents, container.digests(contents), strict=True):
+        initializer = value.name or ""
+        blob = blobs.add(f"weights/{initializer}", content, digest)
         shape = tuple(int(d) for d in tensor.shape if isinstance(d, int))
-        weights[initializer] = {"blob": blob, "dtype": dtype, "shape": list(shape)}
+        weights[initializer] = {"blob": blob, "dtype": _DTYPES[tensor.dtype], "shape": list(shape)}
         value.const_value = ir.ExternalTensor(
             LOCATION, 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(shape), name=initializer, base_dir=""
         )
@@ -109,6 +107,20 @@ def segment(model: ir.Model, blobs: Blobs, name: str) -> Segment:
         blob=blobs.add(name, data),
         options={"weights": weights} if weights else {},
     )
+
+
+def _large(model: ir.Model) -> list[tuple[ir.Value, ir.TensorProtocol]]:
+    """The initializers that become blobs, in their order; those that nobody reads leave the model."""
+    found: list[tuple[ir.Value, ir.TensorProtocol]] = []
+    for initializer, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del model.graph.initializers[initializer]  # ONNX Runtime drops it too, and then refuses to be given it
+            continue
+        tensor = value.const_value
+        dtype = None if tensor is None else _DTYPES.get(tensor.dtype)
+        if tensor is not None and tensor.nbytes > SMALL and dtype not in (None, values.STRING):
+            found += [] if value.is_graph_input() else [(value, tensor)]
+    return found
 
 
 def binding(value: ir.Value) -> Binding:

@@ -42,15 +42,19 @@ _lock = threading.Lock()
 _children: dict[int, _Child] = {}  # by the process that started it: one that was forked has none yet
 
 
+def begin() -> None:
+    """Start the child ahead of the first question: it imports for as long as a model is read."""
+    with _lock:
+        _ready()
+
+
 def infer(light: bytes, *, elements: bool) -> bytes | None:
     """A serialized model without its weights, with what inference finds; with `elements` it follows those of vectors.
 
     None where it cannot: what it takes is bounded, and so is the time.
     """
     with _lock:
-        child = _children.get(os.getpid())
-        if child is None:
-            child = _children[os.getpid()] = _started()
+        child = _ready()
         try:
             found = child.ask(light, elements=elements)
         except (EOFError, OSError):
@@ -66,6 +70,13 @@ def end() -> None:
     child = _children.pop(os.getpid(), None)
     if child is not None:
         child.end()
+
+
+def _ready() -> _Child:
+    """This process's child."""
+    if os.getpid() not in _children:
+        _children[os.getpid()] = _started()
+    return _children[os.getpid()]
 
 
 def _started() -> _Child:

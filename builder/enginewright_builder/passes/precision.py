@@ -90,7 +90,7 @@ class NarrowFloats:
             return f"ONNX's {node.op_type} has no such form"
         for value in (node.inputs[index] for index in indices):
             array = network.constant(value)
-            why = "" if array is None else _misfit(array.astype(np.float32), self.dtype)
+            why = "" if array is None else _misfit(array.astype(np.float32, copy=False), self.dtype)
             if why and value is not None:
                 return f"its constant {value.name} {why}"
         return ""
@@ -175,15 +175,18 @@ class _Narrowing:
     def _constant(self, value: ir.Value) -> ir.Value:
         array = self.network.constant(value)
         assert array is not None, f"{value.name} is a float32 constant"
-        wide = array.astype(np.float32)
+        wide = array.astype(np.float32, copy=False)
         narrow = narrowed(wide, self.dtype)
-        if (wide[np.isfinite(wide)] < _lowest(self.dtype)).any():
+        if not _inside(wide, self.dtype) and (wide[np.isfinite(wide)] < _lowest(self.dtype)).any():
             self.clamped.append(value.name or "")
         return self.network.add_constant(f"{value.name}_{self.dtype.name.lower()}", narrow)
 
 
 def narrowed(array: Floats, dtype: ir.DataType) -> Array:
     """A float32 array rounded to `dtype`; a mask's huge negative numbers become the lowest one."""
+    if _inside(array, dtype):
+        plain: Array = array.astype(dtype.numpy())
+        return plain
     low = np.float32(_lowest(dtype))
     cut = np.where((array <= -_NO_MATTER) & (array < low) & np.isfinite(array), low, array)
     with np.errstate(over="ignore"):
@@ -194,12 +197,18 @@ def narrowed(array: Floats, dtype: ir.DataType) -> Array:
 def _misfit(array: Floats, dtype: ir.DataType) -> str:
     """Why a constant cannot be narrow."""
     low = _lowest(dtype)
-    finite = array[np.isfinite(array)]
-    if (finite > -low).any() or ((finite < low) & (finite > -_NO_MATTER)).any():
+    finite = array if _inside(array, dtype) else array[np.isfinite(array)]
+    if finite is not array and ((finite > -low).any() or ((finite < low) & (finite > -_NO_MATTER)).any()):
         return f"holds {float(np.max(np.abs(finite))):.3g}, beyond the largest {-low:.6g}"
     if array.size == 1 and finite.any() and not narrowed(array, dtype).any():
         return f"is {float(array.item()):.3g}, which would become 0"
     return ""
+
+
+def _inside(array: Floats, dtype: ir.DataType) -> bool:
+    """Whether all are finite numbers of the type's range, as nearly all weights are: two quick looks at them."""
+    low = _lowest(dtype)
+    return not array.size or bool(array.min() >= low and array.max() <= -low)
 
 
 def _lowest(dtype: ir.DataType) -> float:

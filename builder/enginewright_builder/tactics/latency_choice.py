@@ -4,6 +4,7 @@ The model need not be right, only sort the best into the first dozen: the tuner 
 """
 
 import math
+from functools import cache
 
 from enginewright_builder.tactics.latency_geometry import (
     OUTPUTS_A_TILE,
@@ -25,6 +26,7 @@ MOST_ROWS, LEAST_ROWS = 8, 4
 MOST_MICROSECONDS = 60.0  # beyond that a layer is no matter of latency
 
 
+@cache  # a tactic asks whether there are any, and then which
 def configurations(work: Work, multiprocessors: int, dtype: str) -> tuple[Configuration, ...]:
     """At most LIMIT, the quickest by the model first; empty where nothing fits. One at least sums in float32 alone."""
     timed = [(microseconds(work, each, multiprocessors), each) for each in every(work, dtype) if fits(work, each)]

@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import platform
+import threading
 from collections.abc import Collection
 from pathlib import Path
 
@@ -47,6 +48,24 @@ def has_gpu() -> bool:
     except OSError:
         return False
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def wake_gpu() -> None:
+    """Begin to open the GPU, in a thread: making its context takes some tenths of a second, and Python is free for
+    something else. Whoever needs the GPU finds the context, or waits for it. Does nothing where there is no GPU.
+    """
+    threading.Thread(target=_open_gpu, name="wake the GPU").start()
+
+
+def _open_gpu() -> None:
+    """Make the context that a process has in common, of the device that all of us use."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    device, context = ctypes.c_int(0), ctypes.c_void_p()
+    if driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(device), 0) == 0:
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)  # what fails here fails again where it is told
 
 
 def describe_host() -> Target:

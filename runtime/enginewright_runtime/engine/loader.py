@@ -54,7 +54,7 @@ class VerifiedBlobs:
     def __init__(self, plan: PlanFile) -> None:
         """Check the sha256 of every blob. Raises PlanError at the first that is damaged."""
         self._path = plan.path
-        self._views = {name: plan.blob(name) for name in plan.manifest.blobs}
+        self._views = plan.blobs()
 
     def blob(self, name: str) -> memoryview:
         """The bytes of a blob, read-only, without a copy."""

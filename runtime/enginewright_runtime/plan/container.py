@@ -10,7 +10,8 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from enginewright_runtime.plan.header import HEADER, MANIFEST_LIMIT, Header
 from enginewright_runtime.plan.manifest import FORMAT_VERSION, Blob, Manifest
 
 ALIGNMENT = 256
+HASHERS = 8  # threads: a processor hashes 0.4 to 2 GB/s, and Python's lock is free meanwhile
 
 Buffer = bytes | bytearray | memoryview
 
@@ -31,12 +33,18 @@ def layout(blobs: Mapping[str, Buffer]) -> dict[str, Blob]:
     """The blob table for these bytes: in the mapping's order, each at the next aligned offset."""
     table: dict[str, Blob] = {}
     end = 0
-    for name, data in blobs.items():
+    for (name, data), digest in zip(blobs.items(), digests(blobs.values()), strict=True):
         offset = _aligned(end)
         size = memoryview(data).nbytes
-        table[name] = Blob(offset=offset, bytes=size, sha256=sha256(data).hexdigest())
+        table[name] = Blob(offset=offset, bytes=size, sha256=digest)
         end = offset + size
     return table
+
+
+def digests(contents: Iterable[Buffer]) -> list[str]:
+    """The sha256 of each, as 64 hexadecimal digits, on several processors."""
+    with ThreadPoolExecutor(HASHERS) as pool:
+        return list(pool.map(lambda content: sha256(content).hexdigest(), contents))
 
 
 def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer], *, sign: signature.Sign | None = None) -> None:
@@ -132,10 +140,17 @@ class PlanFile:
             )
         return view
 
+    def blobs(self) -> dict[str, memoryview]:
+        """The bytes of all blobs, as `blob` gives one, on several processors. Raises PlanError at the first that is
+        damaged."""
+        names = list(self.manifest.blobs)
+        with ThreadPoolExecutor(HASHERS) as pool:
+            return dict(zip(names, pool.map(self.blob, names), strict=True))
+
     def verify(self) -> None:
         """Check the sha256 of every blob. Raises PlanError at the first that is damaged."""
-        for name in self.manifest.blobs:
-            self.blob(name).release()
+        for view in self.blobs().values():
+            view.release()
 
     def close(self) -> None:
         """Let go of the file. While views of blobs are alive the mapping stays until they are gone."""
