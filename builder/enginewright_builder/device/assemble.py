@@ -1,7 +1,8 @@
 """From chosen implementations to a device program: lifetimes to offsets, pointers to addresses, constants to blobs.
 
-The steps run in the layers' order. A root (a value that others may be views of) lives from the layer that first writes
-into it to the last that reads it; a workspace lives at its own layer alone. All of it lies in one arena.
+The steps run in the layers' order; of the kernels that can, every second one walks over its tiles backwards. A root (a
+value that others may be views of) lives from the layer that first writes into it to the last that reads it; a workspace
+lives at its own layer alone. All of it lies in one arena.
 """
 
 import functools
@@ -18,6 +19,7 @@ from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.tensors import ITEM_BYTES
 from enginewright_builder.emit import Blobs
+from enginewright_builder.tactics import hopper_order
 from enginewright_runtime.engine import values
 from enginewright_runtime.engine.cuda.program import (
     Argument,
@@ -107,7 +109,7 @@ def assemble(
         inputs=tuple(_tensor(binding) for binding in border.inputs),
         outputs=tuple(_tensor(binding) for binding in border.outputs),
         arena_bytes=arena.bytes,
-        steps=later.with_later(steps, able, lambda name: packing.blobs.blob(name).nbytes),
+        steps=hopper_order.alternate(later.with_later(steps, able, lambda name: packing.blobs.blob(name).nbytes)),
         libraries=dict(libraries),
     )
     return Assembled(program=program, arena=arena, blobs=tuple(dict.fromkeys(needed)))

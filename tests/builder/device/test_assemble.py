@@ -1,6 +1,7 @@
 """From chosen implementations to a program: pointers become addresses, constants blobs, lifetimes one arena."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +13,7 @@ from enginewright_builder.device.implementation import Implementation
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.tactics import hopper_order
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step
 
 MODEL = """
@@ -74,6 +76,20 @@ def test_inputs_outputs_and_constants_are_found_where_they_lie(chain):
     assert weights.space is Space.BLOB
     np.testing.assert_array_equal(np.frombuffer(blobs.blob(weights.name), np.float32), np.arange(1, 9))
     assert set(made.blobs) == {weights.name, "cubins/f"}
+
+
+def test_kernels_that_can_walk_either_way_take_turns(chain):
+    (function, at), *_ = hopper_order.REVERSED_AT.items()
+    forwards = Argument(value=bytes(at + 4).hex())
+
+    def walking(layer):
+        made = _operands(layer)
+        kernel = made.steps[0].kernel
+        walks = replace(kernel, function=function, arguments=(*kernel.arguments, forwards))
+        return replace(made, steps=(Step(layer="", kernel=walks),))
+
+    steps = _assembled(chain, Blobs(), walking).program.steps
+    assert [step.kernel.arguments[-1] == forwards for step in steps] == [True, False, True, False]
 
 
 def test_what_lives_at_the_same_time_does_not_overlap_and_what_is_dead_makes_room(chain):
