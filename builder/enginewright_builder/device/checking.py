@@ -45,8 +45,8 @@ ROUNDOFF: Mapping[str, float] = {
     "float16": 2.0**-11,
     "bfloat16": 2.0**-8,
 }
-_WITH_WEIGHTS = (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.PRODUCT)
-_BY_PICTURE = (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING)
+_WITH_WEIGHTS = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.PRODUCT)
+_BY_PICTURE = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING)
 _PICTURES = 7  # that are told apart in a batch; a prime
 _SEED = 20240311
 _DRAWN = (1 << 20) + 7  # random numbers at most; larger inputs repeat them, out of step with every power of two

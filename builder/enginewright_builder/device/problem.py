@@ -15,6 +15,7 @@ class Kind(StrEnum):
     """The families of problems. Tactics say which they take."""
 
     CONVOLUTION = "convolution"
+    COUPLE = "couple of convolutions"
     TRANSPOSED_CONVOLUTION = "transposed convolution"
     PRODUCT = "product"
     ATTENTION = "attention"
@@ -36,6 +37,9 @@ class Problem:
                   With a "pair" {"strides", "pads"}, inputs 4 and 5 are x2 and w2 of a second, 1x1 convolution that is
                   added before the activation; with a "pool" {"kernel", "strides", "pads"}, y is max pooled at the end.
                   x may be of another dtype than the weights: it is cast to theirs.
+    COUPLE        a 1x1 convolution and a second one of its result (device/couples.py): inputs and attributes of the
+                  first (inputs 3 to 5 None where absent), then the second's weights and bias or None; attributes "next"
+                  {"activation", "activation_parameters", "gated"}. Outputs are both results.
     TRANSPOSED_CONVOLUTION the same with weights (c, k/groups, spatial...) and output_padding.
     PRODUCT       inputs a (..., m, k), b (..., k, n), bias or None (broadcastable to y), residual or None; attributes
                   alpha, activation, activation_parameters, gated. Transposed operands show in the strides.

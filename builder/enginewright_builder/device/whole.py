@@ -16,25 +16,21 @@ from enginewright_builder.device.trial import Bench, Sharing
 from enginewright_builder.emit import Blobs
 from enginewright_runtime.engine.values import Array
 
-Whole = Callable[[Sequence[Implementation]], float]  # microseconds of the whole network, so implemented
+Line = Sequence[tuple[DeviceLayer, Implementation]]  # a network as it runs
+Whole = Callable[[Line], float]  # its microseconds
 
 
 @contextmanager
-def timed(
-    layers: Sequence[DeviceLayer],
-    places: Mapping[str, Place],
-    border: Border,
-    feed: Mapping[str, Array],
-    bench: Sharing,
-) -> Iterator[Whole]:
-    """What times these layers on the inputs of `feed`; nothing happens before the first time is asked for."""
+def timed(places: Mapping[str, Place], border: Border, feed: Mapping[str, Array], bench: Sharing) -> Iterator[Whole]:
+    """What times a network on the inputs of `feed`; nothing happens before the first time is asked for."""
     packing = assemble.Packing(Blobs())
     with ExitStack() as stack:
         benches: list[Bench] = []
 
-        def whole(implementations: Sequence[Implementation]) -> float:
+        def whole(line: Line) -> float:
             if not benches:
                 benches.append(stack.enter_context(bench.sharing()))
+            layers, implementations = [layer for layer, _ in line], [implementation for _, implementation in line]
             made = assemble.assemble(layers, implementations, places, border, packing, {})
             with benches[0].opened(made.program, packing.blobs.content()) as running:
                 running.run(feed)

@@ -33,32 +33,37 @@ INLINE int place(int eight, int row, int pair) {
     return at ^ swap << 4;
 }
 
-// A thread's sums: of each group of eight columns two neighbours (columns 2 * pair, 2 * pair + 1) in rows `row` and `row` + 8.
-INLINE void finish_rows(float (&sums)[RESULTS / 2], unsigned char* rows, int panel_bytes, const float* bias, int row,
-                        int pair, const Epilogue& e) {
+// One panel of a thread's sums: of each group of eight columns two neighbours (columns 2 * pair, 2 * pair + 1) in rows `row`
+// and `row` + 8.
+template <bool SHORTCUT, int SUMS, class Finish>
+INLINE void finish_panel(const float (&sums)[SUMS], int q, unsigned char* panel, const float* bias, int row, int pair,
+                         float scale, Finish finished) {
     constexpr int EIGHTS = PANEL / 8;
+    float2 offsets[EIGHTS], shortcut[2 * EIGHTS];
 #pragma unroll
-    for (int q = 0; q < PANELS; q++) {
-        unsigned char* panel = rows + q * panel_bytes;
-        float2 offsets[EIGHTS], shortcut[2 * EIGHTS];
-#pragma unroll
-        for (int j = 0; j < EIGHTS; j++) offsets[j] = two_constants(bias + q * PANEL + j * 8 + 2 * pair);
-        if (RESIDUAL)
-#pragma unroll
-            for (int j = 0; j < EIGHTS; j++)
-#pragma unroll
-                for (int h = 0; h < 2; h++)
-                    shortcut[2 * j + h] = staged(OUTPUT{}, panel + place(j, row, pair) + h * 8 * WIDTH);
+    for (int j = 0; j < EIGHTS; j++) offsets[j] = two_constants(bias + j * 8 + 2 * pair);
+    if (SHORTCUT)
 #pragma unroll
         for (int j = 0; j < EIGHTS; j++)
 #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const float* sum = &sums[(q * EIGHTS + j) * 4 + 2 * h];
-                float x = fmaf(sum[0], e.scale, offsets[j].x), y = fmaf(sum[1], e.scale, offsets[j].y);
-                if (RESIDUAL) x += shortcut[2 * j + h].x, y += shortcut[2 * j + h].y;
-                stage(OUTPUT{}, panel + place(j, row, pair) + h * 8 * WIDTH, finish(x, e), finish(y, e));
-            }
-    }
+            for (int h = 0; h < 2; h++)
+                shortcut[2 * j + h] = staged(OUTPUT{}, panel + place(j, row, pair) + h * 8 * WIDTH);
+#pragma unroll
+    for (int j = 0; j < EIGHTS; j++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float* sum = &sums[(q * EIGHTS + j) * 4 + 2 * h];
+            float x = fmaf(sum[0], scale, offsets[j].x), y = fmaf(sum[1], scale, offsets[j].y);
+            if (SHORTCUT) x += shortcut[2 * j + h].x, y += shortcut[2 * j + h].y;
+            stage(OUTPUT{}, panel + place(j, row, pair) + h * 8 * WIDTH, finished(x), finished(y));
+        }
+}
+INLINE void finish_rows(float (&sums)[RESULTS / 2], unsigned char* rows, int panel_bytes, const float* bias, int row,
+                        int pair, const Epilogue& e) {
+#pragma unroll
+    for (int q = 0; q < PANELS; q++)
+        finish_panel<RESIDUAL>(sums, q, rows + q * panel_bytes, bias + q * PANEL, row, pair, e.scale,
+                               [&](float sum) { return finish(sum, e); });
 }
 
 // The same with the pool: of the patch's 64 rows 16 are left, in the order of the patch. A window's rows lie in lanes that

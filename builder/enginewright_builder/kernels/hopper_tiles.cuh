@@ -114,8 +114,8 @@ struct Walk {
 };
 
 // sums += the products of one stage, 16 k at a time; `a` is where the warpgroup's first row lies.
-template <int HIGH>
-INLINE void multiply_stage(float (&sums)[HIGH][COLUMNS / 2], uint32_t a, uint32_t b, bool add) {
+template <int HIGH, int SUMS>
+INLINE void multiply_stage(float (&sums)[HIGH][SUMS], uint32_t a, uint32_t b, bool add) {
     products_begin();
 #pragma unroll
     for (int i = 0; i < 4; i++) {

@@ -75,7 +75,7 @@ def tile_count(form: Form, rows: int, columns: int) -> int:
     return -(-form.rows // rows) * -(-form.columns // columns) * math.prod(form.batch)
 
 
-def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[str, int]) -> str:
+def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[str, int | str]) -> str:
     """The text of a kernel: what is chosen as macros, then the file with its headers inside. `tile` is (warpgroups,
     columns, stages)."""
     dtype = element(form)
@@ -199,14 +199,14 @@ def element(form: Form) -> str:
     return form.a.dtype if isinstance(form.a, Matrix) else form.a.picture.dtype
 
 
-def weights_map(form: Form, columns: int) -> TensorMap:
-    """Of b: an operand, or the packed constant "weights"."""
+def weights_map(form: Form, columns: int, name: str = "weights") -> TensorMap:
+    """Of b: an operand, or the packed constant `name`."""
     size = chunk(form)
     if form.b is not None:
         box = (size, columns) if form.k_major else (STEP, STEP)
         return form.b.tensor_map(box, 2 * size, batched=form.batched)
     rows = sum(chunks(form)) * form.columns
-    pointer = Pointer(space=Space.CONSTANT, name="weights")
+    pointer = Pointer(space=Space.CONSTANT, name=name)
     packed = Matrix(pointer=pointer, dtype=element(form), rows=rows, columns=size, stride=size)
     return packed.tensor_map((size, columns), 2 * size, batched=False)
 

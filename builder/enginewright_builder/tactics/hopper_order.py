@@ -11,7 +11,11 @@ from dataclasses import replace
 
 from enginewright_runtime.engine.cuda.program import Kernel, Step
 
-REVERSED_AT = {"hopper_gemm": 23 * 4, "halo_conv": 6 * 4}  # byte of `reversed` in struct Geometry, struct Picture
+REVERSED_AT = {
+    "hopper_gemm": 23 * 4,
+    "hopper_couple": 23 * 4,
+    "halo_conv": 6 * 4,
+}  # byte of `reversed` in struct Geometry, struct Picture
 
 
 def alternate(steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from enginewright_builder.device.implementation import Candidate, Implementation
-from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.tuning.timings import Timed
 
 
@@ -46,11 +45,11 @@ class Problem:
         return self.built[self.chosen]
 
 
-def chosen(problem: Problem, layers: Sequence[DeviceLayer]) -> Chosen:
-    """What the report says of a problem."""
+def chosen(problem: Problem, layers: Sequence[str]) -> Chosen:
+    """What the report says of a problem, of which these layers run."""
     winner = problem.right[problem.choice]
     return Chosen(
-        layers=tuple(layers[number].name for number in problem.layers),
+        layers=tuple(layers),
         tactic=winner.tactic,
         name=winner.name,
         microseconds=winner.microseconds,

@@ -22,12 +22,14 @@ _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the n
 
 @dataclass(slots=True, kw_only=True)
 class Race:
-    """`whole` gives the network's microseconds as the problems' choices stand, `over` whether the time has run out."""
+    """`whole` gives the network's microseconds as the problems' choices stand, `over` whether the time has run out,
+    `matters` whether a problem's choice changes what runs."""
 
     problems: Sequence[Problem]
     finalists: int
     whole: Callable[[], float]
     over: Callable[[], bool]
+    matters: Callable[[Problem], bool] = lambda _problem: True
     best: float = 0.0  # microseconds of the choices that stand
 
     def run(self) -> None:
@@ -44,7 +46,7 @@ class Race:
         before = problem.choice
         most = problem.right[0].microseconds * _NEAR
         for number, rival in enumerate(problem.right[: self.finalists]):
-            if number != problem.choice and rival.microseconds <= most and not self.over():
+            if number != problem.choice and rival.microseconds <= most and self.matters(problem) and not self.over():
                 self._challenge(problem, number)
         return problem.choice != before
 

@@ -10,16 +10,18 @@ dependent launch) or share a cache, so the fastest few of each problem are tried
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from enginewright_builder.device.implementation import Candidate, Device, Implementation
+from enginewright_builder.device.couples import Couple
+from enginewright_builder.device.implementation import Candidate, Device
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.trial import Bench, Rehearsing
-from enginewright_builder.device.whole import Whole
+from enginewright_builder.device.whole import Line, Whole
 from enginewright_builder.tuning import heats, timings
 from enginewright_builder.tuning.ahead import Ahead
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
 from enginewright_builder.tuning.contest import Contest, Jury
-from enginewright_builder.tuning.problems import Chosen, Problem, chosen
+from enginewright_builder.tuning.lineup import APART, Lineup
+from enginewright_builder.tuning.problems import Chosen, Problem
 from enginewright_builder.tuning.race import FINALISTS, Race
 from enginewright_builder.tuning.timings import Entry, Timed, Timings
 from enginewright_runtime.errors import UnsupportedError
@@ -49,31 +51,35 @@ class Tuner:
     rehearsals: Rehearsing | None = None
 
     def tune(
-        self, layers: Sequence[DeviceLayer], places: Mapping[str, Place], whole: Whole
-    ) -> tuple[list[Implementation], tuple[Chosen, ...]]:
-        """An implementation for each layer, and what was chosen. Raises UnsupportedError naming every layer that no
-        tactic runs right."""
+        self, layers: Sequence[DeviceLayer], places: Mapping[str, Place], whole: Whole, couples: Sequence[Couple] = ()
+    ) -> tuple[Line, tuple[Chosen, ...]]:
+        """The layers as they run, some as couples if they are the faster for it, and what was chosen. Raises
+        UnsupportedError naming every layer that no tactic runs right."""
         clock = self.deadline.clock
         until = self.deadline.at if self.deadline.is_set else clock() + SECONDS[self.effort]
         least = 0.0 if self.deadline.is_set else 0.2
+        couples = couples if FINALISTS[self.effort] > 1 else ()  # only the race lets one stand
+        layers = [*layers, *(couple.layer for couple in couples)]
         problems = self._problems(layers)
-        if self._settled(problems, layers):
-            return self._implementations(problems, layers), tuple(chosen(problem, layers) for problem in problems)
+        lineup = Lineup(layers=layers, couples=couples, problems=problems)
+        if self._settled(lineup):
+            return lineup.line(), lineup.chosen()
         with Ahead() as ahead:
             jury = self._jury(places, ahead)
             measured = clock() + (until - clock()) * (1 - _INSIDE)
             self._measure(problems, layers, jury, measured, least)
-        self._require_all(problems, layers)
-        name = self._refine(problems, layers, whole, until)
+        self._require_all(lineup)
+        lineup.add_apart()
+        name = self._refine(lineup, whole, until)
         if all([self._proven(problem, layers, places, until) for problem in problems]):
             self.timings.prove(name)
         else:
             self.timings.forget(name)
-            self._require_all(problems, layers)
+            self._require_all(lineup)
+            lineup.add_apart()
         keep = not any(self._cut(problem.timed) for problem in problems) and self.deadline.left > 0
         self.timings.put(name, Entry(timed=tuple(problem.right[problem.choice] for problem in problems)), keep=keep)
-        made = self._implementations(problems, layers)
-        return made, tuple(chosen(problem, layers) for problem in problems)
+        return lineup.line(), lineup.chosen()
 
     def _cut(self, timed: Sequence[Timed]) -> bool:
         """Whether a budget that somebody set left candidates untried: nothing to be kept for builds with more time."""
@@ -88,9 +94,10 @@ class Tuner:
             found.setdefault(name, Problem(layers=[], key=name)).layers.append(number)
         return list(found.values())
 
-    def _settled(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> bool:
+    def _settled(self, lineup: Lineup) -> bool:
         """Whether all was decided before, here: then only the chosen tactics are asked for their candidates, which
         takes the vendors' libraries a while."""
+        problems = lineup.problems
         name = self._name(problems)
         decided = self.timings.get(name)
         entries = [self.timings.get(problem.key) for problem in problems]
@@ -98,7 +105,9 @@ class Tuner:
             return False
         for problem, entry in zip(problems, entries, strict=True):
             problem.timed = entry.timed if entry is not None else ()
-        settled = self._recall(problems, decided) and all(self._has(problem, layers) for problem in problems)
+        if all(problem.right for problem in lineup.alone):
+            lineup.add_apart()
+        settled = self._recall(problems, decided) and all(self._has(problem, lineup.layers) for problem in problems)
         if not settled:
             for problem in problems:
                 problem.timed, problem.offered, problem.choice = (), {}, 0
@@ -106,6 +115,8 @@ class Tuner:
 
     def _has(self, problem: Problem, layers: Sequence[DeviceLayer]) -> bool:
         """Whether the chosen tactic still offers the choice."""
+        if problem.chosen == APART:
+            return True
         tactic, _ = problem.chosen
         problem.offered = {(each.tactic, each.name): each for each in self.offer(layers[problem.layers[0]], tactic)}
         return problem.chosen in problem.offered
@@ -173,7 +184,7 @@ class Tuner:
         self, problem: Problem, layers: Sequence[DeviceLayer], places: Mapping[str, Place], until: float
     ) -> bool:
         """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
-        if not self.timings.unproven(problem.key):
+        if not self.timings.unproven(problem.key) or problem.chosen == APART:
             return True
         layer = layers[problem.layers[0]]
         with Ahead() as ahead:
@@ -188,11 +199,12 @@ class Tuner:
             self._measure([problem], layers, jury, until, 0.0)
         return False
 
-    def _require_all(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> None:
-        lost = [problem for problem in problems if not problem.right]
+    def _require_all(self, lineup: Lineup) -> None:
+        lost = [problem for problem in lineup.alone if not problem.right]
         if lost:
+            names = {each.key: lineup.layers[each.layers[0]].name for each in lost}
             reasons = "; ".join(
-                f"{layers[each.layers[0]].name!r} ({each.timed[0].dropped if each.timed else 'no tactic takes it'})"
+                f"{names[each.key]!r} ({each.timed[0].dropped if each.timed else 'no tactic takes it'})"
                 for each in lost
             )
             raise UnsupportedError(
@@ -200,8 +212,9 @@ class Tuner:
                 "CPU, or with --precision fp32."
             )
 
-    def _refine(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer], whole: Whole, until: float) -> str:
+    def _refine(self, lineup: Lineup, whole: Whole, until: float) -> str:
         """Decide inside the network, or as it was decided before; the key of that decision."""
+        problems = lineup.problems
         name = self._name(problems)
         known = self.timings.get(name)
         if known is not None and self._recall(problems, known):
@@ -212,8 +225,9 @@ class Tuner:
             Race(
                 problems=problems,
                 finalists=FINALISTS[self.effort],
-                whole=lambda: whole(self._implementations(problems, layers)),
+                whole=lambda: whole(lineup.line()),
                 over=lambda: self.deadline.clock() > until,
+                matters=lineup.matters,
             ).run()
         return name
 
@@ -227,12 +241,6 @@ class Tuner:
         for problem, place in zip(problems, places, strict=True):
             problem.choice = place
         return True
-
-    def _implementations(self, problems: Sequence[Problem], layers: Sequence[DeviceLayer]) -> list[Implementation]:
-        made: dict[int, Implementation] = {}
-        for problem in problems:
-            made |= dict.fromkeys(problem.layers, problem.implementation())
-        return [made[number] for number in range(len(layers))]
 
 
 def _offered(problem: Problem, entry: Entry) -> tuple[Timed, ...]:

@@ -34,6 +34,14 @@ def test_a_choice_that_pays_only_beside_another_is_found_in_a_later_round() -> N
     assert run([heavy, light], whole).best == 94.0
 
 
+def test_a_choice_that_changes_nothing_is_not_tried() -> None:
+    one, other = problem(2.0, 2.1), problem(1.0, 1.1)
+    race = Race(problems=[one, other], finalists=4, whole=lambda: 9.0 - one.choice - other.choice, over=lambda: False)
+    race.matters = lambda given: given is other
+    race.run()
+    assert (one.choice, other.choice) == (0, 1)
+
+
 def test_one_lucky_time_of_a_rival_is_no_reason_to_change() -> None:
     given = problem(1.0, 1.1)
     times = iter([100.0, 100.0, 100.0, 95.0, 100.0, 100.0])

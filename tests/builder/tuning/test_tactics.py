@@ -10,8 +10,10 @@ import onnx_ir as ir
 import pytest
 
 from enginewright_builder.device import layout, lower
+from enginewright_builder.device.couples import Couple
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.whole import Line
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
@@ -140,8 +142,8 @@ def test_what_makes_the_whole_network_faster_beats_what_is_faster_alone() -> Non
     layers, places = _layers()
     offered = [_candidate("alone", RIGHT, 10), _candidate("together", RIGHT, 11)]
 
-    def whole(made: Sequence[Implementation]) -> float:
-        return sum(100.0 if each.steps[0].fill == offered[0].build().steps[0].fill else 50.0 for each in made)
+    def whole(made: Line) -> float:
+        return sum(100.0 if each.steps[0].fill == offered[0].build().steps[0].fill else 50.0 for _, each in made)
 
     bench = Pretending({10: 5.0, 11: 6.0})
     _, chosen = _tuner(offered, bench, Timings(None)).tune(layers, places, whole)
@@ -152,15 +154,40 @@ def test_a_second_build_measures_nothing_and_chooses_the_same() -> None:
     layers, places = _layers()
     offered = [_candidate("alone", RIGHT, 10), _candidate("together", RIGHT, 11)]
     timings, bench = Timings(None), Pretending({10: 5.0, 11: 6.0})
-    first = _tuner(offered, bench, timings).tune(layers, places, lambda made: made[0].steps[0].fill.bytes * -1.0)
+    first = _tuner(offered, bench, timings).tune(layers, places, lambda made: made[0][1].steps[0].fill.bytes * -1.0)
     ran = bench.runs
 
-    def never(_made: Sequence[Implementation]) -> float:
+    def never(_made: Line) -> float:
         raise AssertionError("the network was timed again")
 
     again = _tuner(offered, bench, timings).tune(layers, places, never)
     assert bench.runs == ran
     assert again[1] == first[1]
+
+
+def test_a_couple_that_makes_the_network_faster_stands_and_a_second_build_knows_it() -> None:
+    layers, places = _layers()
+    problem = replace(layers[0].problem, attributes={"expression": "both"})
+    couple = Couple(layer=replace(layers[0], name="two Relus", problem=problem), first=0, second=1)
+    timings, bench = Timings(None), Pretending({10: 5.0})
+    tuner = _tuner([_candidate("only", RIGHT, 10)], bench, timings)
+    line, chosen = tuner.tune(layers, places, lambda made: 10.0 * len(made), [couple])
+    assert [layer.name for layer, _ in line] == ["two Relus", "Relu2"]
+    assert [each.layers for each in chosen] == [("Relu2",), ("two Relus",)]
+    ran = bench.runs
+    assert tuner.tune(layers, places, lambda _made: 1 / 0, [couple])[1] == chosen
+    assert bench.runs == ran
+
+
+def test_a_couple_that_makes_the_network_slower_falls_apart_though_it_is_faster_by_itself() -> None:
+    layers, places = _layers()
+    problem = replace(layers[0].problem, attributes={"expression": "both"})
+    couple = Couple(layer=replace(layers[0], name="two Relus", problem=problem), first=0, second=1)
+    alone, both = _candidate("only", RIGHT, 10), _candidate("only", RIGHT, 11)
+    tuner = _tuner([alone], Pretending({10: 5.0, 11: 8.0}), Timings(None))
+    tuner = replace(tuner, offer=lambda layer, _tactic: [both if layer is couple.layer else alone])
+    line, _ = tuner.tune(layers, places, lambda made: 20.0 - len(made), [couple])
+    assert [layer.name for layer, _ in line] == ["Relu0", "Neg1", "Relu2"]
 
 
 def test_a_second_build_asks_only_the_tactics_that_were_chosen() -> None:
@@ -199,7 +226,7 @@ def test_a_second_builder_times_nothing_checks_every_choice_and_chooses_the_same
     layers, places = _layers()
     offered = [_candidate("alone", RIGHT, 10), _candidate("together", RIGHT, 11)]
     first, bench = Timings(None), Pretending({10: 5.0, 11: 6.0})
-    before = _tuner(offered, bench, first).tune(layers, places, lambda made: made[0].steps[0].fill.bytes * -1.0)
+    before = _tuner(offered, bench, first).tune(layers, places, lambda made: made[0][1].steps[0].fill.bytes * -1.0)
     second = Timings(None, shared=first.unshared())
     never = Pretending({})  # it has no times: asking for one fails
     assert _tuner(offered, never, second).tune(layers, places, lambda _made: 1 / 0)[1] == before[1]

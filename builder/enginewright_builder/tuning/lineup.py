@@ -1,0 +1,75 @@
+"""Which layers run, and how, as the choices of all problems stand: alone, or two in one launch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from enginewright_builder.device.couples import Couple
+from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.whole import Line
+from enginewright_builder.tuning.problems import Chosen, Problem, chosen
+from enginewright_builder.tuning.timings import Timed
+
+APART = ("apart", "each of the two layers by itself")  # a couple's tactic and name where it does not run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineup:
+    """`layers` are the network's, then the couples' own; `problems` number them so."""
+
+    layers: Sequence[DeviceLayer]
+    couples: Sequence[Couple]
+    problems: Sequence[Problem]
+
+    @property
+    def alone(self) -> list[Problem]:
+        """The problems of the network's own layers, which must all be solved."""
+        return [each for each in self.problems if each.layers[0] < self._own]
+
+    def add_apart(self) -> None:
+        """Let every couple's problem have its layers run by themselves, which takes what their best take."""
+        of = self._problem_of()
+        for number, couple in enumerate(self.couples, self._own):
+            problem = of[number]
+            if all((each.tactic, each.name) != APART for each in problem.timed):
+                taken = sum(of[half].right[0].microseconds for half in (couple.first, couple.second))
+                apart = Timed(tactic=APART[0], name=APART[1], microseconds=round(taken, 3))
+                problem.timed = tuple(sorted((apart, *problem.timed), key=_fastest_first))
+
+    def line(self) -> Line:
+        """What runs, in order."""
+        of = self._problem_of()
+        return [(self.layers[number], of[number].implementation()) for number in self._running()]
+
+    def matters(self, problem: Problem) -> bool:
+        """Whether another choice of a problem changes what runs: not where all its layers run as parts of couples."""
+        return problem.layers[0] >= self._own or not set(self._running()).isdisjoint(problem.layers)
+
+    def chosen(self) -> tuple[Chosen, ...]:
+        """What the report says of every problem of which something runs."""
+        running = set(self._running())
+        standing = [(problem, [n for n in problem.layers if n in running]) for problem in self.problems]
+        return tuple(
+            chosen(problem, [self.layers[n].name for n in numbers]) for problem, numbers in standing if numbers
+        )
+
+    @property
+    def _own(self) -> int:
+        return len(self.layers) - len(self.couples)
+
+    def _problem_of(self) -> dict[int, Problem]:
+        return {number: problem for problem in self.problems for number in problem.layers}
+
+    def _running(self) -> Iterator[int]:
+        """The numbers of the layers that run."""
+        of = self._problem_of()
+        together = {
+            couple.first: number for number, couple in enumerate(self.couples, self._own) if of[number].chosen != APART
+        }
+        gone = {self.couples[number - self._own].second for number in together.values()}
+        for number in range(self._own):
+            if number not in gone:
+                yield together.get(number, number)
+
+
+def _fastest_first(timed: Timed) -> tuple[bool, float]:
+    return bool(timed.dropped), timed.microseconds
