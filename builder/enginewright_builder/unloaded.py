@@ -22,6 +22,8 @@ class Unloaded(ModuleType):
         with _LOADING:
             spec = self.__dict__.pop("_unloaded", None)  # gone while the code runs, which may ask for names too early
             if spec is not None:
+                if spec.submodule_search_locations is not None:
+                    self.__path__ = spec.submodule_search_locations
                 spec.loader.exec_module(self)
                 self.__class__ = ModuleType  # type: ignore[assignment]  # from now on an ordinary one
         if name in self.__dict__:
@@ -39,6 +41,7 @@ def put_off() -> None:
             module = module_from_spec(spec)
             module.__class__ = Unloaded
             module.__dict__["_unloaded"] = spec
+            module.__dict__.pop("__path__", None)  # to import a module of the package asks for it, which runs it first
             sys.modules[spec.name] = module
 
 
