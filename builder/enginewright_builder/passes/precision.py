@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.network import FUSED_DOMAIN, Array, Network, bodies, is_constant, static_shape
 from enginewright_builder.network.pointwise import is_pointwise
+from enginewright_builder.passes import balanced_rounding
 from enginewright_builder.passes.base import PassReport
 
 Floats = NDArray[np.float32]
@@ -176,21 +177,23 @@ class _Narrowing:
         array = self.network.constant(value)
         assert array is not None, f"{value.name} is a float32 constant"
         wide = array.astype(np.float32, copy=False)
-        narrow = narrowed(wide, self.dtype)
+        readers = [(use.node, use.idx) for use in value.uses() if use.idx in self.narrow.get(use.node, ())]
+        narrow = narrowed(wide, self.dtype, balanced_rounding.form(readers))
         if not _inside(wide, self.dtype) and (wide[np.isfinite(wide)] < _lowest(self.dtype)).any():
             self.clamped.append(value.name or "")
         return self.network.add_constant(f"{value.name}_{self.dtype.name.lower()}", narrow)
 
 
-def narrowed(array: Floats, dtype: ir.DataType) -> Array:
-    """A float32 array rounded to `dtype`; a mask's huge negative numbers become the lowest one."""
-    if _inside(array, dtype):
-        plain: Array = array.astype(dtype.numpy())
-        return plain
-    low = np.float32(_lowest(dtype))
-    cut = np.where((array <= -_NO_MATTER) & (array < low) & np.isfinite(array), low, array)
+def narrowed(array: Floats, dtype: ir.DataType, form: str = "") -> Array:
+    """A float32 array rounded to `dtype`; a mask's huge negative numbers become the lowest one. Weights of a `form`
+    (balanced_rounding) are rounded so that their errors cancel."""
+    low, cut = np.float32(_lowest(dtype)), array
+    if not _inside(array, dtype):
+        cut = np.asarray(np.where((array <= -_NO_MATTER) & (array < low) & np.isfinite(array), low, array))
+    if form:
+        return balanced_rounding.balanced(cut, dtype, form)
     with np.errstate(over="ignore"):
-        result: Array = np.asarray(cut).astype(dtype.numpy())
+        result: Array = cut.astype(dtype.numpy())
     return result
 
 
