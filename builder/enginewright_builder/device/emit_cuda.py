@@ -50,9 +50,11 @@ def emit(
     schedule: Schedule,
     *,
     cubin: str = "kernel",
+    constant: frozenset[int] = frozenset(),
 ) -> Emitted:
     """One kernel for computations of one shape over the same inputs, each with its output.
 
+    `constant` numbers the inputs that no kernel writes: they may be read before the previous kernel has ended.
     Pointers are Space.OPERAND, numbered inputs first. Raises KeyError for a function that CUDA text is not known of.
     """
     if 0 in computations[0].shape:
@@ -63,7 +65,7 @@ def emit(
         plan = _tiled(tiling)
     else:
         plan = _rows(made, schedule) if schedule.shape is Shape.ROWS else _columns(made, schedule)
-    body = _body(made, inputs, outputs, plan)
+    body = _body(made, inputs, outputs, plan, constant)
     used = [number for number, kind in enumerate((*inputs, *outputs)) if kind is not None]
     kernel = Kernel(
         cubin=cubin,
@@ -161,7 +163,13 @@ def _divisor(extent: int, most: int) -> int:
     return made
 
 
-def _body(made: Loops, inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], plan: _Plan) -> list[str]:
+def _body(
+    made: Loops,
+    inputs: Sequence[TensorType | None],
+    outputs: Sequence[TensorType],
+    plan: _Plan,
+    constant: frozenset[int],
+) -> list[str]:
     graph = made.graph
     uses: dict[int, int] = {}
     for number in graph.reachable([*made.values, *made.stores]):
@@ -176,14 +184,17 @@ def _body(made: Loops, inputs: Sequence[TensorType | None], outputs: Sequence[Te
         together=True,
         motion=Motion(graph, plan.rows[-1][0], plan.width) if plan.width > 1 else None,
     )
-    for line in ("begin();", *plan.place):
+    for line in plan.place:
         root.say(line)
     writer = Writer(graph=graph, operands=inputs, uses=uses, index_type=index_type, team=plan.team)
+    if plan.tiling is None:
+        writer.kept = plan.team.keep(graph, made.values, constant)
+        plan.team.fetch(writer, root)
+    root.say("begin();")
     if plan.tiling is not None:
         tiles.body(writer, root, made, outputs, plan.tiling)
         return root.lines
     guard = _decode(root, plan, index_type)
-    writer.kept = plan.team.keep(graph, made.values)
     plan.team.elements(writer, root, made, outputs, guard)
     return root.lines
 

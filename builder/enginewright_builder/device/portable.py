@@ -73,7 +73,10 @@ class _Form:
         cubins: dict[str, bytes] = {}
         for stage in self.staged.stages:
             inputs, output = self._types(stage)
-            made = emit_cuda.emit([stage.computation], inputs, [output], self._pick(stage, number))
+            known = frozenset(
+                place for place, each in enumerate(stage.inputs) if each is not None and self._is_there(each)
+            )
+            made = emit_cuda.emit([stage.computation], inputs, [output], self._pick(stage, number), constant=known)
             if made.kernel is None:
                 continue
             cubin = f"{len(cubins)}"
@@ -98,6 +101,11 @@ class _Form:
         if held.holder is Holder.OPERAND:
             return self._operand(held.name)[1]
         return tensors.plain(held.dtype, held.shape)
+
+    def _is_there(self, held: Held) -> bool:
+        """Whether a tensor is one that no kernel writes."""
+        stored = held.holder is Holder.OPERAND and self._operand(held.name)[0] in self.layer.stored
+        return stored or held.holder is Holder.CONSTANT
 
     def _operand(self, name: str) -> tuple[int, TensorType]:
         """An operand's number and how it lies: as it is in memory, not as a product may see it."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from enginewright_builder.device import folds
+from enginewright_builder.device import folds, row_registers
 from enginewright_builder.device.blocks import Block
-from enginewright_builder.device.cuda_functions import EXPENSIVE, FOLDS, REGISTER_TYPES
+from enginewright_builder.device.cuda_functions import FOLDS, REGISTER_TYPES
 from enginewright_builder.device.graph import Graph, Op
 from enginewright_builder.device.kernel_text import Writer
 from enginewright_builder.device.loops import Loop, Loops
@@ -27,8 +27,12 @@ class Joining(Protocol):
     def groups(self, block: tuple[int, int, int]) -> int:
         """Rows, or groups of neighbours, that a block of threads computes."""
 
-    def keep(self, graph: Graph, values: Sequence[int]) -> dict[int, str]:
-        """Nodes whose values stay in registers between passes over a row."""
+    def keep(self, graph: Graph, values: Sequence[int], constant: frozenset[int]) -> dict[int, str]:
+        """Nodes whose values stay in registers between passes over a row. `constant` numbers the operands that are
+        there before the kernel begins."""
+
+    def fetch(self, writer: Writer, root: Block) -> None:
+        """Loads of constants that are the same for every row, for before the wait."""
 
     def elements(self, writer: Writer, root: Block, made: Loops, outputs: Sequence[TensorType], guard: str) -> None:
         """Computes and stores all elements of the row."""
@@ -46,22 +50,42 @@ class _Team:
     index_type: str = "int"
     columns: bool = False
     kept: dict[int, str] = field(default_factory=dict)
+    ahead: list[int] = field(default_factory=list)  # of those, what is there before the kernel begins
 
     def groups(self, block: tuple[int, int, int]) -> int:
         """Rows a block."""
         return block[0] if self.columns else self.rows_a_block
 
-    def keep(self, graph: Graph, values: Sequence[int]) -> dict[int, str]:
-        """What two passes read or compute alike, if the row fits."""
+    def keep(self, graph: Graph, values: Sequence[int], constant: frozenset[int]) -> dict[int, str]:
+        """What two passes read or compute alike, if the row fits; and constants that all rows read alike, if they do
+        beside it."""
         if not self.elements_loops:
             return {}
         if self.columns:
             return {}
-        shared = _shared_between_passes(graph, values, frozenset(name for name, _ in self.elements_loops))
-        if len(shared) * self._steps() * self._width(self.elements_loops) > REGISTERS:
+        names = frozenset(name for name, _ in self.elements_loops)
+        shared = row_registers.shared_between_passes(graph, values, names)
+        each = self._steps() * self._width(self.elements_loops)
+        if len(shared) * each > REGISTERS:
             return {}
-        self.kept = {number: f"row{position}" for position, number in enumerate(shared)}
+        alike = [
+            number for number in row_registers.constant_loads(graph, values, names, constant) if number not in shared
+        ]
+        self.ahead = alike if (len(shared) + len(alike)) * each <= REGISTERS else []
+        self.kept = {number: f"row{position}" for position, number in enumerate([*shared, *self.ahead])}
         return self.kept
+
+    def fetch(self, writer: Writer, root: Block) -> None:
+        """A pass of its own over the elements."""
+        if not self.ahead:
+            return
+        self._declare_kept(writer, root)
+
+        def loads(inner: Block) -> None:
+            for number in self.ahead:
+                writer.value(number, inner)
+
+        self._pass(writer, root, loads)
 
     def reduce(self, writer: Writer, number: int, block: Block) -> str | None:
         """The team's reduction: each thread its part, then joined."""
@@ -245,35 +269,3 @@ def _branched(graph: Graph, values: Sequence[int], number: int) -> bool:
         node = graph.nodes[each]
         waiting.extend(node.arguments[:1] if node.op is Op.SELECT else node.arguments)
     return number not in seen
-
-
-def _shared_between_passes(graph: Graph, values: Sequence[int], names: frozenset[str]) -> list[int]:
-    """Loads and costly calls over a row's elements that more than one pass needs, in the order of their first use."""
-    passes = [
-        graph.nodes[number].arguments
-        for number in graph.reachable(values)
-        if graph.nodes[number].op is Op.REDUCE and {name for name, _ in graph.axes(number)} == names
-    ]
-    computed: set[int] = set()
-    shared: dict[int, None] = {}
-    for roots in (*passes, tuple(values)):
-        now: set[int] = set()
-        waiting = list(roots)
-        while waiting:
-            number = waiting.pop()
-            node = graph.nodes[number]
-            if number in now or not graph.free[number] & names:
-                continue
-            if number in computed and _worth(node.op, node.detail):
-                shared[number] = None
-                continue
-            now.add(number)
-            if node.op is Op.LOAD or node.op is Op.REDUCE:
-                continue
-            waiting.extend(node.arguments[:1] if node.op is Op.SELECT else node.arguments)
-        computed |= now
-    return list(shared)
-
-
-def _worth(op: Op, detail: Sequence[object]) -> bool:
-    return op in (Op.LOAD, Op.SELECT) or (op is Op.CALL and detail[0] in EXPENSIVE)

@@ -87,6 +87,24 @@ def test_nothing_is_read_before_the_previous_kernel_has_ended():
     assert body.index("begin();") < body.index("read_pack")
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_constants_that_all_rows_read_alike_are_read_before_the_wait_and_change_nothing(residual):
+    case = catalog.layer_norm(6, 200, residual=residual)
+    given = (case.computations, case.inputs, case.outputs)
+    found = schedules(loops(*given, rows=False), loops(*given, rows=True), case.outputs)
+    rows = [each for each in found if each.shape is Shape.ROWS and each.team >= 32]  # with room in their registers
+    both = [(each.name, emit(*given, each), emit(*given, each, constant=frozenset({1, 2}))) for each in rows]
+    assert both
+    running.prepare((made.source, made.kernel.function) for _, *pair in both for made in pair)
+    arrays = case.arrays()
+    for name, late, early in both:
+        before, after = early.source.split("computation(")[1].split("begin();")
+        read = [[number for number in range(4) if f"in{number} +" in text] for text in (before, after)]
+        assert read == [[1, 2], [0, 3] if residual else [0]], name
+        wanted, got = (running.outputs_of(made, case.inputs, case.outputs, arrays) for made in (late, early))
+        np.testing.assert_array_equal(got, wanted, err_msg=name)
+
+
 def test_a_row_is_read_once():
     assert _first(catalog.softmax((3, 1000))).split("computation(")[1].count("in0 +") == 1
 
