@@ -16,6 +16,7 @@ from enginewright_builder.device.implementation import Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, plain
 from enginewright_builder.tactics.attention import FlashAttention
+from enginewright_builder.tactics.hopper_attention import HopperAttention
 from enginewright_runtime.engine import available
 from enginewright_runtime.engine.values import dtype_of
 from enginewright_runtime.plan.recipe import Precision
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.gpu
 
 _LOG = logging.getLogger(__name__)  # the times: pytest --log-cli-level=INFO
 Array = np.ndarray[Any, np.dtype[Any]]
+TACTICS = (HopperAttention(), FlashAttention())
 # Of the output's range: the output's rounding and that of the exponentials before the second product.
 ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3}
 
@@ -51,7 +53,7 @@ def test_berts_attention_is_right_by_the_check_that_guards_every_tactic(
 
 def every_candidate(problem: Problem, device: Device) -> list[tuple[str, Implementation]]:
     """All of them, compiled side by side."""
-    candidates = FlashAttention().candidates(problem, device, frozenset())
+    candidates = [c for tactic in TACTICS for c in tactic.candidates(problem, device, frozenset())]
     assert candidates
     with ThreadPoolExecutor(available.processors()) as pool:
         made = pool.map(lambda each: each.build(), candidates)
@@ -88,6 +90,9 @@ PROBLEMS = {
     "one row, one key": apart(1, 1, 1, 1, 64, 64),
     "7 rows, 299 keys": apart(2, 3, 7, 299, 64, 64),
     "heads of 32": same(3, 4, 50, 32),
+    "heads of 64, every key seen": same(3, 12, 128, 64),
+    "197 rows, 256 keys, bfloat16": apart(2, 3, 197, 256, 64, 64, dtype="bfloat16"),
+    "numbers of 40, values of 24": apart(1, 2, 130, 100, 40, 24),
     "heads of 64, batch 3, mask of a batch": same(3, 12, 128, 64, plain(HALF, (3, 1, 1, 128))),
     "heads of 96, mask of a head": same(2, 5, 77, 96, plain(HALF, (1, 5, 77, 77))),
     "heads of 128, full mask, float32": same(2, 3, 197, 128, plain("float32", (2, 3, 197, 197))),

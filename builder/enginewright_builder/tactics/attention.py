@@ -22,7 +22,7 @@ Q, K, V, MASK = range(4)
 MOST_NUMBERS = 128  # of a head: more do not fit into a warp's registers
 HEADERS = ("latency.cuh", "activations.cuh", "warp_matrix.cuh")
 _UNIT = 8  # elements in 16 bytes
-_LOG2_E = 1.4426950408889634
+LOG2_E = 1.4426950408889634
 
 
 class FlashAttention:
@@ -115,7 +115,7 @@ def _sizes(problem: Problem) -> bytes:
     mask, sizes = problem.inputs[MASK], work(problem)
     steps = [step for each in _rows_of(problem) for step in _steps(each)[:3]]
     added = _steps(mask) if mask is not None else (0, 0, 0, 0)
-    scale = float(problem.attributes["scale"]) * (1.0 if mask is not None else _LOG2_E)
+    scale = float(problem.attributes["scale"]) * (1.0 if mask is not None else LOG2_E)
     return struct.pack("<18if", sizes.rows, sizes.keys, *steps, *added, scale)
 
 

@@ -15,6 +15,7 @@ from enginewright_builder.network.network import Network
 from enginewright_builder.tactics.attention import FlashAttention
 from enginewright_builder.tactics.cublaslt import CublasLtTactic
 from enginewright_builder.tactics.cudnn import CudnnTactic
+from enginewright_builder.tactics.hopper_attention import HopperAttention
 from enginewright_builder.tactics.hopper_couple import HopperCouple
 from enginewright_builder.tactics.hopper_gemm import HopperGemm
 from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
@@ -42,6 +43,7 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
     HopperSplitGemm(),  # small products: sums split over a cluster, weights before the wait
     RowProduct(),  # products of one or a few rows: no more than reading the weights
     StemConvolution(),  # pictures as the user gives them, cast and pooled in one launch
+    HopperAttention(),  # few keys: warpgroup products, each operand one copy
     FlashAttention(),  # scores never leave the registers, and the launch overlaps its neighbours'
     TritonProduct(),  # products with any epilogue where Hopper's kernels are not
     CublasLtTactic(),  # products on every GPU

@@ -102,17 +102,26 @@ def _patch(form: Form) -> dict[str, int]:
     return dict(zip(("PATCH_WIDTH", "PATCH_HEIGHT", "PATCH_IMAGES"), sizes, strict=True))
 
 
-def wgmma(columns: int, kind: str, *, transposed: bool) -> str:
-    """multiply_add: d (64 x columns) += a (64 x 16) b (columns x 16), the sums in this warpgroup's registers."""
+def wgmma(columns: int, kind: str, *, transposed: bool, left_in_registers: bool = False) -> str:
+    """multiply_add: d (64 x columns) += a (64 x 16) b (columns x 16), the sums in this warpgroup's registers; a in
+    shared memory, or in registers too."""
     count = columns // 2
     names = ", ".join(f"%{i}" for i in range(count))
     registers = ", ".join(f'"+f"(d[{i}])' for i in range(count))
+    if left_in_registers:
+        taken, flags = 4, f"p, 1, 1, {int(transposed)}"
+        parameter, left = "const uint32_t (&a)[4]", "{" + ", ".join(f"%{count + i}" for i in range(taken)) + "}"
+        given = ", ".join(f'"r"(a[{i}])' for i in range(taken))
+    else:
+        taken, flags = 1, f"p, 1, 1, 0, {int(transposed)}"
+        parameter, left, given = "uint64_t a", f"%{count}", '"l"(a)'
+    right = count + taken
     return (
-        f"INLINE void multiply_add(float (&d)[{count}], uint64_t a, uint64_t b, bool add) {{\n"
-        f'    asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{count + 2}, 0;\\n"\n'
+        f"INLINE void multiply_add(float (&d)[{count}], {parameter}, uint64_t b, bool add) {{\n"
+        f'    asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{right + 1}, 0;\\n"\n'
         f'        "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{kind}.{kind} {{{names}}}, "\n'
-        f'        "%{count}, %{count + 1}, p, 1, 1, 0, {int(transposed)};\\n}}"\n'
-        f'        : {registers} : "l"(a), "l"(b), "r"((int)add));\n}}\n'
+        f'        "{left}, %{right}, {flags};\\n}}"\n'
+        f'        : {registers} : {given}, "l"(b), "r"((int)add));\n}}\n'
     )
 
 
@@ -164,29 +173,30 @@ def second_map(form: Form, rows: int) -> Argument:
     return Argument(tensor_map=form.second.tensor_map(chunk(form), rows)) if form.second else ABSENT
 
 
-def panel_bytes(columns: int, item: int) -> int:
-    """A staged row is cut into panels as wide as the widest swizzle that divides it."""
-    return next(each for each in (128, 64, 32) if columns * item % each == 0)
+def panel_bytes(columns: int, item: int, *, residual: bool) -> tuple[int, int]:
+    """How wide a staged tile's panels are, and their swizzle: the widest that divides a row, or whole rows and 0."""
+    swizzles = (128, 64, 32) if residual else (128, 64)
+    return next(((each, each) for each in swizzles if columns * item % each == 0), (columns * item, 0))
 
 
 def result_maps(form: Form, rows: int, columns: int) -> tuple[Argument, Argument]:
     """Of the residual, if there is one, and of the output, in panels of a tile of rows x columns."""
-    width = panel_bytes(columns, form.out.item)
+    width, swizzle = panel_bytes(columns, form.out.item, residual=form.residual is not None)
     box = (width // form.out.item, rows)
     residual = ABSENT
     if form.patches is not None:
-        return residual, Argument(tensor_map=pooled_map(form, width))
+        return residual, Argument(tensor_map=pooled_map(form, width, swizzle))
     if form.residual is not None:
-        residual = Argument(tensor_map=form.residual.tensor_map(box, width, batched=form.batched))
-    return residual, Argument(tensor_map=form.out.tensor_map(box, width, batched=form.batched))
+        residual = Argument(tensor_map=form.residual.tensor_map(box, swizzle, batched=form.batched))
+    return residual, Argument(tensor_map=form.out.tensor_map(box, swizzle, batched=form.batched))
 
 
-def pooled_map(form: Form, width: int) -> TensorMap:
+def pooled_map(form: Form, width: int, swizzle: int) -> TensorMap:
     """Of the output behind a max pool, in panels of `width` bytes of a patch."""
     assert form.patches is not None, "there is a pool"
     patch, y = form.patches, form.patches.y
     box = (width // form.out.item, patch.width // hopper_pool.SIDE, patch.height // hopper_pool.SIDE, patch.images)
-    return hopper_operand.picture_map(form.out.pointer, y, box, width)
+    return hopper_operand.picture_map(form.out.pointer, y, box, swizzle)
 
 
 def bias_argument() -> Argument:
