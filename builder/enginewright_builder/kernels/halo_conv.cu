@@ -112,15 +112,15 @@ extern "C" __global__ void __launch_bounds__(128 * GROUPS + 32, 1)
         if (RESIDUAL) barrier_wait(arrived, count & 1);
         else group_barrier(group + 1, 128);
         unsigned char* const stage = shared + (mine - base);
-        if (POOLED) finish_pooled(sums, stage, PANEL_BYTES, bias + column, warp & 3, row, pair, p.epilogue);
-        else finish_rows(sums, stage + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + column, row, pair, p.epilogue);
-        publish_shared();
-        group_barrier(group + 1, 128);
-        if (leads) {
-            for (int q = 0; q < PANELS; q++)
-                store_box(&out, column + q * PANEL, spot.x / SHRUNK, spot.y / SHRUNK, spot.image, mine + q * PANEL_BYTES);
+        auto staged_panel = [&](int q) {
+            publish_shared();
+            group_barrier(group + 1, 128);
+            if (!leads) return;
+            store_box(&out, column + q * PANEL, spot.x / SHRUNK, spot.y / SHRUNK, spot.image, mine + q * PANEL_BYTES);
             store_commit();
-        }
+        };
+        if (POOLED) finish_pooled(sums, stage, PANEL_BYTES, bias + column, warp & 3, row, pair, p.epilogue, staged_panel);
+        else finish_rows(sums, stage + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + column, row, pair, p.epilogue, staged_panel);
     }
     if (leads) stores_read();
 }

@@ -147,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
                     const Tile tile = chunk_of(tile_at(g, index), chunk < chunks ? chunk : chunk - chunks);
                     barrier_wait(finished + 8 * slot, phase);
                     if (chunk < chunks) {
-                        store_tile(&out, g, tile, from);
+                        for (int q = 0; q < PANELS; q++) store_panel(&out, g, tile, from, q);
                     } else {
                         for (int q = 0; q < PANELS && tile.column + q * PANEL < NEXT; q++)
                             store_box(&next_out, tile.column + q * PANEL, tile.row, from + q * PANEL_BYTES);
@@ -176,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
                 multiply<STEPS>(sums, pixels + input * INPUT_BYTES + own, A_BYTES, false, ring, leads);
                 if (leads && chunk == chunks - 1) barrier_arrive(taken + 8 * input);
                 barrier_wait(ready + 8 * spot, place / STAGING & 1);
-                finish_rows(sums[0], shared + (stage - base) + mine, PANEL_BYTES, bias + chunk * COLUMNS, row, pair, g.epilogue);
+                finish_rows(sums[0], shared + (stage - base) + mine, PANEL_BYTES, bias + chunk * COLUMNS, row, pair, g.epilogue, [](int) {});
                 publish_shared();
                 group_barrier(group + 1, 128);  // the products below read all of this warpgroup's rows
                 barrier_arrive(finished + 8 * spot);

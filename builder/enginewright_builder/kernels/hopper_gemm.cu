@@ -26,11 +26,12 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
     extern __shared__ unsigned char unaligned[];
     unsigned char* shared = unaligned + ((1024 - (shared_address(unaligned) & 1023)) & 1023);
     const uint32_t base = shared_address(shared), pipe = base + 1024, staging = pipe + STAGES * STAGE_BYTES;
-    const uint32_t full = base, empty = base + 64, finished = base + 128, ready = base + 192, turn = base + 256;
+    const uint32_t full = base, empty = base + 64, ready = base + 128, turn = base + 192, finished = base + 256;
     const int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0), group = warp >> 2;
     if (warp == 0 && elect_one()) {
         for (int i = 0; i < STAGES; i++) barrier_init(full + 8 * i, 1), barrier_init(empty + 8 * i, GROUPS);
-        for (int i = 0; i < STAGING; i++) barrier_init(finished + 8 * i, GROUPS * 128), barrier_init(ready + 8 * i, 1);
+        for (int i = 0; i < STAGING; i++) barrier_init(ready + 8 * i, 1);
+        for (int i = 0; i < STAGING * PANELS; i++) barrier_init(finished + 8 * i, GROUPS * 128);
         for (int i = 0; i < 2; i++) barrier_init(turn + 8 * i, 1);
         barrier_init_done();
     }
@@ -77,8 +78,11 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
             for (int index = blockIdx.x; index < g.tiles; index += gridDim.x, count++) {
                 const int slot = count % STAGING;
                 const uint32_t from = staging + slot * STAGING_BYTES;
-                barrier_wait(finished + 8 * slot, (count / STAGING) & 1);
-                store_tile(&out, g, tile_at(g, index), from);
+                const Tile tile = tile_at(g, index);
+                for (int q = 0; q < PANELS; q++) {
+                    barrier_wait(finished + 8 * (slot * PANELS + q), (count / STAGING) & 1);
+                    store_panel(&out, g, tile, from, q);
+                }
                 stores_read();
                 if (RESIDUAL) {
                     int next = index + STAGING * gridDim.x;
@@ -125,11 +129,14 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
 #pragma unroll
             for (int h = 0; h < HIGH; h++) {
                 unsigned char* const rows = stage + (PINGPONG ? h : group) * STAGED_ROWS * WIDTH;
-                if (POOLED) finish_pooled(sums[h], rows, PANEL_BYTES, bias + tile.column, warp & 3, row, pair, g.epilogue);
-                else finish_rows(sums[h], rows + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + tile.column, row, pair, g.epilogue);
+                auto staged_panel = [&](int q) {
+                    if (h < HIGH - 1) return;
+                    publish_shared();
+                    barrier_arrive(finished + 8 * (spot * PANELS + q));
+                };
+                if (POOLED) finish_pooled(sums[h], rows, PANEL_BYTES, bias + tile.column, warp & 3, row, pair, g.epilogue, staged_panel);
+                else finish_rows(sums[h], rows + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + tile.column, row, pair, g.epilogue, staged_panel);
             }
-            publish_shared();
-            barrier_arrive(finished + 8 * spot);
         }
     }
 }

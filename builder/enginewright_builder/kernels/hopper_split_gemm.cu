@@ -114,13 +114,14 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32)
     if (RESIDUAL) barrier_wait(ready, 0);
     const int row = lane >> 2;
     unsigned char* const rows = shared + (staging - base) + group * STAGED_ROWS * WIDTH;
-    if (POOLED) finish_pooled(own, rows, PANEL_BYTES, bias + mine.column, warp & 3, row, lane & 3, g.epilogue);
-    else finish_rows(own, rows + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + mine.column, row, lane & 3, g.epilogue);
-    publish_shared();
-    group_barrier(1, THREADS);
-    if (threadIdx.x == 0) {
-        wait_for_previous();  // it may still read what this overwrites
-        store_tile(&out, g, mine, staging);
-        stores_read();
-    }
+    auto staged_panel = [&](int q) {
+        publish_shared();
+        group_barrier(1, THREADS);
+        if (threadIdx.x > 0) return;
+        if (q == 0) wait_for_previous();  // it may still read what this overwrites
+        store_panel(&out, g, mine, staging, q);
+    };
+    if (POOLED) finish_pooled(own, rows, PANEL_BYTES, bias + mine.column, warp & 3, row, lane & 3, g.epilogue, staged_panel);
+    else finish_rows(own, rows + ((warp & 3) * 16 + row) * WIDTH, PANEL_BYTES, bias + mine.column, row, lane & 3, g.epilogue, staged_panel);
+    if (threadIdx.x == 0) stores_read();
 }

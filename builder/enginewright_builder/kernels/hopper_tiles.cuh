@@ -130,7 +130,8 @@ INLINE void multiply_stage(float (&sums)[HIGH][SUMS], uint32_t a, uint32_t b, bo
     products_commit();
 }
 
-// The staging tile: ROWS rows of RESULTS results (with a pool, a quarter of them), in panels of one swizzled row each.
+// The staging tile: ROWS rows of RESULTS results (with a pool, a quarter of them), panel by panel. Each is stored as soon as
+// it is there, while the next is computed.
 constexpr int STAGED_ROWS = 64 / KEPT, PANEL_BYTES = ROWS / KEPT * WIDTH, STAGING_BYTES = PANELS * PANEL_BYTES;
 
 INLINE void load_residual(uint32_t to, const TensorMap* residual, const Tile& tile, uint32_t arrived) {
@@ -141,16 +142,14 @@ INLINE void load_residual(uint32_t to, const TensorMap* residual, const Tile& ti
         else load_box(to + q * PANEL_BYTES, residual, x, tile.row, arrived);
     }
 }
-INLINE void store_tile(const TensorMap* out, const Geometry& g, const Tile& tile, uint32_t from) {
-    Patch patch = POOLED ? patch_at(g, tile) : Patch{0, 0, 0};
-    for (int i = 0; i < (POOLED ? ROWS / 64 : 0); i++, step_on(patch, g))
-        for (int q = 0; q < PANELS; q++)
-            store_box(out, tile.column + q * PANEL, patch.x / SHRUNK, patch.y / SHRUNK, patch.image,
-                      from + q * PANEL_BYTES + i * STAGED_ROWS * WIDTH);
-    for (int q = 0; q < (POOLED ? 0 : PANELS); q++) {
-        int x = tile.column + q * PANEL;
-        if (BATCHED) store_box(out, x, tile.row, tile.inner, tile.outer, from + q * PANEL_BYTES);
-        else store_box(out, x, tile.row, from + q * PANEL_BYTES);
-    }
+INLINE void store_panel(const TensorMap* out, const Geometry& g, const Tile& tile, uint32_t from, int q) {
+    const int x = tile.column + q * PANEL;
+    from += q * PANEL_BYTES;
+    if (POOLED) {
+        Patch patch = patch_at(g, tile);
+        for (int i = 0; i < ROWS / 64; i++, step_on(patch, g))
+            store_box(out, x, patch.x / SHRUNK, patch.y / SHRUNK, patch.image, from + i * STAGED_ROWS * WIDTH);
+    } else if (BATCHED) store_box(out, x, tile.row, tile.inner, tile.outer, from);
+    else store_box(out, x, tile.row, from);
     store_commit();
 }

@@ -140,7 +140,7 @@ def _arguments(problem: Problem, form: Form, shape: Shape) -> tuple[Argument, ..
     x, residual, y = problem.inputs[0], problem.inputs[hopper_form.RESIDUAL], problem.outputs[0]
     assert x is not None, "a convolution has an input"
     assert isinstance(form.a, Windows), "3x3 windows are read"
-    width = hopper_launch.panel_bytes(shape.columns, form.out.item)
+    width, swizzle = hopper_launch.panel_bytes(shape.columns, form.out.item, residual=residual is not None)
     edge = SIDE // hopper_pool.side(problem)
     box = (width // 2, edge, edge, 1)
     pointer = Pointer(space=Space.CONSTANT, name="weights")
@@ -153,10 +153,10 @@ def _arguments(problem: Problem, form: Form, shape: Shape) -> tuple[Argument, ..
     return (
         Argument(tensor_map=picture_map(operand(0), x, (CHANNELS, EDGE, EDGE, 1), 128)),
         Argument(tensor_map=weights.tensor_map((CHANNELS, shape.columns), 128, batched=False)),
-        Argument(tensor_map=picture_map(operand(hopper_form.RESIDUAL), residual, box, width))
+        Argument(tensor_map=picture_map(operand(hopper_form.RESIDUAL), residual, box, swizzle))
         if residual
         else hopper_launch.ABSENT,
-        Argument(tensor_map=picture_map(operand(len(problem.inputs)), y, box, width)),
+        Argument(tensor_map=picture_map(operand(len(problem.inputs)), y, box, swizzle)),
         hopper_launch.bias_argument(),
         Argument(value=(sizes + hopper_launch.epilogue(form)).hex()),
     )
