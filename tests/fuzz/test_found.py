@@ -295,3 +295,13 @@ def test_a_branch_without_an_output_that_its_layer_has_stays_a_branch(tmp_path: 
     network = Network(ir.serde.deserialize_model(model))
     FoldConstants().apply(network)
     assert [node.op_type for node in network.layers()] == ["If", "Add"]
+
+
+def test_a_layer_spread_over_devices_that_nobody_names_is_computed_on_one(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> agraph (float[2] x) => (float[2] y) '
+                                    "<float[2] w = {1, 4}> { r = Sqrt(w) y = Add(x, r) }")  # fmt: skip
+    model.graph.node[0].device_configurations.add()
+    network = table.read(ModelFormat.ONNX, onnx_file(tmp_path, model))
+    assert "an engine runs on one" in network.notes[0]
+    FoldConstants().apply(network)
+    assert [node.op_type for node in network.layers()] == ["Add"]

@@ -15,7 +15,7 @@ _ONNX_ALIAS = "ai.onnx"
 
 def tidy(model: ir.Model) -> tuple[str, ...]:
     """Bring a model into form, in place. Returns notes for the build's report."""
-    notes = [*_inline(model), *_own_inputs(model)]
+    notes = [*_inline(model), *_own_inputs(model), *_on_one_device(model)]
     _one_name_for_the_domain(model)
     model.ir_version = max(model.ir_version, _MINIMUM_IR_VERSION)
     _name_layers(model)
@@ -52,6 +52,16 @@ def _own_inputs(model: ir.Model) -> Iterator[str]:
         names = ", ".join(value.name or "" for value in defaults[:3])
         more = ", …" if len(defaults) > 3 else ""
         yield f"{len(defaults)} inputs have defaults and are constants from here on: {names}{more}"
+
+
+def _on_one_device(model: ir.Model) -> Iterator[str]:
+    """How a model is spread over several devices is nothing that one engine can do; damaged, it cannot be written."""
+    spread = [node for node in _all_nodes(model) if node.device_configurations]
+    for node in spread:
+        node.device_configurations = ()
+    if spread or model.device_configurations:
+        model.device_configurations = ()
+        yield "how the model is spread over several devices is left out: an engine runs on one"
 
 
 def _one_name_for_the_domain(model: ir.Model) -> None:

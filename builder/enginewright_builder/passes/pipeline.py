@@ -20,6 +20,7 @@ from enginewright_builder.passes.fuse_norms import FuseNorms
 from enginewright_builder.passes.fuse_pools import FusePools
 from enginewright_builder.passes.gather_quantized import GatherQuantized
 from enginewright_builder.passes.no_ops import NoOps
+from enginewright_builder.passes.one_slope import OneSlope
 from enginewright_builder.passes.pad_channels import PadChannels
 from enginewright_builder.passes.pair_convolutions import PairConvolutions
 from enginewright_builder.passes.precision import NarrowFloats
@@ -34,6 +35,7 @@ PIPELINE: tuple[Pass, ...] = (
     CommonSubexpressions(),  # after no-ops, which make more layers equal
     GatherQuantized(),  # constants were not computed ahead where they are quantized
     AffineIntoWeights(),  # before the fusion: a batch norm inside of the weights is no epilogue
+    OneSlope(),  # before the fusion, which takes no activation of two inputs
     DepthsAsChannels(),  # before the fusion: it writes sums and takes activations along
     FuseEpilogues(),  # after all that removes what stands between a base and its epilogue
     Unread(),  # what the others left behind
@@ -46,6 +48,7 @@ GPU_PIPELINE: tuple[Pass, ...] = (
     CommonSubexpressions(),
     GatherQuantized(),
     AffineIntoWeights(),
+    OneSlope(),
     FuseNorms(),  # patterns first, while their parts stand alone
     FuseGelu(),  # before the epilogues, of which it is one
     FuseAttention(),  # before the epilogues: its products have none

@@ -9,7 +9,7 @@ always follows the one that leaves the machine worst.
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Run = Callable[[], object]
@@ -69,7 +69,7 @@ def _seconds(run: Run, clock: Clock) -> float:
     return clock() - start
 
 
-def percentile(samples: list[float], share: float) -> float:
+def percentile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that at least `share` of all samples do not exceed (nearest rank)."""
     ordered = sorted(samples)
     rank = max(1, -(-len(ordered) * share // 1))

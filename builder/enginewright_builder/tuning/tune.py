@@ -30,7 +30,7 @@ _ENDLESS = Deadline()
 _FIRST = 0.6  # of a deadline: what is after it is for the finalists
 _TURNS = 4  # runs of a finalist at least: its first of a turn is thrown away, and loading it costs some
 BUDGETS: Mapping[Effort, Budget] = {
-    Effort.FAST: Budget(seconds=0.6, patience=10),
+    Effort.FAST: Budget(seconds=1.2, least=8, patience=10),
     Effort.BALANCED: Budget(seconds=3.0, patience=30),
     Effort.THOROUGH: Budget(seconds=12.0, least=10, patience=120),
 }

@@ -18,6 +18,19 @@ def test_of_candidates_within_the_noise_the_earlier_in_the_table_wins() -> None:
     assert "clever" in choice.reason
 
 
+@pytest.mark.parametrize("median", [1.98, 2.02])
+def test_where_medians_tie_the_fastest_runs_decide(median: float) -> None:
+    one, two = [1.0] * 4 + [2.0] * 6, [0.5] * 4 + [median] * 6
+    choice = choose({"1 thread": one, "all threads": two})
+    assert choice.name == "all threads"
+
+
+def test_a_choice_for_its_fastest_runs_says_so() -> None:
+    choice = choose({"1 thread": [1.0] * 4 + [2.0] * 6, "all threads": [0.5] * 4 + [2.01] * 6})
+    assert "within the noise" in choice.reason
+    assert "faster undisturbed" in choice.reason
+
+
 def test_an_earlier_candidate_beyond_the_noise_is_not_taken() -> None:
     assert choose({"simple": [1.05] * 20, "clever": [1.0] * 20}).name == "clever"
 
