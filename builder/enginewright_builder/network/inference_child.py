@@ -2,9 +2,9 @@
 
     python -m enginewright_builder.network.inference_child FILE_DESCRIPTOR
 
-A request is one byte (whether elements of vectors are followed) and a serialized model, the answer a model, or nothing
-where inference refuses. It ends when nobody asks any more, and where a model takes more than it may: what C++ leaves
-behind then is no ground to go on from.
+A request is one byte (whether elements of vectors are followed) and a serialized model; the answer is the model with
+what was found and little else (its layers are empty but for bodies), or nothing where inference refuses. It ends when
+nobody asks any more, and where a model takes more than it may: what C++ leaves behind then is no ground to go on from.
 """
 
 import resource
@@ -13,6 +13,7 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import onnx
 import onnx.shape_inference
 
 MEMORY = 256 << 20  # bytes, and more for what a large model takes:
@@ -36,9 +37,20 @@ def serve(connection: Connection) -> None:
 def _inferred(model: bytes, elements: bool) -> bytes:
     try:
         found = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=elements)
+        _strip(found)
         return bytes(found.SerializeToString())
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return b""
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Leave what was found: who asked has the rest."""
+    model.ClearField("functions")
+    model.graph.ClearField("initializer")
+    model.graph.ClearField("input")
+    for node in model.graph.node:
+        if not any(attribute.HasField("g") for attribute in node.attribute):
+            node.Clear()
 
 
 def _limit(size: int) -> None:

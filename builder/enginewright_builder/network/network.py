@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from enginewright_builder.network import copying
 from enginewright_runtime.plugins.definition import Plugin
 
 ONNX_DOMAIN = ""
@@ -81,7 +82,7 @@ class Network:
 
     def copy(self) -> "Network":
         """A network of its own nodes and values that shares the constants' bytes with this one."""
-        return Network(self.model.clone(), notes=self.notes, plugins=self.plugins)
+        return Network(copying.copy(self.model), notes=self.notes, plugins=self.plugins)
 
     def constant(self, value: ir.Value | None) -> Array | None:
         """The constant that a value always has; None if it is computed, or of a type that NumPy cannot compute with."""

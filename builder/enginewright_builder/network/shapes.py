@@ -5,6 +5,9 @@ axes, pads) can change what it finds. Inference that fails leaves the network as
 passes decline more. It runs beside this process (inference.py).
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 import onnx
 import onnx_ir as ir
 
@@ -16,6 +19,7 @@ _Type = tuple[ir.TypeProtocol | None, ir.Shape | None]
 
 SMALL = 1024  # bytes: what the inference may want to look into
 _LONGEST = 1 << 16  # elements of a vector
+_PART = 1000  # layers
 # Each element of the output is made of the element of the input at its place.
 _KEEPING = frozenset(
     {"Abs", "Cast", "CastLike", "Ceil", "Dropout", "Erf", "Exp", "Floor", "Gelu", "Identity", "LeakyRelu", "Log", "Neg",
@@ -42,15 +46,18 @@ def infer(network: Network) -> None:
     _from_behind(network.model.graph)
 
 
-def inferred(light: onnx.ModelProto) -> onnx.ModelProto | None:
-    """What inference makes of a model without its weights (which is emptied). None where it cannot: a body or an
-    operator of another domain that it does not follow, an absurd shape.
+def inferred(parts: Iterable[onnx.ModelProto]) -> onnx.ModelProto | None:
+    """What inference makes of a model without its weights, given in parts (which are changed). None where it cannot:
+    a body or an operator of another domain that it does not follow, an absurd shape.
 
     Elements of vectors are followed, as those that are shapes need; not where one is too long to be a shape.
     """
-    _simplify(light.graph)
-    long, model = _has_long(light.graph), light.SerializeToString()
-    light.Clear()  # a large network's is held once
+    written, long = [], False
+    for part in parts:
+        _simplify(part.graph)
+        long = long or _has_long(part.graph)
+        written.append(part.SerializeToString())
+    model = b"".join(written)  # messages one behind the other are one message with the fields of all
     found = None if long else inference.infer(model, elements=True)
     found = found or inference.infer(model, elements=False)
     return onnx.ModelProto.FromString(found) if found else None
@@ -63,23 +70,44 @@ def forget(network: Network) -> None:
             value.shape = None
 
 
-def _light(model: ir.Model) -> onnx.ModelProto:
+def _light(model: ir.Model) -> Iterator[onnx.ModelProto]:
+    """The model with its large constants as inputs, in parts, so that a large network is never held as a message.
+
+    Written piece by piece: onnx-ir's own way leaves records behind on every value.
+    """
     graph = model.graph
-    heavy = [value for value in graph.initializers.values() if value.const_value and value.const_value.nbytes > SMALL]
-    own = list(graph.inputs)
-    tensors = [value.const_value for value in heavy]
-    try:
-        for value in heavy:
-            graph.initializers.pop(value.name or "")
-            graph.inputs.append(value)
-            value.const_value = None
-        return ir.serde.serialize_model(model)
-    finally:
-        graph.inputs.clear()  # not `del inputs[n:]`: onnx-ir would go on taking those for inputs
-        graph.inputs.extend(own)
-        for value, tensor in zip(heavy, tensors, strict=True):
-            value.const_value = tensor
-            graph.register_initializer(value)
+    yield _frame(model)
+    nodes = iter(graph)
+    while few := list(itertools.islice(nodes, _PART)):
+        part = onnx.ModelProto()
+        for node in few:
+            ir.serde.serialize_node_into(part.graph.node.add(), node)
+            for value in node.outputs:
+                if value.name and (value.type is not None or value.shape is not None) and not value.is_graph_output():
+                    ir.serde.serialize_value_into(part.graph.value_info.add(), value)
+        yield part
+
+
+def _frame(model: ir.Model) -> onnx.ModelProto:
+    """All but the layers of the main graph."""
+    graph, frame = model.graph, onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in graph.opset_imports.items():
+        frame.opset_import.add(domain=domain, version=version)
+    frame.functions.extend(ir.serde.serialize_function(each) for each in model.functions.values())
+    proto = frame.graph
+    proto.name = graph.name or "network"
+    for value in graph.inputs:
+        ir.serde.serialize_value_into(proto.input.add(), value)
+    for value in graph.initializers.values():
+        if value.const_value is not None and value.const_value.nbytes <= SMALL:
+            tensor = proto.initializer.add()
+            ir.serde.serialize_tensor_into(tensor, value.const_value)
+            tensor.name = value.name or ""
+        elif not value.is_graph_input():
+            ir.serde.serialize_value_into(proto.input.add(), value)
+    for value in graph.outputs:
+        ir.serde.serialize_value_into(proto.output.add(), value)
+    return frame
 
 
 def _has_long(graph: onnx.GraphProto) -> bool:

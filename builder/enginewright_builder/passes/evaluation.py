@@ -40,7 +40,7 @@ def sizes(network: Network, nodes: Sequence[ir.Node]) -> dict[ir.Value, int]:
     light = _model(network, nodes, known)
     small = (each for each in known.items() if each[1].nbytes <= shapes.SMALL)
     light.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in small)
-    found = shapes.inferred(light)
+    found = shapes.inferred([light])
     told = {info.name: _size(info.type) for info in found.graph.value_info} if found else {}
     made = (value for node in nodes for value in node.outputs)
     return {value: size for value in made if (size := told.get(value.name or "")) is not None}
