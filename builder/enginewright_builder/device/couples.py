@@ -14,7 +14,7 @@ from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.network.extract import extract
 from enginewright_builder.network.network import Network, is_constant, reads
 
-_FIRST_INPUTS = 6  # of a convolution with all that it may have
+FIRST_INPUTS = 6  # of a convolution with all that it may have: behind them stand the second one's weights and bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,8 @@ def _is_point(problem: Problem) -> bool:
 def _joint(first: DeviceLayer, second: DeviceLayer, network: Network) -> DeviceLayer:
     said, following = first.problem.attributes, second.problem.attributes
     end = {name: following[name] for name in ("activation", "activation_parameters", "gated")}
-    missing = _FIRST_INPUTS - len(first.inputs)
-    moved = {1: _FIRST_INPUTS, 2: _FIRST_INPUTS + 1}
+    missing = FIRST_INPUTS - len(first.inputs)
+    moved = {1: FIRST_INPUTS, 2: FIRST_INPUTS + 1}
     return DeviceLayer(
         name=f"{first.name}+{second.name}",
         problem=Problem(

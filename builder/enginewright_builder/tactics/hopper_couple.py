@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from enginewright_builder.device import compile as compiler
+from enginewright_builder.device.couples import FIRST_INPUTS
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.tactics import hopper_form, hopper_launch
@@ -22,7 +23,6 @@ from enginewright_builder.tactics.hopper_operand import Matrix, operand
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step
 
 NAME = "hopper couple"
-FIRST_INPUTS = 6  # of a convolution with all that it may have: behind them stand the next one's weights and bias
 NEXT = {FIRST_INPUTS: hopper_form.WEIGHTS, FIRST_INPUTS + 1: hopper_form.BIAS}  # as the second by itself numbers them
 Y, Z = FIRST_INPUTS + 2, FIRST_INPUTS + 3
 HEAD_BYTES = 2048  # barriers, and what alignment to 1024 bytes may take

@@ -107,7 +107,9 @@ class Tuner:
             problem.timed = entry.timed if entry is not None else ()
         if all(problem.right for problem in lineup.alone):
             lineup.add_apart()
-        settled = self._recall(problems, decided) and all(self._has(problem, lineup.layers) for problem in problems)
+        settled = self._recall(problems, decided) and all(
+            self._has(problem, lineup.layers) for problem in problems if lineup.matters(problem)
+        )
         if not settled:
             for problem in problems:
                 problem.timed, problem.offered, problem.choice = (), {}, 0

@@ -174,9 +174,11 @@ def test_a_couple_that_makes_the_network_faster_stands_and_a_second_build_knows_
     line, chosen = tuner.tune(layers, places, lambda made: 10.0 * len(made), [couple])
     assert [layer.name for layer, _ in line] == ["two Relus", "Relu2"]
     assert [each.layers for each in chosen] == [("Relu2",), ("two Relus",)]
-    ran = bench.runs
-    assert tuner.tune(layers, places, lambda _made: 1 / 0, [couple])[1] == chosen
+    ran, asked = bench.runs, []
+    again = replace(tuner, offer=lambda layer, tactic: asked.append(layer.name) or tuner.offer(layer, tactic))
+    assert again.tune(layers, places, lambda _made: 1 / 0, [couple])[1] == chosen
     assert bench.runs == ran
+    assert asked == ["Relu0", "two Relus"]  # Relu2 is Relu0's problem, and nobody runs Neg1 by itself
 
 
 def test_a_couple_that_makes_the_network_slower_falls_apart_though_it_is_faster_by_itself() -> None:
