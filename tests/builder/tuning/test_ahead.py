@@ -1,5 +1,7 @@
 """Building candidates before their turn."""
 
+import os
+import sys
 import threading
 
 import pytest
@@ -26,6 +28,21 @@ def test_what_was_begun_is_built_once_and_elsewhere() -> None:
         assert ahead.built(candidate) is MADE
     assert len(builders) == 1
     assert builders[0] is not threading.current_thread()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux alone")
+def test_who_builds_ahead_steps_back_behind_who_measures() -> None:
+    found: list[int] = []
+
+    def build() -> Implementation:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return MADE
+
+    with Ahead() as ahead:
+        ahead.begin([Candidate(tactic="a", name="a", build=build)])
+        while not found:
+            pass
+    assert found[0] > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 def test_what_must_be_built_one_at_a_time_is_built_by_who_asks() -> None:

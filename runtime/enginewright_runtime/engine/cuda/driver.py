@@ -69,6 +69,25 @@ class CudaGraph:
             raise DeviceError(failed("launch a CUDA graph", str(error))) from error
 
 
+class CudaEvent:
+    """An event with a time."""
+
+    def __init__(self) -> None:
+        self._native = cupy.cuda.Event()
+
+    def record(self, stream: int) -> None:
+        """Put it on a stream."""
+        cupy.cuda.runtime.eventRecord(self._native.ptr, stream)
+
+    def done(self) -> bool:
+        """Whether the device is past it."""
+        return bool(self._native.done)
+
+    def since(self, other: "CudaEvent") -> float:
+        """Milliseconds, to half a microsecond."""
+        return float(cupy.cuda.get_elapsed_time(other._native, self._native))
+
+
 class CudaStream:
     """A stream that does not wait for the legacy default stream."""
 
@@ -248,20 +267,9 @@ class CudaDriver:
         """Free blocks of the pool back to the device."""
         self._pool.free_all_blocks()
 
-    def elapsed(self, stream: int, works: list[Callable[[], None]], between: Callable[[], None]) -> list[float]:
-        """Milliseconds of each."""
-        external = _stream(stream)
-        pairs = [(cupy.cuda.Event(), cupy.cuda.Event()) for _ in works]
-        for (start, end), work in zip(pairs, works, strict=True):
-            between()
-            start.record(external)
-            work()
-            end.record(external)
-        try:
-            external.synchronize()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(failed("run the timed steps", str(error))) from error
-        return [float(cupy.cuda.get_elapsed_time(start, end)) for start, end in pairs]
+    def event(self) -> CudaEvent:
+        """A new one."""
+        return CudaEvent()
 
 
 class _Handle:

@@ -6,7 +6,7 @@ memory that the device may copy from or to is a NumPy array of bytes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -77,6 +77,19 @@ class Graph(Protocol):
 
     def launch(self, stream: int) -> None:
         """One launch of all that was captured; returns at once."""
+
+
+class Event(Protocol):
+    """A moment on the device."""
+
+    def record(self, stream: int) -> None:
+        """It is when the stream gets here."""
+
+    def done(self) -> bool:
+        """Whether it has been, as far as the host can know now."""
+
+    def since(self, other: Self) -> float:
+        """Milliseconds from another moment to this one, when both have been."""
 
 
 class Stream(Protocol):
@@ -155,5 +168,5 @@ class Driver(Protocol):
     def trim(self) -> None:
         """Give free memory that is kept for later back to the device."""
 
-    def elapsed(self, stream: int, works: list[Callable[[], None]], between: Callable[[], None]) -> list[float]:
-        """Milliseconds on the device of each of `works`, all enqueued first; `between` runs before each, untimed."""
+    def event(self) -> Event:
+        """A new one."""

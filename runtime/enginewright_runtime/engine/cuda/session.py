@@ -14,11 +14,12 @@ from enginewright_runtime.engine.cuda import memory, validation
 from enginewright_runtime.engine.cuda.bound import BoundProgram, Modules, blobs_of
 from enginewright_runtime.engine.cuda.memory import Weights
 from enginewright_runtime.engine.cuda.program import DeviceProgram
-from enginewright_runtime.engine.cuda.seam import Bytes, Driver, Graph
+from enginewright_runtime.engine.cuda.seam import Block, Bytes, Driver, Graph
 from enginewright_runtime.engine.values import Array, dtype_of
 from enginewright_runtime.errors import InputError
 
 FLUSH_BYTES = 256 << 20  # more than any GPU's L2: written before each cold sample
+TRIES = 3  # of a measurement, where the host was too slow for most samples
 KEPT_BYTES = 1 << 30  # of weights that wait on the device for the next session
 
 
@@ -129,30 +130,47 @@ class Session:
         return found
 
     def time(self, samples: int = 20, *, repeats: int = 1, cold: bool = False) -> Sequence[float]:
-        """Milliseconds of one pass over the steps, `samples` times, as graph replays between two events.
+        """Milliseconds of one pass over the steps, at most `samples` times, as graph replays between two events.
 
         `repeats` passes stand in one graph and their time is divided by it: short kernels need it, since the events
         themselves take about a microsecond. `cold` overwrites the L2 cache before every sample. All samples are put
-        on the stream before the first is waited for, so the CPU's pace shows in none. Raises CaptureError.
+        on the stream before the first is waited for. Processors that are busy with something else may still leave the
+        device without work in the middle of one: such a sample counts only where most are so, after some tries.
+        Raises CaptureError.
         """
         self._driver.use()
-        handle = self._bound.stream.handle
         replay = self._graph(repeats)
         flush = memory.allocate(self._driver, FLUSH_BYTES, "The block that overwrites the L2 cache")
-
-        def spoil() -> None:
-            self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)
-
         try:
-            spoil()  # keeps the device busy while the samples are put on the stream
-            replay.launch(handle)
-            taken = self._driver.elapsed(
-                handle, [lambda: replay.launch(handle)] * samples, spoil if cold else lambda: None
-            )
+            for _ in range(TRIES):
+                taken = self._samples(replay, samples, flush, cold=cold)
+                steady = [milliseconds for milliseconds, waited in taken if not waited]
+                if len(steady) * 3 >= samples:
+                    return [each / repeats for each in steady]
+            return [each / repeats for each, _ in taken]
         finally:
             self._bound.stream.synchronize()
             flush.free()
-        return [each / repeats for each in taken]
+
+    def _samples(self, replay: Graph, samples: int, flush: Block, *, cold: bool) -> list[tuple[float, bool]]:
+        """Milliseconds of each, and whether the device may have waited for the host in it."""
+        handle = self._bound.stream.handle
+        pairs = [(self._driver.event(), self._driver.event()) for _ in range(samples)]
+        before = self._driver.event()
+        self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)  # busy while the samples are put on the stream
+        replay.launch(handle)
+        before.record(handle)
+        waited = []
+        for start, end in pairs:
+            if cold:
+                self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)
+            start.record(handle)
+            replay.launch(handle)
+            end.record(handle)
+            waited.append(before.done())  # else all of this sample was there before the device could begin it
+            before = end
+        self._bound.stream.synchronize()
+        return [(end.since(start), late) for (start, end), late in zip(pairs, waited, strict=True)]
 
     def close(self) -> None:
         """Free all."""

@@ -66,6 +66,22 @@ class FakeGraph:
 
 
 @dataclass
+class FakeEvent:
+    """Half a millisecond after every other; `driver.late` says of those that are asked whether they are done."""
+
+    driver: "FakeDriver"
+
+    def record(self, stream: int) -> None:
+        self.driver.log.append("event")
+
+    def done(self) -> bool:
+        return bool(self.driver.late and self.driver.late.pop(0))
+
+    def since(self, other: "FakeEvent") -> float:
+        return 0.5
+
+
+@dataclass
 class FakeStream:
     handle: int
     driver: "FakeDriver"
@@ -99,6 +115,7 @@ class FakeDriver:
     log: list[str] = field(default_factory=list)
     held: int = 0
     streams: int = 0
+    late: list[bool] = field(default_factory=list)
     kernels: dict[str, Any] = field(default_factory=dict)
     memory: bytearray = field(default_factory=lambda: bytearray(1 << 22))
     top: int = 0
@@ -177,11 +194,8 @@ class FakeDriver:
     def trim(self) -> None:
         self.log.append("trim")
 
-    def elapsed(self, stream: int, works: list[Callable[[], None]], between: Callable[[], None]) -> list[float]:
-        for work in works:
-            between()
-            work()
-        return [0.5] * len(works)
+    def event(self) -> FakeEvent:
+        return FakeEvent(driver=self)
 
     def floats(self, address: int, count: int) -> Any:
         return np.frombuffer(self.memory, np.float32, count, address - BASE)

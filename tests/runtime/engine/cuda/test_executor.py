@@ -320,6 +320,24 @@ def test_a_session_times_repeats_in_one_graph(gpu: Any) -> None:
     assert gpu.held == 0
 
 
+@pytest.mark.parametrize(
+    ("late", "counted", "tries"),
+    [
+        ([], 6, 1),
+        ([True] * 3 + [False] * 3, 3, 1),  # the others may have waited for the host
+        ([True] * 6 + [False] * 6, 6, 2),
+        ([True] * 18, 6, 3),  # the host is never quick enough: as good as it gets
+    ],
+)
+def test_samples_for_which_the_gpu_may_have_waited_count_only_where_most_are_such(
+    gpu: Any, late: list[bool], counted: int, tries: int
+) -> None:
+    gpu.free_memory, gpu.log, gpu.late = 1 << 30, [], late
+    with Session(PROGRAM, BLOBS, driver=gpu) as session:
+        assert len(session.time(6)) == counted
+    assert gpu.log.count("graph of 2") == tries * 7
+
+
 def test_sessions_that_share_what_is_loaded_bring_it_to_the_device_once(gpu: Any) -> None:
     gpu.log = []
     loaded = Loaded(gpu, BLOBS.__getitem__)
