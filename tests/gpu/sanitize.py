@@ -30,6 +30,10 @@ _GENERATED = "test_generated.py::test_every_schedule_computes_what_the_expressio
 SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrices runs gemm, split gemm and halo
     "attention": (f"{_ATTENTION}[7 rows, 299 keys]", f"{_ATTENTION}[causal, more rows than keys]"),
     "attention, bfloat16": (f"{_ATTENTION}[bfloat16]",),
+    "hopper attention": (
+        f"{_ATTENTION}[numbers of 40, values of 24]",
+        f"{_ATTENTION}[197 rows, 256 keys, bfloat16]",
+    ),
     "hopper gemm, split gemm, halo": (f"{_MATRICES}[uneven pads, gated]", f"{_MATRICES}[slices of wider buffers]"),
     "hopper gemm, split gemm, halo: pooled": (
         f"{_MATRICES}[pooled, odd]",
