@@ -109,13 +109,13 @@ def implementation(problem: Problem, configuration: Configuration, architecture:
         arguments=_arguments(problem, configuration),
         dependent=True,
     )
-    dtype = problem.outputs[0].dtype
+    dtype, packing = problem.outputs[0].dtype, configuration.packing()
     return Implementation(
         steps=(Step(layer="", kernel=kernel),),
         cubins={"convolution": compiler.compile(source(problem, configuration), architecture, ())},
         constants={
-            "weights": functools.partial(_packed_weights, configuration, dtype),
-            "bias": functools.partial(_packed_bias, configuration, work.outputs),
+            "weights": functools.partial(_packed_weights, packing, dtype),
+            "bias": functools.partial(_packed_bias, packing, work.outputs),
         },
         fetches_later=True,
     )

@@ -5,7 +5,7 @@ without the kernel; the kernel's own static_asserts guard the rest.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,6 +79,10 @@ class Configuration:
             f"{self.splits} x {self.blocks} x {self.block_channels} channels{sums}, {self.rows} rows, "
             f"{self.groups * OUTPUTS_A_TILE} outputs, walk {self.walk}"
         )
+
+    def packing(self) -> "Configuration":
+        """Equal for configurations that want their constants packed alike."""
+        return replace(self, rows=1, walk=1, half=False)
 
     def virtual_channels(self) -> int:
         """Channels that a cluster sums, the filling included."""

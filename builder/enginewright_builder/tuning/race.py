@@ -3,12 +3,14 @@
 One problem at a time, the most expensive first, tries its next fastest candidates; what makes the network faster stays,
 and changes what is best for its neighbours, so there is more than one round. A time is the median of some replays of a
 freshly captured graph, and now and then one is 5 % too short (ResNet-50 at batch 1 on an H200; not understood), or the
-clock drifts: who seems to win runs again, in turns with who was best before, and only who wins both times stands.
+clock drifts. So who seems to win runs again, in turns with who was best before, until it loses or has stood every turn,
+and the network's time is the median of its last times, never the least: a lucky one would keep everybody from winning.
 """
 
 import statistics
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from enginewright_builder.tuning.problems import Problem
 from enginewright_runtime.plan.recipe import Effort
@@ -16,7 +18,9 @@ from enginewright_runtime.plan.recipe import Effort
 FINALISTS: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 6, Effort.THOROUGH: 12}  # of each problem
 ROUNDS = 3
 _FIRST = 3  # times of the choices with which it begins
-_GAIN = 0.0005  # of the network's time: less is noise
+_KEPT = 5  # last times of the choices that stand
+_TURNS = 3  # that a challenger must stand
+_GAIN = 0.001  # of the network's time: less is noise
 _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
 
 
@@ -30,11 +34,16 @@ class Race:
     whole: Callable[[], float]
     over: Callable[[], bool]
     matters: Callable[[Problem], bool] = lambda _problem: True
-    best: float = 0.0  # microseconds of the choices that stand
+    _standing: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    @property
+    def best(self) -> float:
+        """Microseconds of the choices that stand."""
+        return statistics.median(self._standing)
 
     def run(self) -> None:
         """Leave every problem with the choice that makes the network fastest, as far as the time goes."""
-        self.best = statistics.median(self.whole() for _ in range(_FIRST))
+        self._standing.extend(self.whole() for _ in range(_FIRST))
         heaviest = sorted(self.problems, key=lambda each: -each.right[0].microseconds * len(each.layers))
         for _ in range(ROUNDS):
             improved = [self._improved(problem) for problem in heaviest]
@@ -44,6 +53,8 @@ class Race:
     def _improved(self, problem: Problem) -> bool:
         """Whether another candidate took the place of a problem's choice."""
         before = problem.choice
+        if not self.over():
+            self._standing.append(self.whole())
         most = problem.right[0].microseconds * _NEAR
         for number, rival in enumerate(problem.right[: self.finalists]):
             if number != problem.choice and rival.microseconds <= most and self.matters(problem) and not self.over():
@@ -51,13 +62,18 @@ class Race:
         return problem.choice != before
 
     def _challenge(self, problem: Problem, number: int) -> None:
-        taken = self._with(problem, number)
-        if not self._wins(taken):
+        """The first time only says who is worth more of them: it was not taken beside the standing choice's."""
+        if not _wins(self._with(problem, number), self.best):
             return
-        self.best = min(self.best, self.whole())
-        taken = max(taken, self._with(problem, number))
-        if self._wins(taken):
-            problem.choice, self.best = number, taken
+        taken: list[float] = []
+        for _ in range(_TURNS):
+            self._standing.append(self.whole())
+            taken.append(self._with(problem, number))
+            if not _wins(statistics.median(taken), self.best):
+                return
+        problem.choice = number
+        self._standing.clear()
+        self._standing.extend(taken)
 
     def _with(self, problem: Problem, number: int) -> float:
         """The network's time with another choice of one problem."""
@@ -67,5 +83,6 @@ class Race:
         finally:
             problem.choice = before
 
-    def _wins(self, taken: float) -> bool:
-        return taken < self.best * (1 - _GAIN)
+
+def _wins(taken: float, before: float) -> bool:
+    return taken < before * (1 - _GAIN)

@@ -29,8 +29,8 @@ from enginewright_runtime.plan.recipe import Effort
 
 Offer = Callable[[DeviceLayer, str], Sequence[Candidate]]  # of one tactic by its name, or of all ("")
 
-SECONDS: Mapping[Effort, float] = {Effort.FAST: 10.0, Effort.BALANCED: 40.0, Effort.THOROUGH: 900.0}
-_INSIDE = 0.15  # of the time, for trying the fastest inside the network
+SECONDS: Mapping[Effort, float] = {Effort.FAST: 10.0, Effort.BALANCED: 46.0, Effort.THOROUGH: 900.0}
+_INSIDE = 0.26  # of the time, for trying the fastest inside the network, where there is more than one finalist
 _AHEAD = 1.3  # times its even share that a problem may take: most take less, and the last must not be starved
 _NOTHING = 1e-9  # microseconds
 
@@ -66,7 +66,8 @@ class Tuner:
             return lineup.line(), lineup.chosen()
         with Ahead() as ahead:
             jury = self._jury(places, ahead)
-            measured = clock() + (until - clock()) * (1 - _INSIDE)
+            inside = _INSIDE if FINALISTS[self.effort] > 1 else 0.0
+            measured = clock() + (until - clock()) * (1 - inside)
             self._measure(problems, layers, jury, measured, least)
         self._require_all(lineup)
         lineup.add_apart()

@@ -178,6 +178,21 @@ def test_packed_weights_stand_where_the_kernel_multiplies_them() -> None:
         assert packed[tile, split, block, r * 3 + s, sixteen, chunk, row, last] == weights[output, channel, r, s]
 
 
+def test_what_does_not_change_the_packing_packs_once() -> None:
+    """Hundreds of choices are timed inside the network, and packing a layer's weights takes longer than that."""
+    given = problem(channels=512)
+
+    def maker(**choice: Any) -> Any:
+        configuration = Configuration(**{"block_channels": 64, "blocks": 2, "splits": 4, **choice})
+        made = hopper_latency_conv.implementation(given, configuration, HOPPER.architecture)
+        return made.constants["weights"]
+
+    one = maker(rows=7)
+    for alike in (maker(rows=4, half=True), maker(rows=7, walk=2)):
+        assert (alike.func, alike.args) == (one.func, one.args)
+    assert maker(groups=2).args != one.args
+
+
 def test_packed_weights_fill_with_zeros() -> None:
     weights = np.ones((8, 24, 1, 1), dtype=np.float16)
     packed = latency_geometry.pack_weights(weights, None, Configuration(block_channels=64, blocks=1))

@@ -1,6 +1,9 @@
 """The race inside the network: what makes the network faster stays, in rounds, and noise wins nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
+
+import pytest
 
 from enginewright_builder.tuning.problems import Problem
 from enginewright_builder.tuning.race import Race
@@ -42,17 +45,37 @@ def test_a_choice_that_changes_nothing_is_not_tried() -> None:
     assert (one.choice, other.choice) == (0, 1)
 
 
+def scripted(given: Problem, standing: Iterator[float], rival: Iterator[float]) -> Callable[[], float]:
+    """Times of a network whose one problem has two candidates, the first of which stands."""
+    return lambda: next(standing) if given.choice == 0 else next(rival)
+
+
 def test_one_lucky_time_of_a_rival_is_no_reason_to_change() -> None:
     given = problem(1.0, 1.1)
-    times = iter([100.0, 100.0, 100.0, 95.0, 100.0, 100.0])
-    run([given], lambda: next(times))
+    run([given], scripted(given, repeat(100.0), chain([95.0], repeat(100.0))))
     assert given.choice == 0
 
 
-def test_one_lucky_or_slow_time_of_the_first_choice_decides_nothing() -> None:
+def test_a_rival_that_is_not_ahead_in_every_turn_is_given_up() -> None:
     given = problem(1.0, 1.1)
-    times = iter([95.0, 120.0, 100.0, 99.0, 100.0, 99.0, *[100.0] * 3])
-    assert run([given], lambda: next(times)).best == 99.0
+    rival = iter([95.0, 98.0, 103.0])
+    run([given], scripted(given, repeat(100.0), rival))
+    assert (given.choice, list(rival)) == (0, [])
+
+
+@pytest.mark.parametrize("lucky", range(5))
+def test_one_lucky_time_of_the_standing_choice_keeps_nobody_from_winning(lucky: int) -> None:
+    given = problem(1.0, 1.1)
+    standing = chain([100.0] * lucky, [95.0], repeat(100.0))
+    assert run([given], scripted(given, standing, repeat(99.0))).best == 99.0
+    assert given.choice == 1
+
+
+def test_a_network_that_has_become_slower_is_measured_anew() -> None:
+    others = [problem(2.0 + number) for number in range(5)]
+    given = problem(1.0, 1.1)
+    standing = chain([100.0] * 4, repeat(110.0))
+    run([*others, given], scripted(given, standing, repeat(105.0)))
     assert given.choice == 1
 
 
@@ -69,4 +92,4 @@ def test_what_is_far_slower_by_itself_is_not_tried_and_nothing_is_when_the_time_
     slow, fast = problem(1.0, 1.7), problem(1.0, 1.1)
     run([slow], whole_of(slow))
     run([fast], whole_of(fast), over=lambda: True)
-    assert tried == [0, 0, 0] * 2
+    assert set(tried) == {0}

@@ -291,7 +291,7 @@ def test_where_time_runs_out_every_layer_has_shown_its_first_guesses_and_the_hea
     layers, places = _layers()  # two problems: Relu, twice, and Neg
     offered = [_candidate(f"guess {number}", RIGHT, 10 + number) for number in range(6)]
     bench = Pretending({10 + number: 9.0 - number for number in range(6)})
-    seconds = Deadline(at=8.5, clock=lambda: float(bench.runs))
+    seconds = Deadline(at=10.0, clock=lambda: float(bench.runs))
     tuner = replace(_tuner(offered, bench, Timings(None)), deadline=seconds)
     _, chosen = tuner.tune(layers, places, lambda _made: 1.0)
     tried = {each.layers: 1 + sum(not rival.dropped for rival in each.rivals) for each in chosen}
