@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.fused import Epilogue, Pool
-from enginewright_builder.network.network import FUSED_DOMAIN, Network, only_use, static_shape
+from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, only_use, static_shape
 from enginewright_builder.passes.base import PassReport
 from enginewright_builder.passes.fuse_pools import plain_window
 
@@ -58,7 +58,7 @@ class FuseStem:
         details: list[str] = []
         declined: list[str] = []
         for node in list(network.layers()):
-            if not _is_stem(network, node):
+            if not _is_stem(node):
                 continue
             cast = _cast_before(node)
             pool = only_use(node.outputs[0])
@@ -112,14 +112,14 @@ def _hoist(network: Network) -> list[str]:
     return details
 
 
-def _is_stem(network: Network, node: ir.Node) -> bool:
+def _is_stem(node: ir.Node) -> bool:
     if node.op_type not in ("Conv", "FusedConv") or node.domain not in ("", FUSED_DOMAIN):
         return False
     shape = static_shape(node.inputs[1])
     if shape is None or len(shape) != 4 or shape[1] > _MOST_CHANNELS or shape[0] % 8 or max(shape[2:]) > 11:
         return False
     _, weights, bias, residual = fused.padded_inputs(node)
-    constant = all(network.constant(value) is not None for value in (weights, bias) if value is not None)
+    constant = all(is_constant(value) for value in (weights, bias) if value is not None)
     strides = tuple(node.attributes.get_ints("strides", [1, 1]) or (1, 1))
     plain = node.attributes.get_int("group", 1) == 1 and max(node.attributes.get_ints("dilations", [1]) or [1]) == 1
     return constant and plain and residual is None and strides[1] <= 2 and node.outputs[0].dtype in _NARROW

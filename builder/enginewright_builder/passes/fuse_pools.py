@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.fused import Pool
-from enginewright_builder.network.network import FUSED_DOMAIN, Network, only_use, static_shape
+from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, only_use, static_shape
 from enginewright_builder.passes.base import PassReport
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -33,7 +33,7 @@ class FusePools:
             node = None if source is None else source.producer()
             if source is None or node is None or node.op_type not in ("Conv", "FusedConv"):
                 continue
-            why = _refusal(network, node, pool, source)
+            why = _refusal(node, pool, source)
             if why:
                 declined.append(f"{pool.name} into {node.name}: {why}")
                 continue
@@ -56,7 +56,7 @@ def plain_window(pool: ir.Node) -> Pool | None:
     return Pool(kernel=kernel, strides=strides, pads=pads)
 
 
-def _refusal(network: Network, node: ir.Node, pool: ir.Node, source: ir.Value) -> str:
+def _refusal(node: ir.Node, pool: ir.Node, source: ir.Value) -> str:
     """Why a pool stays a layer, as the end of a sentence; "" where it goes into the convolution."""
     if plain_window(pool) != _WINDOW:
         return "it is not 2x2 with stride 2 and no padding"
@@ -72,6 +72,6 @@ def _refusal(network: Network, node: ir.Node, pool: ir.Node, source: ir.Value) -
         return f"its channels are no multiples of {_UNIT}"
     if node.attributes.get_int("group", 1) != 1 or any(s != 1 for s in node.attributes.get_ints("strides", [1]) or ()):
         return "the convolution is grouped or has strides"
-    if any(network.constant(value) is None for value in (weights, bias) if value is not None):
+    if not all(is_constant(value) for value in (weights, bias) if value is not None):
         return "its weights are not constant"
     return ""

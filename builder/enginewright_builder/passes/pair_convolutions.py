@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.fused import Epilogue, Pair
-from enginewright_builder.network.network import FUSED_DOMAIN, Network, only_use, static_shape
+from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, only_use, static_shape
 from enginewright_builder.passes.base import PassReport
 
 
@@ -32,7 +32,7 @@ class PairConvolutions:
                 continue
             if fused.epilogue_of(second) != Epilogue() or fused.pair_of(second) is not None:
                 continue  # an ordinary residual
-            why = _refusal(network, node, second, residual)
+            why = _refusal(node, second, residual)
             if why:
                 declined.append(f"{second.name} into {node.name}: {why}")
                 continue
@@ -41,7 +41,7 @@ class PairConvolutions:
         return PassReport(name=self.name, changed=len(details), details=tuple(details), declined=tuple(declined))
 
 
-def _refusal(network: Network, node: ir.Node, second: ir.Node, residual: ir.Value) -> str:
+def _refusal(node: ir.Node, second: ir.Node, residual: ir.Value) -> str:
     if only_use(residual) is not node:
         return "the result between them is read elsewhere"
     _, _, _, more = fused.padded_inputs(second)
@@ -53,7 +53,7 @@ def _refusal(network: Network, node: ir.Node, second: ir.Node, residual: ir.Valu
             return "both kernels have to be 1x1"
         if each.attributes.get_int("group", 1) != 1 or any(each.attributes.get_ints("pads", [0]) or ()):
             return "it is grouped or padded"
-        if any(network.constant(value) is None for value in each.inputs[1:3] if value is not None):
+        if not all(is_constant(value) for value in each.inputs[1:3] if value is not None):
             return "its weights are not constant"
     if max(_strides(node)) > 1 and max(_strides(second)) > 1:
         return "both have strides"
@@ -62,7 +62,8 @@ def _refusal(network: Network, node: ir.Node, second: ir.Node, residual: ir.Valu
 
 def _pair(network: Network, node: ir.Node, second: ir.Node) -> None:
     main, other = (node, second) if max(_strides(node)) == 1 else (second, node)
-    biases = [array for each in (main, other) if (array := network.constant(fused.padded_inputs(each)[2])) is not None]
+    given = [value for each in (main, other) if (value := fused.padded_inputs(each)[2]) is not None]
+    biases = [value.const_value.numpy() for value in given if value.const_value is not None]
     bias = None
     if biases:
         wide = np.sum([array.astype(np.float64) for array in biases], axis=0).astype(biases[0].dtype)
