@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 from enginewright_builder import emit, memory, passes
 from enginewright_builder.calibration.samples import Samples
@@ -86,8 +87,14 @@ def schedule(
         blobs=blobs,
     )
     candidates = _candidates(effort, fused, segments)
-    tuned = tune.tune(task, candidates, tune.BUDGETS[effort], step, deadline)
-    if tuned.none_right and (made := _undecided(task, network, right, step, deadline)) is not task.proof:
+    with ExitStack() as stack:
+        moved = cache(lambda: stack.enter_context(reference(rounding.nudged(network), Blobs())))
+        decided = cache(lambda: rounding.decides(task.proof, moved(), kind))
+        tuned = tune.tune(task, candidates, tune.BUDGETS[effort], step, deadline, decided)
+        if tuned.none_right and decided():
+            step("inputs on which rounding does not decide")
+            made = rounding.undecided(task.proof, taken, right, moved(), kind, deadline)
+    if made is not task.proof:
         tuned = tune.tune(replace(task, proof=made), candidates, tune.BUDGETS[effort], step, deadline)
     final = fused if tuned.variant is not Variant.UNTOUCHED else untouched
     arena = memory.plan(final)
@@ -106,15 +113,6 @@ def schedule(
             tuned=tuned,
         ),
     )
-
-
-def _undecided(
-    task: tune.Task, network: Network, right: Reference, step: Callable[[str], None], deadline: Deadline
-) -> Proof:
-    """Other inputs to check with, where every candidate is wrong because rounding decides on these."""
-    step("inputs on which rounding does not decide")
-    with reference(rounding.nudged(network), Blobs()) as moved:
-        return rounding.undecided(task.proof, task.inputs, right, moved, task.arithmetic, deadline)
 
 
 def candidates_of(effort: Effort, network: Network) -> int:

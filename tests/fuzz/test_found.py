@@ -14,7 +14,7 @@ import pytest
 from enginewright_builder import passes
 from enginewright_builder.importers import table
 from enginewright_builder.importers.tensorflow import schema
-from enginewright_builder.network import inference, shapes
+from enginewright_builder.network import inference, rewire, shapes
 from enginewright_builder.network.network import Network
 from enginewright_builder.passes.fold_constants import FoldConstants
 from enginewright_runtime.errors import ModelError, UnsupportedError
@@ -305,3 +305,16 @@ def test_a_layer_spread_over_devices_that_nobody_names_is_computed_on_one(tmp_pa
     assert "an engine runs on one" in network.notes[0]
     FoldConstants().apply(network)
     assert [node.op_type for node in network.layers()] == ["Add"]
+
+
+def test_a_constant_whose_value_is_a_type_stays_a_layer(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(SMALL)
+    name = model.graph.node[-1].output[0]
+    made = onnx.helper.make_node("Constant", [], ["c"])
+    made.attribute.add(name="value", type=onnx.AttributeProto.TYPE_PROTO, tp=onnx.helper.make_tensor_type_proto(1, [2]))
+    model.graph.node.append(onnx.helper.make_node("Add", [name, "c"], ["z"]))
+    model.graph.node.insert(0, made)
+    model.graph.output[0].name = "z"
+    network = Network(ir.serde.deserialize_model(model))
+    rewire.lift_constants(network)
+    assert [node.op_type for node in network.layers()][0] == "Constant"

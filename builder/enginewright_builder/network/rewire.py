@@ -14,6 +14,14 @@ from enginewright_builder.network.network import Network, bodies, is_constant
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
 )
+# The attributes of a Constant that stand for numbers.
+_CONSTANTS = {
+    "value": ir.AttributeType.TENSOR,
+    "value_float": ir.AttributeType.FLOAT,
+    "value_floats": ir.AttributeType.FLOATS,
+    "value_int": ir.AttributeType.INT,
+    "value_ints": ir.AttributeType.INTS,
+}
 
 
 def is_deterministic(node: ir.Node) -> bool:
@@ -92,7 +100,10 @@ def make_constant(network: Network, old: ir.Value, tensor: ir.TensorProtocol) ->
 
 
 def constant_tensor(attribute: ir.Attr) -> ir.TensorProtocol | None:
-    """The tensor that an attribute of a Constant layer stands for; None for text, which stays a layer."""
+    """The tensor that an attribute of a Constant layer stands for; None for text, which stays a layer, and for an
+    attribute that is not of the type of its name."""
+    if attribute.type is not _CONSTANTS.get(attribute.name):
+        return None
     match attribute.name:
         case "value":
             tensor = attribute.as_tensor()

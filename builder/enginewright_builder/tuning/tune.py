@@ -20,11 +20,13 @@ from enginewright_builder.tuning.choose import choose
 from enginewright_builder.tuning.inputs import Proof
 from enginewright_builder.tuning.timer import Budget
 from enginewright_runtime.engine.executor import ExecutionError
+from enginewright_runtime.engine.values import Value
 from enginewright_runtime.errors import InputError, PlanError
 from enginewright_runtime.plan.manifest import Binding, Segment
 from enginewright_runtime.plan.recipe import Effort
 
 FINALISTS = 6
+UNDECIDED = "not tried: rounding decides what the model says of the inputs"
 _ROUGH = Budget(seconds=0.03, least=3, most=50, turn=3, pause=0, patience=1)  # of the first round
 _ENDLESS = Deadline()
 _FIRST = 0.6  # of a deadline: what is after it is for the finalists
@@ -91,17 +93,24 @@ def tune(
     budget: Budget,
     step: Callable[[str], None],
     deadline: Deadline = _ENDLESS,
+    undecided: Callable[[], bool] = lambda: False,
 ) -> Tuned:
     """Choose among `candidates`, which are in the table's order. `step` hears the name of each before its trial.
 
+    Where every variant was wrong, `undecided` is asked whether that says anything; the others are not tried if not.
     When the deadline's first part is over and something is right, the others are not tried; the rest of it is for the
     finalists, of whom as many are measured as fit.
     """
     if task.proof.reason:
         return _unchecked(task, task.proof.reason)
     trials: dict[str, Trial] = {}
-    first = deadline.share(_FIRST)
+    first, asked, pointless = deadline.share(_FIRST), False, False
     for candidate in candidates:
+        if not asked and _every_variant_wrong(candidates, trials):
+            asked, pointless = True, undecided()
+        if pointless:
+            trials[candidate.name] = Trial(name=candidate.name, reason=candidate.tactic.reason, dropped=UNDECIDED)
+            continue
         if not first.left and any(not each.dropped for each in trials.values()):
             trials[candidate.name] = Trial(name=candidate.name, reason=candidate.tactic.reason, dropped=NO_TIME)
             continue
@@ -141,18 +150,29 @@ def _qualify(task: Task, candidate: Candidate) -> Trial:
     result = Trial(name=candidate.name, reason=candidate.tactic.reason)
     try:
         with trial.loaded(_segment(task, candidate), task.inputs, task.outputs, task.blobs) as run:
-            got = [run(feed) for feed in task.proof.feeds]
-            reasons = (
-                bounds.disagreement(g, w, task.arithmetic) for g, w in zip(got, task.proof.expected, strict=True)
-            )
-            wrong = next((reason for reason in reasons if reason), "")
+            got, wrong = _answers(task, run)
             rough = 0.0 if wrong else _rough(lambda: run(task.proof.feeds[0]))
     except (PlanError, ExecutionError, InputError) as error:
         return replace(result, dropped=f"fails: {error.message}")
-    error_size = bounds.worst(got, task.proof.expected)
+    error_size = bounds.worst(got, task.proof.expected[: len(got)])
     if wrong:
         return replace(result, error=error_size, dropped=f"wrong: {wrong}")
     return replace(result, error=error_size, rough_ms=rough * 1000)
+
+
+def _answers(task: Task, run: trial.Run) -> tuple[list[dict[str, Value]], str]:
+    """What it gives for the proof's inputs, up to the first that is wrong, and why that is; empty where none is."""
+    got: list[dict[str, Value]] = []
+    for feed, wanted in zip(task.proof.feeds, task.proof.expected, strict=True):
+        got.append(run(feed))
+        if wrong := bounds.disagreement(got[-1], wanted, task.arithmetic):
+            return got, wrong
+    return got, ""
+
+
+def _every_variant_wrong(candidates: Sequence[Candidate], trials: Mapping[str, Trial]) -> bool:
+    tried = {each.variant for each in candidates if each.name in trials}
+    return all(each.dropped for each in trials.values()) and tried == {each.variant for each in candidates}
 
 
 def _rough(run: timer.Run) -> float:

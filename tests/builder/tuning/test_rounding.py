@@ -37,25 +37,32 @@ def drawn(number: int) -> float:
     return float(inputs.random([X], inputs.LADDER[0], rounding._SEED + number)["x"][0])
 
 
-def asked(moved: inputs.Reference) -> tuple[Proof, Proof]:
+def found(moved: inputs.Reference) -> Proof:
     proof = inputs.prove_with([X], None, exact)
-    return proof, rounding.undecided(proof, [X], exact, moved, Arithmetic.FP32, Deadline())
+    assert rounding.decides(proof, moved, Arithmetic.FP32)
+    return rounding.undecided(proof, [X], exact, moved, Arithmetic.FP32, Deadline())
 
 
-def test_inputs_on_which_it_does_not_decide_are_kept() -> None:
-    proof, found = asked(exact)
-    assert found is proof
+def test_it_decides_where_the_last_bits_lead_to_another_answer() -> None:
+    proof = inputs.prove_with([X], None, exact)
+    assert not rounding.decides(proof, exact, Arithmetic.FP32)
+    assert rounding.decides(proof, another_answer(), Arithmetic.FP32)
 
 
 def test_others_are_drawn_where_it_decides() -> None:
-    _, found = asked(another_answer(drawn(1), drawn(4)))
-    assert [float(np.asarray(feed["x"])[0]) for feed in found.feeds] == [drawn(1), drawn(4)]
-    assert found.source == "random inputs, 2 of 5: on the others rounding decides what the model says"
+    proof = found(another_answer(drawn(1), drawn(4)))
+    assert [float(np.asarray(feed["x"])[0]) for feed in proof.feeds] == [drawn(1), drawn(4)]
+    assert [float(np.asarray(wanted["y"])[0]) for wanted in proof.expected] == [drawn(1), drawn(4)]
+    assert proof.source == "random inputs, 2 of 5: on the others rounding decides what the model says"
 
 
-def test_where_it_decides_on_every_input_nothing_can_be_checked() -> None:
-    _, found = asked(another_answer())
-    assert (found.feeds, found.reason) == ((), "rounding decides what it says, on 8 of 8 random inputs")
+def test_where_it_decides_on_every_input_no_more_are_drawn_than_show_it() -> None:
+    proof = found(another_answer())
+    assert (proof.feeds, proof.reason) == ((), "rounding decides what it says, on 4 of 4 random inputs")
+
+
+def test_where_it_decides_on_nearly_every_input_nothing_can_be_checked() -> None:
+    assert found(another_answer(drawn(2))).reason == "rounding decides what it says, on 7 of 8 random inputs"
 
 
 def test_weights_are_moved_by_their_last_bit_and_nothing_else_is(tmp_path: Path) -> None:

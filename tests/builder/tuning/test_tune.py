@@ -142,3 +142,28 @@ def test_a_budget_that_is_ample_changes_nothing(task: tune.Task) -> None:
     tuned = tune.tune(task, offered, BUDGET, lambda _step: None, Deadline(at=1e9, clock=lambda: 0.0))
     assert [each.dropped for each in tuned.trials] == ["", ""]
     assert all(each.samples >= BUDGET.least for each in tuned.trials)
+
+
+def test_where_every_variant_is_wrong_by_rounding_no_other_tactic_is_tried(task: tune.Task) -> None:
+    wrong = replace(task, segments={**task.segments, Variant.UNTOUCHED: task.segments[Variant.FUSED]})
+    names = ("1 thread", "all threads")
+    candidates = [candidate(variant, name) for name in names for variant in (Variant.FUSED, Variant.UNTOUCHED)]
+    tuned = tune.tune(wrong, candidates, BUDGET, lambda _step: None, undecided=lambda: True)
+    assert tuned.none_right
+    assert [each.dropped == tune.UNDECIDED for each in tuned.trials] == [False, False, True, True]
+
+
+def test_where_it_is_not_by_rounding_the_others_are_tried(task: tune.Task) -> None:
+    wrong = replace(task, segments={**task.segments, Variant.UNTOUCHED: task.segments[Variant.FUSED]})
+    names = ("1 thread", "all threads")
+    candidates = [candidate(variant, name) for name in names for variant in (Variant.FUSED, Variant.UNTOUCHED)]
+    tuned = tune.tune(wrong, [*candidates, candidate(Variant.CONTRIB, "late")], BUDGET, lambda _step: None)
+    assert tuned.variant is Variant.CONTRIB
+
+
+def test_whether_it_is_by_rounding_is_not_asked_where_something_is_right(task: tune.Task) -> None:
+    def never() -> bool:
+        raise AssertionError
+
+    candidates = [candidate(Variant.FUSED), candidate(Variant.CONTRIB), candidate(Variant.FUSED, "all threads")]
+    assert tune.tune(task, candidates, BUDGET, lambda _step: None, undecided=never).variant is Variant.CONTRIB
