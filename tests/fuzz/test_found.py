@@ -317,4 +317,4 @@ def test_a_constant_whose_value_is_a_type_stays_a_layer(tmp_path: Path) -> None:
     model.graph.output[0].name = "z"
     network = Network(ir.serde.deserialize_model(model))
     rewire.lift_constants(network)
-    assert [node.op_type for node in network.layers()][0] == "Constant"
+    assert next(iter(network.layers())).op_type == "Constant"
