@@ -20,10 +20,7 @@ NAME = "hopper split gemm"
 HEAD_BYTES = 2048
 SLOTS = 16
 ROOM = {1: 1.0, 2: 1.0, 3: 0.9, 4: 0.9, 6: 0.8, 8: 0.8}  # splits, and the share of the device that such clusters find
-SHAPES = (  # warpgroups, columns
-    *((1, columns) for columns in (32, 64, 96, 128, 192)),
-    *((2, columns) for columns in (64, 96, 128, 192, 256)),
-)
+SHAPES = ((1, 32), (1, 64), (1, 96), (1, 128), (2, 64), (2, 96), (2, 128), (2, 192), (2, 256))  # warpgroups, columns
 LEAST = 16  # results of a row that a block finishes: a panel of 32 bytes
 MOST = 8  # candidates
 WAVES = 2  # beyond, the persistent kernel is better

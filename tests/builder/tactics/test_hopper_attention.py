@@ -36,7 +36,7 @@ def names(given: Problem) -> list[str]:
 
 
 def test_offers_blocks_of_one_warpgroup_and_of_two_where_there_are_rows_for_both() -> None:
-    assert names(berts(8)) == ["128 rows", "64 rows"]
+    assert names(berts(8)) == ["64 rows", "128 rows"]
     assert names(posed(1, 2, 64, 200)) == ["64 rows"]
 
 
