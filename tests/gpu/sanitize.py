@@ -1,6 +1,6 @@
 """Each kernel of ours under compute-sanitizer, on small odd shapes: memory errors, races in shared memory, barriers.
 
-    python tests/gpu/sanitize.py [--tool TOOL] [--jobs N] [--seconds N] [--logs FOLDER]
+    python tests/gpu/sanitize.py [--tool TOOL] [--kernels WORDS] [--jobs N] [--seconds N] [--logs FOLDER]
 
 A process for each kernel and tool, side by side; a table as Markdown, and the first words of what was found. Device
 memory is allocated exactly, without a pool, so that memcheck sees the first byte beyond a tensor, and kernels are
@@ -80,13 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tools; 1 where one found something, or a test failed, or there was no time, or a tool said nothing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tool", action="append", choices=TOOLS, help="one or more; all of them where none is named")
+    parser.add_argument("--kernels", default="", help="only those with these words in their name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=600, help="for all of them together")
     parser.add_argument("--logs", type=Path, default=Path(tempfile.mkdtemp()), help="where the tools' own words go")
     options = parser.parse_args(arguments)
     ends = time.monotonic() + options.seconds
     options.logs.mkdir(parents=True, exist_ok=True)
-    jobs = [(tool, kernel) for tool in options.tool or TOOLS for kernel in SELECTIONS]
+    chosen = [kernel for kernel in SELECTIONS if options.kernels in kernel]
+    jobs = [(tool, kernel) for tool in options.tool or TOOLS for kernel in chosen]
     with ThreadPoolExecutor(options.jobs) as pool:
         outcomes = list(pool.map(lambda job: sanitized(*job, options.logs, ends), jobs))
     sys.stdout.write(table(outcomes))
