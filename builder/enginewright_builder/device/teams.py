@@ -14,6 +14,7 @@ from enginewright_builder.device.motion import Motion
 from enginewright_builder.device.tensors import TensorType
 
 REGISTERS = 64  # that a thread may keep of its row
+AHEAD = 96  # the same with what it loads before the kernel in front has ended
 
 
 class Joining(Protocol):
@@ -71,7 +72,7 @@ class _Team:
         alike = [
             number for number in row_registers.constant_loads(graph, values, names, constant) if number not in shared
         ]
-        self.ahead = alike if (len(shared) + len(alike)) * each <= REGISTERS else []
+        self.ahead = alike if (len(shared) + len(alike)) * each <= AHEAD else []
         self.kept = {number: f"row{position}" for position, number in enumerate([*shared, *self.ahead])}
         return self.kept
 

@@ -17,9 +17,13 @@
 constexpr int GROUPS = PINGPONG ? 1 : WARPGROUPS;  // warpgroups that share a tile
 constexpr int HIGH = PINGPONG ? 2 : 1;             // rows of 64 a warpgroup
 constexpr int ROWS = 64 * GROUPS * HIGH;
+// Where consumers need more registers than an even share, the warps beside them, then a whole warpgroup, give theirs. Where
+// they don't, the block asks for no more than it needs: it may begin beside the last blocks of the kernel before.
+constexpr bool CROWDED = WARPGROUPS > 1 && HIGH * COLUMNS / 2 > 96;
+constexpr int THREADS = 128 * WARPGROUPS + (CROWDED ? 128 : 64);
 #include "hopper_tiles.cuh"
 
-extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     hopper_gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap second,
                 const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap residual,
                 const __grid_constant__ TensorMap out, const float* bias, const __grid_constant__ Geometry g) {
@@ -38,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
     __syncthreads();
     let_next_start();
     if (group == WARPGROUPS) {
-        if constexpr (WARPGROUPS > 1) registers_lower<WARPGROUPS == 2 ? 40 : 56>();
+        if constexpr (CROWDED) registers_lower<WARPGROUPS == 2 ? 40 : 56>();
         if (warp == WARPGROUPS * 4 && elect_one()) {  // ---- the load warp
             expect_map(&b);
             expect_map(&a);
@@ -93,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
             }
         }
     } else {  // ---- the consumers
-        if constexpr (WARPGROUPS > 1) registers_raise<WARPGROUPS == 2 ? 232 : 152>();
+        if constexpr (CROWDED) registers_raise<WARPGROUPS == 2 ? 232 : 152>();
         const int lane = threadIdx.x & 31, row = lane >> 2, pair = lane & 3;
         const bool leads = (threadIdx.x & 127) == 0;
         const int first = PINGPONG ? group : 0, apart = PINGPONG ? 2 : 1;  // every other tile is the other group's

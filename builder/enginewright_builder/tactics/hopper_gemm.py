@@ -38,6 +38,12 @@ class Tile:
         return 128 if self.pingpong else 64 * self.warpgroups
 
     @property
+    def threads(self) -> int:
+        """Consumers, and the warps that load and store: a whole warpgroup where it gives registers away."""
+        crowded = self.warpgroups > 1 and self.columns * (2 if self.pingpong else 1) > 192
+        return 128 * self.warpgroups + (128 if crowded else 64)
+
+    @property
     def name(self) -> str:
         """What the timing cache keeps."""
         return (
@@ -123,7 +129,7 @@ def implementation(problem: Problem, constant: frozenset[int], tile: Tile, devic
         cubin=NAME,
         function="hopper_gemm",
         grid=(min(count, device.multiprocessors), 1, 1),
-        block=(128 * (tile.warpgroups + 1), 1, 1),
+        block=(tile.threads, 1, 1),
         shared_bytes=tile.shared_bytes(form),
         arguments=_arguments(form, tile),
         dependent=True,
