@@ -25,6 +25,12 @@ class Lineup:
         """The problems of the network's own layers, which must all be solved."""
         return [each for each in self.problems if each.layers[0] < self._own]
 
+    @property
+    def free(self) -> list[Problem]:
+        """The problems all of whose layers run by themselves, whatever is chosen."""
+        halves = {number for couple in self.couples for number in (couple.first, couple.second)}
+        return [each for each in self.alone if halves.isdisjoint(each.layers)]
+
     def add_apart(self) -> None:
         """Let every couple's problem have its layers run by themselves, which takes what their best take."""
         of = self._problem_of()

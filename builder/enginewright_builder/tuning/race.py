@@ -1,6 +1,7 @@
 """Choosing inside the whole network among each problem's fastest.
 
-One problem at a time, the most expensive first, tries its next fastest candidates; what makes the network faster stays,
+First many choices change at once, and what each candidate costs is learnt from all times together (mixture.py). Then
+one problem at a time, the most expensive first, tries its next fastest candidates; what makes the network faster stays,
 and changes what is best for its neighbours, so there is more than one round. A time is the median of some replays of a
 freshly captured graph, and now and then one is 5 % too short (ResNet-50 at batch 1 on an H200; not understood), or the
 clock drifts. So who seems to win runs again, in turns with who was best before, until it loses or has stood every turn,
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from enginewright_builder.tuning.mixture import Mixture
 from enginewright_builder.tuning.problems import Problem
 from enginewright_runtime.plan.recipe import Effort
 
@@ -20,6 +22,8 @@ ROUNDS = 3
 _FIRST = 3  # times of the choices with which it begins
 _KEPT = 5  # last times of the choices that stand
 _TURNS = 3  # that a challenger must stand
+_MOST = 60  # problems that change at once
+_EACH = 4  # tries for each of their candidates, if the time allows
 _GAIN = 0.001  # of the network's time: less is noise
 _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the network
 
@@ -27,13 +31,16 @@ _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the n
 @dataclass(slots=True, kw_only=True)
 class Race:
     """`whole` gives the network's microseconds as the problems' choices stand, `over` whether the time has run out,
-    `matters` whether a problem's choice changes what runs."""
+    `soon` whether most of it has, `matters` whether a problem's choice changes what runs, and of the `free` ones all
+    layers run, whatever the choices."""
 
     problems: Sequence[Problem]
     finalists: int
     whole: Callable[[], float]
     over: Callable[[], bool]
+    soon: Callable[[], bool] = lambda: True
     matters: Callable[[Problem], bool] = lambda _problem: True
+    free: Sequence[Problem] = ()
     _standing: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     @property
@@ -44,11 +51,34 @@ class Race:
     def run(self) -> None:
         """Leave every problem with the choice that makes the network fastest, as far as the time goes."""
         self._standing.extend(self.whole() for _ in range(_FIRST))
-        heaviest = sorted(self.problems, key=lambda each: -each.right[0].microseconds * len(each.layers))
+        self._mix(sorted(self.free, key=_weight)[:_MOST])
+        heaviest = sorted(self.problems, key=_weight)
         for _ in range(ROUNDS):
             improved = [self._improved(problem) for problem in heaviest]
             if not any(improved):
                 return
+
+    def _mix(self, problems: Sequence[Problem]) -> None:
+        """Choose for all these at once, as far as most of the time goes, and only what is faster in turns stays."""
+        before = [problem.choice for problem in problems]
+        mixture = Mixture(problems, self.finalists, _NEAR, self.best)
+        for _ in range(_EACH * mixture.rivals):
+            if self.soon():
+                break
+            choices = mixture.next()
+            mixture.learn(choices, self._chosen(problems, choices))
+        found = mixture.best()
+        if found != before:
+            turns = [(self._chosen(problems, before), self._chosen(problems, found)) for _ in range(_KEPT)]
+            old, new = ([turn[side] for turn in turns] for side in (0, 1))
+            stays = _wins(statistics.median(new), statistics.median(old))
+            self._standing.extend(new if stays else old)  # all that it keeps
+            _choose(problems, found if stays else before)
+
+    def _chosen(self, problems: Sequence[Problem], choices: Sequence[int]) -> float:
+        """The network's time with these choices, which stand from now on."""
+        _choose(problems, choices)
+        return self.whole()
 
     def _improved(self, problem: Problem) -> bool:
         """Whether another candidate took the place of a problem's choice."""
@@ -82,6 +112,16 @@ class Race:
             return self.whole()
         finally:
             problem.choice = before
+
+
+def _weight(problem: Problem) -> float:
+    """The heaviest have the least."""
+    return -problem.right[0].microseconds * len(problem.layers)
+
+
+def _choose(problems: Sequence[Problem], choices: Sequence[int]) -> None:
+    for problem, choice in zip(problems, choices, strict=True):
+        problem.choice = choice
 
 
 def _wins(taken: float, before: float) -> bool:

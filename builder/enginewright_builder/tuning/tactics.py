@@ -31,6 +31,7 @@ Offer = Callable[[DeviceLayer, str], Sequence[Candidate]]  # of one tactic by it
 
 SECONDS: Mapping[Effort, float] = {Effort.FAST: 10.0, Effort.BALANCED: 46.0, Effort.THOROUGH: 900.0}
 _INSIDE = 0.26  # of the time, for trying the fastest inside the network, where there is more than one finalist
+_AT_ONCE = 0.6  # of that time, for changing many choices at once
 _AHEAD = 1.3  # times its even share that a problem may take: most take less, and the last must not be starved
 _NOTHING = 1e-9  # microseconds
 
@@ -225,12 +226,16 @@ class Tuner:
         self.timings.forget(name)
         if FINALISTS[self.effort] > 1:
             self.step("the best inside the network")
+            clock = self.deadline.clock
+            soon = clock() + (until - clock()) * _AT_ONCE
             Race(
                 problems=problems,
                 finalists=FINALISTS[self.effort],
                 whole=lambda: whole(lineup.line()),
-                over=lambda: self.deadline.clock() > until,
+                over=lambda: clock() > until,
+                soon=lambda: clock() > soon,
                 matters=lineup.matters,
+                free=lineup.free,
             ).run()
         return name
 

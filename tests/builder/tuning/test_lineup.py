@@ -79,3 +79,8 @@ def test_only_the_networks_own_layers_must_be_solved() -> None:
     given.problems[3].timed = ()
     given.add_apart()
     assert given.problems[3].chosen == APART
+
+
+def test_what_may_run_as_part_of_a_couple_is_not_free() -> None:
+    given = lineup()
+    assert [each.layers for each in given.free] == [[2]]

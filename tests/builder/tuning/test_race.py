@@ -1,7 +1,7 @@
 """The race inside the network: what makes the network faster stays, in rounds, and noise wins nothing."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 
 import pytest
 
@@ -93,3 +93,28 @@ def test_what_is_far_slower_by_itself_is_not_tried_and_nothing_is_when_the_time_
     run([slow], whole_of(slow))
     run([fast], whole_of(fast), over=lambda: True)
     assert set(tried) == {0}
+
+
+def test_many_choices_change_at_once_and_stay_where_the_network_is_faster_in_turns() -> None:
+    problems = [problem(2.0, 2.05, layers=4), problem(1.0, 1.02, 1.04, layers=5)]
+    calls = count()
+
+    def whole() -> float:
+        next(calls)
+        return 20.0 - 0.5 * (problems[0].choice == 1) - 0.4 * (problems[1].choice == 2)
+
+    race = Race(problems=problems, finalists=4, whole=whole, over=lambda: True, free=problems)
+    race.soon = lambda: next(calls) > 80
+    race.run()
+    assert [each.choice for each in problems] == [1, 2]
+    assert race.best == 19.1
+
+
+def test_a_mixture_that_is_slower_in_turns_goes_as_it_came() -> None:
+    given = [problem(2.0, 2.05)]
+    luck = chain([100.0] * 3, [90.0] * 5, repeat(100.0))
+    race = Race(problems=given, finalists=4, whole=lambda: next(luck) + given[0].choice, over=lambda: True, free=given)
+    turns = count()
+    race.soon = lambda: next(turns) >= 5
+    race.run()
+    assert given[0].choice == 0
