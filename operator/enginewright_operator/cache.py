@@ -5,10 +5,11 @@ reads one gets a copy of its own. A cache may be behind, never wrong in order: a
 one, and every write is held to what it was decided on, so that a stale decision is refused by the API server.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from pydantic_core import from_json, to_json  # half of json's time and less
 
 Manifest = dict[str, Any]
 Index = Callable[[Manifest], Iterable[str]]
@@ -35,7 +36,7 @@ class Kind:
             return False
         metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
         self._unindex(name)
-        self._texts[name] = json.dumps(manifest | {"metadata": metadata}, separators=(",", ":")).encode()
+        self._texts[name] = to_json(manifest | {"metadata": metadata})
         self._versions[name] = version
         self._entries[name] = tuple(
             (index, key) for index, keys_of in self._indexes.items() for key in keys_of(manifest)
@@ -86,7 +87,7 @@ class Kind:
         return len(self._texts)
 
     def _read(self, name: Name) -> Manifest:
-        manifest: Manifest = json.loads(self._texts[name])
+        manifest: Manifest = from_json(self._texts[name])
         return manifest
 
     def _unindex(self, name: Name) -> None:

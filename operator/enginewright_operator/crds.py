@@ -152,7 +152,9 @@ def _root_schema(model: type[BaseModel]) -> dict[str, Any]:
     properties["metadata"] = {"type": "object"}
     schema["required"] = ["spec"]
     if "status" in properties:
-        properties["status"]["default"] = dict(UNSEEN)
+        # The operator alone writes it, as a whole: whose each field is would be noted beside it, twice as long as what
+        # it says, and read, compared and written by the API server with every change.
+        properties["status"] |= {"default": dict(UNSEEN), "x-kubernetes-map-type": "atomic"}
     return schema
 
 

@@ -4,12 +4,12 @@ Only gather (reads) and cluster.py (writes) use it. The typed classes are left o
 they do not know, and the dynamic client keeps a discovery cache on disk.
 """
 
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
+from pydantic_core import from_json
 
 from enginewright_operator import cache, metrics
 from enginewright_operator.errors import (
@@ -139,12 +139,12 @@ def _selectors(labels: str, fields: str) -> dict[str, str]:
 
 def _answer(method: str, path: str, status: int, text: bytes | str, absent_is_none: bool) -> Manifest | None:
     if 200 <= status < 300:
-        parsed: Manifest = json.loads(text) if text else {}
+        parsed: Manifest = from_json(text) if text else {}
         return parsed
     if status == 404 and absent_is_none:
         return None
     try:
-        said = json.loads(text).get("message") or ""
+        said = from_json(text).get("message") or ""
     except (ValueError, AttributeError):
         said = ""
     if status == 403 and "is being terminated" in said:

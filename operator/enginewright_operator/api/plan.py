@@ -143,7 +143,10 @@ class EnginePlan(Lenient):
     api_version: str = API_VERSION
     kind: str = KIND
     metadata: ObjectMeta
-    spec: EnginePlanSpec = Field(description="What is built, where, and where it goes.")
+    spec: EnginePlanSpec = Field(
+        description="What is built, where, and where it goes.",
+        json_schema_extra={"x-kubernetes-map-type": "atomic"},  # it never changes, so it has one owner as a whole
+    )
     status: Annotated[EnginePlanStatus | None, Seen] = Field(default=None, description="How the build went.")
 
     def to_manifest(self) -> dict[str, Any]:
