@@ -12,6 +12,7 @@ from typing import Annotated
 
 import structlog
 import typer
+import uvloop
 from kubernetes.aio import client
 
 from enginewright_operator import handlers, metrics, probes, supervise
@@ -64,7 +65,7 @@ def command(
         _log_as_json()
         stop_tracing = tracing.configure("enginewright-operator", endpoint=settings.tracing_endpoint)
         try:
-            asyncio.run(run(settings))
+            uvloop.run(run(settings))
         finally:
             stop_tracing()
     except EnginewrightError as error:

@@ -1,7 +1,8 @@
 """All writes to the cluster, each of them idempotent: what it was told twice it has done once.
 
-Children are server-side applied, so that fields which others own stay theirs. Plans are created and their owners
-patched instead: several engines own one plan, and an apply by one of them would drop the others.
+Children are created, which takes nothing from anybody who bears their name, and server-side applied when they are to
+change, so that fields which others own stay theirs. Plans are created and their owners patched instead: several engines
+own one plan, and an apply by one of them would drop the others.
 """
 
 import contextlib
@@ -14,10 +15,11 @@ from typing import Any
 from enginewright_operator import api, stamps
 from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.conditions import Reason, shortened
-from enginewright_operator.errors import ConflictError, NamespaceTerminatingError
+from enginewright_operator.errors import ConflictError, NamespaceTerminatingError, NameTakenError
 from enginewright_operator.kube import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Manifest
 from enginewright_operator.paths import path_of
 from enginewright_operator.render import names
+from enginewright_operator.watched import WATCHED, owner_uids
 
 
 def owner_reference(owner: api.InferenceEngine | api.EnginePlan, *, controller: bool) -> dict[str, Any]:
@@ -72,18 +74,50 @@ class Cluster:
         live = self._kube.known(manifest["kind"], owner.metadata.namespace, metadata["name"])
         if live is not None and self._in_force(body, live, mark):
             return live
-        answer = (
-            await self._kube.send(
-                "PATCH",
-                path_of(manifest["kind"], owner.metadata.namespace, metadata["name"]),
-                body,
-                content_type=APPLY_PATCH,
-                query={"fieldManager": names.MANAGER, "force": "true"},
-            )
-            or body
-        )
+        if live is None and manifest["kind"] in WATCHED:
+            answer = await self._create(body, owner)
+        else:
+            answer = await self._change(body, created=live is not None)
         self._applied[answer["metadata"].get("uid", "")] = (mark, answer["metadata"].get("generation"))
         return answer
+
+    async def _create(self, body: Manifest, owner: api.InferenceEngine | api.EnginePlan) -> Manifest:
+        """Make a child that there is none of: half the API server's work of an apply.
+
+        Raises NameTakenError where another's object bears the name, ConflictError where the cache was behind.
+        """
+        kind, namespace, name = body["kind"], owner.metadata.namespace, body["metadata"]["name"]
+        try:
+            path, query = path_of(kind, namespace), {"fieldManager": names.MANAGER}
+            return await self._kube.send("POST", path, body, query=query) or body
+        except ConflictError as error:
+            found = await self._kube.send("GET", path_of(kind, namespace, name), absent_is_none=True)
+            if found is None or owner.metadata.uid in owner_uids(found):
+                raise
+            raise NameTakenError(
+                f"The {kind} {name} is in the namespace {namespace} already and is not of the {owner.KIND} "
+                f"{owner.metadata.name}: delete it, or give the {owner.KIND} another name."
+            ) from error
+
+    async def _change(self, body: Manifest, *, created: bool) -> Manifest:
+        """Apply a child, whoever else owns fields of it."""
+        where = (body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+        if created:
+            await self._own_by_apply(*where)
+        query = {"fieldManager": names.MANAGER, "force": "true"}
+        return await self._kube.send("PATCH", path_of(*where), body, content_type=APPLY_PATCH, query=query) or body
+
+    async def _own_by_apply(self, kind: str, namespace: str, name: str) -> None:
+        """What was created is ours as by an update, and an apply would leave there what it wants no more."""
+        metadata = (await self._kube.metadata(kind, namespace, name) or {}).get("metadata") or {}
+        rows = metadata.get("managedFields") or []
+        ours = [row for row in rows if row.get("manager") == names.MANAGER and not row.get("subresource")]
+        if [row["operation"] for row in ours] != ["Update"]:
+            return
+        owned = [row | {"operation": "Apply"} if row in ours else row for row in rows]
+        body = {"metadata": {"managedFields": owned, "resourceVersion": metadata["resourceVersion"]}}
+        query = {"fieldManager": names.MANAGER}
+        await self._kube.send("PATCH", path_of(kind, namespace, name), body, content_type=MERGE_PATCH, query=query)
 
     def _in_force(self, body: Manifest, live: Manifest, mark: str) -> bool:
         metadata = live["metadata"]

@@ -23,6 +23,10 @@ class ForbiddenError(ClusterError):
     """The operator lacks a right."""
 
 
+class NameTakenError(ClusterError):
+    """Somebody else's object bears the name of one that was to be made; only a person can mend it."""
+
+
 class QuotaError(ClusterError):
     """The namespace's ResourceQuota is used up: nothing is wrong with the object, and it may fit later."""
 

@@ -8,9 +8,10 @@ from operator_objects import deployment, engine, plan
 
 from enginewright_operator import api
 from enginewright_operator.cluster import Cluster
-from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError
+from enginewright_operator.errors import ClusterError, ConflictError, NamespaceTerminatingError, NameTakenError
 from enginewright_operator.kube import _answer
 from enginewright_operator.paths import path_of
+from enginewright_operator.render import names
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
@@ -18,15 +19,21 @@ NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 class FakeKube:
     """Keeps what was sent; answers with the body."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, there: Any = None) -> None:
         self.sent: list[tuple[str, str, Any]] = []
-        self.live: Any = None
+        self.live: Any = None  # what the cache has
+        self._there = there  # what the API server has
         self._error = error
 
     def known(self, kind: str, namespace: str, name: str) -> Any:
         return self.live
 
+    async def metadata(self, kind: str, namespace: str, name: str) -> Any:
+        return self._there
+
     async def send(self, method: str, path: str, body: Any = None, **_: Any) -> Any:
+        if method == "GET":
+            return self._there
         self.sent.append((method, path, body))
         if self._error:
             raise self._error
@@ -96,6 +103,37 @@ async def test_a_child_that_is_what_it_should_be_is_not_applied_again(kube: Fake
     kube.live = as_applied(kube.sent[0][2], paused=False)
     await cluster(kube).apply(child, engine(), annotations={})
     assert len(kube.sent) == 1
+
+
+async def test_a_child_is_created_and_so_takes_nothing_from_another_that_bears_its_name() -> None:
+    child = deployment() | {"kind": "Deployment"}
+    kube = FakeKube(ConflictError("there"), there=deployment())
+    with pytest.raises(NameTakenError, match="not of the InferenceEngine e: delete it"):
+        await cluster(kube).apply(child, engine(), annotations={})
+    assert [method for method, _, _ in kube.sent] == ["POST"]
+
+
+@pytest.mark.parametrize("there", [{"metadata": {"ownerReferences": [{"uid": "engine-uid"}]}}, None])
+async def test_a_child_that_the_cache_did_not_know_of_yet_is_read_again(there: Any) -> None:
+    kube = FakeKube(ConflictError("there"), there=there)
+    with pytest.raises(ConflictError):
+        await cluster(kube).apply(deployment() | {"kind": "Deployment"}, engine(), annotations={})
+
+
+@pytest.mark.parametrize(("operation", "patches"), [("Update", 2), ("Apply", 1)])
+async def test_what_was_created_is_owned_by_apply_before_it_is_first_applied(operation: str, patches: int) -> None:
+    rows = [
+        {"manager": names.MANAGER, "operation": operation, "fieldsV1": {"f:spec": {}}},
+        {"manager": "kube-controller-manager", "operation": "Update", "subresource": "status"},
+    ]
+    kube = FakeKube(there={"metadata": {"managedFields": rows, "resourceVersion": "7"}})
+    kube.live = deployment()
+    await cluster(kube).apply(deployment() | {"kind": "Deployment"}, engine(), annotations={})
+    assert len(kube.sent) == patches
+    if patches == 2:
+        owned = kube.sent[0][2]["metadata"]
+        assert owned["resourceVersion"] == "7"
+        assert owned["managedFields"] == [rows[0] | {"operation": "Apply"}, rows[1]]
 
 
 @pytest.mark.parametrize("change", [{"replicas": 5}, {"template": None}])

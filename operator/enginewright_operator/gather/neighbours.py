@@ -8,7 +8,7 @@ from enginewright_operator.cached_kube import CachedKube
 from enginewright_operator.conditions import Reason
 from enginewright_operator.kube import Manifest
 from enginewright_operator.render import routing
-from enginewright_operator.watched import owner_uids
+from enginewright_operator.watched import WATCHED, owner_uids
 
 KINDS = ("Service", "PodDisruptionBudget", "HorizontalPodAutoscaler")
 
@@ -52,8 +52,10 @@ async def in_the_way(
     """What an apply would take from somebody else: an object is ours only if the engine owns it."""
     rows = engine.status.targets if engine.status else ()
     built = any(plan.status and plan.status.phase is api.Phase.BUILT for plan in plans)
-    if rows and not built and all(row.reason in _UNDER_WAY for row in rows):
-        return ()  # it was asked when the engine was new, and is asked again before anything is applied
+    if rows and all(row.reason in _UNDER_WAY for row in rows):
+        # It was asked when the engine was new. What is watched is created, which takes nothing from anybody; what is
+        # not is applied, so that is asked again before.
+        wanted = [each for each in wanted if each[0] not in WATCHED] if built else ()
     namespace = engine.metadata.namespace
     found = await asyncio.gather(*(kube.bearer(kind, namespace, name) for kind, name in wanted))
     return tuple(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from enginewright_operator import api, availability, drift, policies, rollout, traces
 from enginewright_operator.conditions import Reason, State, Verdict, conditions, summary
-from enginewright_operator.errors import QuotaError
+from enginewright_operator.errors import NameTakenError, QuotaError
 from enginewright_operator.gather import EngineInput, TargetInput
 from enginewright_operator.policies import TargetView
 from enginewright_operator.reconcile import history, serving, surroundings, wanting
@@ -72,8 +72,8 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
         try:
             wanted = await wanting.ensure(inp, target, target.gpu_class, scope)
             served = await serving.serve(inp, target, target.gpu_class, wanted.plan, scope)
-        except QuotaError as error:
-            blocked = _over_quota(error)
+        except (QuotaError, NameTakenError) as error:
+            blocked = _refused(error)
     view = TargetView(
         target=target.target,
         replicas=inp.engine.spec.replicas_on(target.target),
@@ -103,7 +103,9 @@ async def _target(inp: EngineInput, target: TargetInput, blocked: Verdict | None
     )
 
 
-def _over_quota(error: QuotaError) -> Verdict:
+def _refused(error: QuotaError | NameTakenError) -> Verdict:
+    if isinstance(error, NameTakenError):
+        return Verdict(state=State.STALLED, reason=Reason.NAME_TAKEN, message=error.message)
     return Verdict(state=State.WORKING, reason=Reason.QUOTA_EXCEEDED, message=error.message)
 
 
@@ -112,8 +114,8 @@ async def _around(inp: EngineInput, outcomes: list[Outcome], scope: Scope) -> Ve
     if any(outcome.serving for outcome in outcomes) and not inp.in_the_way and inp.gateways:
         try:
             await surroundings.keep(inp, scope, weight=max(outcome.weight for outcome in outcomes))
-        except QuotaError as error:
-            return _over_quota(error)
+        except (QuotaError, NameTakenError) as error:
+            return _refused(error)
     return None
 
 
@@ -246,6 +248,6 @@ def _again(engine: api.InferenceEngine, outcomes: list[Outcome], held: Verdict |
     if any(outcome.row.canary for outcome in outcomes):
         interval = api.parse_duration(engine.spec.rollout.canary_rules.analysis.interval)
         return Again(seconds=min(max(CANARY_LOOKS[0], interval / 2), CANARY_LOOKS[1]))
-    if any(outcome.verdict.state is not State.READY for outcome in outcomes):
+    if held is not None or any(outcome.verdict.state is not State.READY for outcome in outcomes):
         return Again(seconds=scope.settings.resync_seconds)  # a Secret that comes, a node that joins: nobody tells
     return DONE
