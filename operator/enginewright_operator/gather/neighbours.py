@@ -52,12 +52,17 @@ async def in_the_way(
     """What an apply would take from somebody else: an object is ours only if the engine owns it."""
     rows = engine.status.targets if engine.status else ()
     built = any(plan.status and plan.status.phase is api.Phase.BUILT for plan in plans)
-    if rows and all(row.reason in _UNDER_WAY for row in rows):
-        # It was asked when the engine was new. What is watched is created, which takes nothing from anybody; what is
-        # not is applied, so that is asked again before.
-        wanted = [each for each in wanted if each[0] not in WATCHED] if built else ()
+    under_way = bool(rows) and all(row.reason in _UNDER_WAY for row in rows)
+    if under_way and not built:
+        return ()  # it was asked when the engine was new, and nothing is applied yet
     namespace = engine.metadata.namespace
-    found = await asyncio.gather(*(kube.bearer(kind, namespace, name) for kind, name in wanted))
+
+    async def bearer(kind: str, name: str) -> Manifest | None:
+        if under_way and kind in WATCHED:  # of what the cache does not know a create takes nothing
+            return kube.known(kind, namespace, name)
+        return await kube.bearer(kind, namespace, name)
+
+    found = await asyncio.gather(*(bearer(kind, name) for kind, name in wanted))
     return tuple(
         f"{kind} {name}"
         for (kind, name), each in zip(wanted, found, strict=True)
