@@ -3,21 +3,26 @@
 usage: fp16_floor.py [--pictures 512] [--device cpu]
 
 The benchmark's network (peers/networks.py), batch norms folded into the weights. Sums are float32's; rounded are, by
-name, weights, what each layer gives, the picture, and what pools give. Errors are of the output's range, as the
-benchmark takes them, and the root of the mean square over the four outputs that were fitted, which luck moves less.
+name, weights (each to nearest; "balanced" as the builder rounds them), what each layer gives, the picture, and what
+pools give. Errors are of the output's range, as the benchmark takes them, and the root of the mean square over the four
+outputs that were fitted, which luck moves less.
 """
 
 import argparse
 import copy
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from peers import networks
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d
 
+from enginewright_builder.passes.balanced_rounding import balanced
+
 BATCH = 8
 PARTS = ("weights", "layers", "picture", "pools")
+BALANCED = ("balanced", "layers", "picture", "pools")
 
 
 def half(value: torch.Tensor) -> torch.Tensor:
@@ -30,12 +35,15 @@ class Layer(torch.nn.Module):
     def __init__(self, given: BasicConv2d, rounding: set[str]) -> None:
         super().__init__()
         self.wide = fuse_conv_bn_eval(given.conv, given.bn)
-        self.narrow = copy.deepcopy(self.wide)
+        self.narrow, self.balanced = copy.deepcopy(self.wide), copy.deepcopy(self.wide)
         self.narrow.weight.data = half(self.wide.weight.data)
+        made = balanced(self.wide.weight.detach().cpu().numpy(), ir.DataType.FLOAT16, "Conv")
+        self.balanced.weight.data = torch.from_numpy(made).float().to(self.wide.weight.device)
         self.rounding = rounding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made = torch.relu((self.narrow if "weights" in self.rounding else self.wide)(x))
+        used = {"weights": self.narrow, "balanced": self.balanced}
+        made = torch.relu(next((used[name] for name in used if name in self.rounding), self.wide)(x))
         return half(made) if "layers" in self.rounding else made
 
 
@@ -66,7 +74,9 @@ def main() -> None:
 
     torch.nn.functional.avg_pool2d = average  # the branches of its blocks call it by this name
     print(f"| rounded | batch 1 | batch {BATCH} | root mean square |\n|---|---|---|---|")
-    for parts in (PARTS, *((part,) for part in PARTS), *(tuple(p for p in PARTS if p != part) for part in PARTS)):
+    alone = ((part,) for part in (*PARTS, "balanced"))
+    all_but = (tuple(p for p in parts if p != part) for parts in (PARTS, BALANCED) for part in parts)
+    for parts in (PARTS, BALANCED, *alone, *dict.fromkeys(all_but)):
         rounding.clear()
         rounding.update(parts)
         with torch.no_grad(), networks.exact():
