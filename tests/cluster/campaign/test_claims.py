@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from campaign.replicas import Replicas
+from controlplane.binaries import KUBERNETES
 
 pytestmark = pytest.mark.cluster
 
+CHART = Path(__file__).resolve().parents[3] / "charts" / "enginewright"
 API, DRIVER = "enginewright.dev/v1alpha1", "gpu.nvidia.com"
 PRODUCTS = {"stub-0": "NVIDIA A100 80GB PCIe", "stub-1": "NVIDIA H200"}
 DEVICE_CLASS = {
@@ -124,6 +128,31 @@ def test_a_device_that_is_published_or_withdrawn_is_noticed_at_once_and_not_by_a
     assert replicas.log(number).count("Resynced") == 2
     assert "not watched" not in replicas.log(number)
     plane.apply(published("stub-1", PRODUCTS["stub-1"]))  # as the test found it
+
+
+@pytest.mark.usefixtures("devices")
+def test_an_operator_that_may_not_watch_devices_says_so_once_and_finds_them_by_their_lists(
+    replicas: Replicas, eventually: Callable[..., Any]
+) -> None:
+    name, plane = replicas.namespace, replicas.plane
+    templates = [f"--show-only=templates/{each}.yaml" for each in ("rbac", "serviceaccount")]
+    release = ["--namespace", name, "--set", f"watchNamespaces={{{name}}}", "--kube-version", KUBERNETES, *templates]
+    for each in yaml.safe_load_all(plane.helm("template", "enginewright", str(CHART), *release)):
+        for rule in each.get("rules", ()):
+            if rule["resources"] == ["resourceslices"]:
+                rule["verbs"].remove("watch")  # as in a chart from before
+        plane.apply(each)
+    plane.apply(claiming(name, product="H200"))
+    number = replicas.start(
+        kubeconfig=plane.kubeconfig_for("enginewright", name), RESYNC_SECONDS="2", LEASE_NAME="enginewright"
+    )
+    replicas.apply("engine", gpu_class=name)
+    eventually(lambda: replicas.ready("engine"), 60)
+    assert replicas.condition("engine", "GPUAvailable", "True")
+    log = replicas.log(number)
+    assert log.count("ResourceSlices are not watched") == 1
+    assert "the operator's ClusterRole lacks watch of resourceslices.resource.k8s.io" in log
+    assert "forbidden" not in log
 
 
 def listed(replicas: Replicas, kind: str) -> list[dict[str, Any]]:
