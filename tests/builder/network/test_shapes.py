@@ -2,6 +2,7 @@
 
 import onnx
 import onnx_ir as ir
+import pytest
 
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network, static_shape
@@ -36,3 +37,18 @@ def test_a_normalization_has_the_shape_of_its_input():
     shapes.infer(network)
     assert [static_shape(node.outputs[0]) for node in network.layers()] == [(2, 4, 5), (2, 4, 5)]
     assert [node.op_type for node in network.layers()] == ["GroupNormalization", "Relu"]
+
+
+def test_a_network_that_is_asked_for_in_parts_is_inferred_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = " ".join(f"v{number} = Transpose(v{number - 1})" for number in range(1, 8))
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> agraph (float[2,3] v0, bool c) => (y) {{ {layers}
+    y = If (c) < then_branch = a () => (p) {{ p = Relu(v7) }}, else_branch = b () => (q) {{ q = Neg(v7) }} > }}"""
+    found = {}
+    for part in (1000, 3):
+        monkeypatch.setattr(shapes, "_PART", part)
+        network = Network(ir.serde.deserialize_model(onnx.parser.parse_model(text)))
+        shapes.infer(network)
+        nodes = network.graph.all_nodes()
+        found[part] = {v.name: (v.dtype, static_shape(v)) for node in nodes for v in node.outputs}
+    assert found[3] == found[1000]
+    assert found[3]["p"] == (ir.DataType.FLOAT, (3, 2))
