@@ -68,12 +68,16 @@ class Race:
             choices = mixture.next()
             mixture.learn(choices, self._chosen(problems, choices))
         found = mixture.best()
-        if found != before:
-            turns = [(self._chosen(problems, before), self._chosen(problems, found)) for _ in range(_KEPT)]
-            old, new = ([turn[side] for turn in turns] for side in (0, 1))
-            stays = _wins(statistics.median(new), statistics.median(old))
-            self._standing.extend(new if stays else old)  # all that it keeps
-            _choose(problems, found if stays else before)
+        stays = found != before and self._faster(problems, before, found)
+        _choose(problems, found if stays else before)
+
+    def _faster(self, problems: Sequence[Problem], before: Sequence[int], found: Sequence[int]) -> bool:
+        """Whether what was found wins in turns; the winner's times are then the network's."""
+        turns = [(self._chosen(problems, before), self._chosen(problems, found)) for _ in range(_KEPT)]
+        old, new = ([turn[side] for turn in turns] for side in (0, 1))
+        wins = _wins(statistics.median(new), statistics.median(old))
+        self._standing.extend(new if wins else old)  # all that it keeps
+        return wins
 
     def _chosen(self, problems: Sequence[Problem], choices: Sequence[int]) -> float:
         """The network's time with these choices, which stand from now on."""

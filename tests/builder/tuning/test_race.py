@@ -118,3 +118,18 @@ def test_a_mixture_that_is_slower_in_turns_goes_as_it_came() -> None:
     race.soon = lambda: next(turns) >= 5
     race.run()
     assert given[0].choice == 0
+
+
+def test_where_many_choices_at_once_find_nothing_better_the_first_ones_stand() -> None:
+    given = [problem(2.0, 2.05), problem(1.0, 1.02)]
+    tried: list[tuple[int, ...]] = []
+
+    def whole() -> float:
+        tried.append(tuple(each.choice for each in given))
+        return 100.0 + 9.0 * sum(tried[-1])
+
+    race = Race(problems=given, finalists=4, whole=whole, over=lambda: True, free=given)
+    race.soon = lambda: tried[-1] != (0, 0)  # the time ends behind a worse one
+    race.run()
+    assert tried[-1] != (0, 0)
+    assert [each.choice for each in given] == [0, 0]
