@@ -338,6 +338,13 @@ def test_samples_for_which_the_gpu_may_have_waited_count_only_where_most_are_suc
     assert gpu.log.count("graph of 2") == tries * 7
 
 
+def test_every_sample_counts_where_that_is_asked_for(gpu: Any) -> None:
+    gpu.free_memory, gpu.log, gpu.late = 1 << 30, [], [True] * 6
+    with Session(PROGRAM, BLOBS, driver=gpu) as session:
+        assert len(session.time(6, every=True)) == 6
+    assert gpu.log.count("graph of 2") == 7
+
+
 def test_sessions_that_share_what_is_loaded_bring_it_to_the_device_once(gpu: Any) -> None:
     gpu.log = []
     loaded = Loaded(gpu, BLOBS.__getitem__)
