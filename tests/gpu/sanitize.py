@@ -88,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ends = time.monotonic() + options.seconds
     options.logs.mkdir(parents=True, exist_ok=True)
     chosen = [kernel for kernel in SELECTIONS if options.kernels in kernel]
+    if not chosen:
+        parser.error(f"no kernel has {options.kernels!r} in its name; there are: {', '.join(SELECTIONS)}")
     jobs = [(tool, kernel) for tool in options.tool or TOOLS for kernel in chosen]
     with ThreadPoolExecutor(options.jobs) as pool:
         outcomes = list(pool.map(lambda job: sanitized(*job, options.logs, ends), jobs))
