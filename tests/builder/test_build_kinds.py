@@ -60,6 +60,22 @@ KINDS = {
         "(float[2,3] x) => (float[2,2] y) <float[2,3] v = {1, -2, 3, 4, -5, 6}, float[2] k = {0.5, -0.5}> "
         "{ m = com.microsoft.FusedMatMul<transB = 1, alpha = 0.5>(x, v) y = com.microsoft.BiasGelu(m, k) }"
     ),
+    "its layers of transformers": (
+        "(float[2,3] x) => (float[1,2,3] y) <int64[1] at = {0}, float[3] g = {1, 2, 3}, float[3] h = {0.1, 0.2, 0.3},"
+        "float[3,9] w = {1,2,3,4,5,6,7,8,9,-1,-2,-3,-4,-5,-6,-7,-8,-9,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9},"
+        "float[9] b = {0.1,0,0.2,0,0.3,0,0.4,0,0.5}> { u = Unsqueeze(x, at)"
+        "a = com.microsoft.Attention<num_heads = 1>(u, w, b)"
+        "n = com.microsoft.SkipLayerNormalization<epsilon = 0.00001>(a, u, g, h) y = com.microsoft.FastGelu(n) }"
+    ),
+    "its quantized operators": (
+        f"(float[2,3] x) => (float[2,3] y, float[2,2] p) <{SCALES}> {{ q = QuantizeLinear(x, s, z)"
+        "a = com.microsoft.QLinearAdd(q, s, z, q, s, z, r, z) y = DequantizeLinear(a, r, z)"
+        "p = com.microsoft.DynamicQuantizeMatMul(x, w, t, o) }"
+    ),
+    "its weights of four bits": (
+        "(float[2,3] x) => (float[2,2] y) <uint8[2,1,8] w = {18,52,86,120,154,188,222,240,1,35,69,103,137,171,205,239},"
+        "float[2] s = {0.5, 0.25}> { y = com.microsoft.MatMulNBits<K = 3, N = 2, bits = 4, block_size = 16>(x, w, s) }"
+    ),
 }
 
 

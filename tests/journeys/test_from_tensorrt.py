@@ -98,12 +98,16 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_every_block_of_the_page_runs(said: list[str]) -> None:
-    assert len(said) == 4
+    assert len(said) == 5
+
+
+def test_a_frozen_graph_is_a_network_without_tensorflow(said: list[str]) -> None:
+    assert said[0] == "16 ['input_1']\n"
 
 
 def test_a_keras_network_answers_by_its_postprocessor(said: list[str]) -> None:
-    assert re.fullmatch(r"\[\d+\]\n", said[2])
+    assert re.fullmatch(r"\[\d+\]\n", said[3])
 
 
 def test_a_tensor_knows_its_shape(said: list[str]) -> None:
-    assert said[3] == "(20, 12, 12)\n"
+    assert said[4] == "(20, 12, 12)\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from enginewright_builder.importers.tensorflow import conditionals, conversion, frames, graph, saved_model
+from enginewright_builder.importers.tensorflow import conditionals, conversion, frames, graph, grouping, saved_model
 from enginewright_builder.importers.tensorflow.budget import Budget
 from enginewright_builder.importers.tensorflow.graph import Node, Ref
 from enginewright_builder.importers.tensorflow.scope import OPSET, Scope, Tensor
@@ -23,12 +23,13 @@ _LISTED = 12
 _BOOL = 10
 
 
-def load(path: Path, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) -> Network:
+def from_tensorflow(path: Path | str, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) -> Network:
     """Read the frozen graph at `path`; `outputs` names what to compute, empty means the one node that nothing reads.
 
     Raises ModelError (missing, damaged), UnsupportedError (operations that ONNX cannot say, all of them in one
     sentence; outputs that are not in it, or are not named where there are several candidates).
     """
+    path = Path(path)
     where = f"The model {path}"
     content = saved_model.read(path)
     nodes = graph.nodes(content.graph.node, where)
@@ -57,6 +58,7 @@ def load(path: Path, *, outputs: Sequence[str] = (), plugins: Plugins = NONE) ->
     network = Network(ir.Model(scope.graph, ir_version=10), notes=scope.notes, plugins=plugins)
     _prune(network)
     shapes.infer(network)
+    grouping.find(network, where)
     return network
 
 

@@ -30,7 +30,7 @@ class PairImporter(Protocol):
 IMPORTERS: Mapping[ModelFormat, Importer] = MappingProxyType(
     {
         ModelFormat.ONNX: from_onnx.load,  # ONNX is the vocabulary: its importer checks and tidies, and maps nothing
-        ModelFormat.TENSORFLOW: from_tensorflow.load,  # frozen graphs, written in ONNX's operators
+        ModelFormat.TENSORFLOW: from_tensorflow.from_tensorflow,  # frozen graphs, written in ONNX's operators
     }
 )
 

@@ -76,7 +76,7 @@ TACTICS: tuple[Tactic, ...] = (
     ),
     Tactic(
         name="all threads",
-        options=lambda _: {"graph_optimization": "all", "intra_op_threads": 0},
+        options=lambda _: {"graph_optimization": "all", "intra_op_threads": 0, "bound": True},
         effort=Effort.FAST,
         reason="the library's own default, and the fastest for most convolutional networks",
         applies=_several,
@@ -96,7 +96,7 @@ TACTICS: tuple[Tactic, ...] = (
     ),
     Tactic(
         name="all threads, plain layout",
-        options=lambda _: {"graph_optimization": "extended", "intra_op_threads": 0},
+        options=lambda _: {"graph_optimization": "extended", "intra_op_threads": 0, "bound": True},
         effort=Effort.BALANCED,
         reason="the same reordering, for networks that several threads help",
         applies=_several,
@@ -115,7 +115,7 @@ TACTICS: tuple[Tactic, ...] = (
     ),
     Tactic(
         name="all threads, no memory pattern",
-        options=lambda _: {"graph_optimization": "all", "intra_op_threads": 0, "mem_pattern": False},
+        options=lambda _: {"graph_optimization": "all", "intra_op_threads": 0, "bound": True, "mem_pattern": False},
         effort=Effort.THOROUGH,
         reason="one block for all tensors can lie badly in the cache",
     ),
@@ -133,7 +133,7 @@ TACTICS: tuple[Tactic, ...] = (
     ),
     Tactic(
         name="all threads, no arena",
-        options=lambda _: {"graph_optimization": "all", "intra_op_threads": 0, "arena": False},
+        options=lambda _: {"graph_optimization": "all", "intra_op_threads": 0, "bound": True, "arena": False},
         effort=Effort.THOROUGH,
         reason="the system's allocator wins for few and large tensors, and gives memory back",
     ),

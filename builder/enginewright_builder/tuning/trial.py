@@ -29,7 +29,8 @@ def loaded(segment: Segment, inputs: Sequence[Binding], outputs: Sequence[Bindin
 @contextmanager
 def schedule_loaded(schedule: Schedule, blobs: Blobs) -> Iterator[Run]:
     """A schedule of any segments, ready to run. Raises PlanError where an executor does not take its segment."""
-    limits = Limits(threads=available.processors(), plugins=True)  # whoever builds has named them
+    # Whoever builds has named the plugins.
+    limits = Limits(threads=available.processors(), cores=available.cores(), plugins=True)
     context = loader.load_schedule(schedule, blobs, limits, plan="in the making")
     try:
         yield context.run

@@ -89,6 +89,14 @@ def processors() -> int:
     return max(1, min(allowed, math.ceil(share)) if share else allowed)
 
 
+def cores() -> tuple[int, ...]:
+    """The CPUs that threads may be bound to, by the system's numbers: those that this process may run on. None where
+    its quota is less, since other processes are meant to run there too.
+    """
+    allowed = tuple(sorted(os.sched_getaffinity(0)))
+    return allowed if len(allowed) == processors() else ()
+
+
 def quota(membership: str, root: Path) -> float:
     """CPUs that the control groups in `membership` (/proc/self/cgroup) grant; 0 where none sets a limit.
 

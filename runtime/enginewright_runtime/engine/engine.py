@@ -57,12 +57,9 @@ class Engine:
         if contexts < 1:
             raise UsageError(f"Engine takes contexts of 1 or more, got {contexts}.")
         self.path = Path(path)
-        most = available.processors()
-        self._loaded = loader.Loaded(
-            self.path,
-            Limits(threads=min(threads or most, most), contexts=contexts, plugins=allow_plugins),
-            check=check,
-        )
+        most, cores = available.processors(), available.cores()
+        limits = Limits(threads=min(threads or most, most), cores=cores, contexts=contexts, plugins=allow_plugins)
+        self._loaded = loader.Loaded(self.path, limits, check=check)
         self.manifest = self._loaded.manifest
         self._schedules = self.manifest.schedules
         if not self._schedules:

@@ -27,11 +27,13 @@ class Blobs(Protocol):
 class Limits:
     """What an executor may use of this machine: never more than `threads` at a time.
 
+    `cores` are the CPUs that threads may be bound to, one each: all of `threads`, or none where others share them.
     `contexts` is how many inferences a device segment may have on the device at once, each with memory of its own.
     `plugins` allows a segment to run Python that the plan carries.
     """
 
     threads: int
+    cores: tuple[int, ...] = ()
     contexts: int = 1
     plugins: bool = False
 

@@ -19,6 +19,7 @@ OPTIMIZATION: Mapping[str, str] = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+_AFFINITIES = "session.intra_op_thread_affinities"  # of each thread beside the caller's; it counts CPUs from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +36,16 @@ class HostOptions:
     """What a plan may say about a host segment.
 
     Thread counts of 0 mean all that this process may use. `parallel` runs independent layers side by side on
-    `inter_op_threads`. `allow_spinning` keeps idle threads awake, which is fast on an idle machine and slow on a
-    shared one. `denormals` false flushes them to zero.
+    `inter_op_threads`. `bound` keeps each thread beside the caller's on a CPU of its own, where the process may use
+    them all: the system may put two threads of a short run on one. `allow_spinning` keeps idle threads awake, which is
+    fast on an idle machine and slow on a shared one. `denormals` false flushes them to zero.
     """
 
     graph_optimization: str = "all"
     intra_op_threads: int = 0
     inter_op_threads: int = 1
     parallel: bool = False
+    bound: bool = False
     allow_spinning: bool = True
     mem_pattern: bool = True
     arena: bool = True
@@ -86,9 +89,11 @@ def session_settings(options: Mapping[str, Any], limits: Limits, what: str) -> S
     """The options in ONNX Runtime's words (onnxruntime_session_options_config_keys.h)."""
     read = read_options(options, what)
     spinning = "1" if read.allow_spinning else "0"
+    threads = min(read.intra_op_threads or limits.threads, limits.threads)
+    bound = read.bound and 1 < threads == len(limits.cores)
     return SessionSettings(
         optimization=OPTIMIZATION[read.graph_optimization],
-        intra_op_threads=min(read.intra_op_threads or limits.threads, limits.threads),
+        intra_op_threads=threads,
         inter_op_threads=min(read.inter_op_threads or limits.threads, limits.threads),
         parallel=read.parallel,
         mem_pattern=read.mem_pattern,
@@ -97,5 +102,6 @@ def session_settings(options: Mapping[str, Any], limits: Limits, what: str) -> S
             "session.intra_op.allow_spinning": spinning,
             "session.inter_op.allow_spinning": spinning,
             "session.set_denormal_as_zero": "0" if read.denormals else "1",
+            **({_AFFINITIES: ";".join(str(core + 1) for core in limits.cores[1:])} if bound else {}),
         },
     )

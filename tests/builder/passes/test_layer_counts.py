@@ -10,6 +10,7 @@ import pytest
 from networks.bert import bert
 from networks.inception_v3 import inception_v3
 from networks.resnet import resnet50, resnet152
+from networks.text_lstm import text_lstm
 from networks.vgg19 import vgg19
 from networks.weights import cheap
 
@@ -56,6 +57,15 @@ def test_few_kernels_are_left_of_a_published_network(grow, before, most, left):
     placed = layout.assign(network)
     assert layout.executed_layers(network, placed) <= most
     assert layout.executed_kinds(network, placed) == left
+
+
+def test_of_a_network_of_words_five_layers_are_left():
+    """Its LSTM is one of them here; a GPU runs it step by step."""
+    network = text_lstm(batch=2)
+    assert layers.count(network) == 9
+    passes.run(network, passes.gpu_pipeline(Precision.FP16))
+    placed = layout.assign(network)
+    assert layout.executed_kinds(network, placed) == {"Gather": 1, "LSTM": 1, "Cast": 1, "FusedGemm": 1, "Softmax": 1}
 
 
 def test_of_a_block_of_bert_seven_kernels_are_left():

@@ -61,7 +61,7 @@ def tensorflow(tmp_path, plugins):
     swish.attr["T"].type = 1
     graph.node.add(name="relu", op="Relu", input=["act"]).attr["T"].type = 1
     (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
-    return from_tensorflow.load(tmp_path / "net.pb", plugins=plugins)
+    return from_tensorflow.from_tensorflow(tmp_path / "net.pb", plugins=plugins)
 
 
 def test_tensorflows_unknown_operations_are_plugins(tmp_path, plugins):
@@ -79,7 +79,7 @@ def test_a_tensorflow_plugins_whole_numbers_are_read(tmp_path, plugins):
     down.attr["stride"].i = 2
     down.attr["T"].type = 1
     (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
-    network = from_tensorflow.load(tmp_path / "net.pb", plugins=plugins)
+    network = from_tensorflow.from_tensorflow(tmp_path / "net.pb", plugins=plugins)
     assert any("com.example.Reorg(x, stride=2)" in line for line in text.to_text(network).splitlines())
 
 

@@ -1,5 +1,7 @@
 """The host executor: options, weights without a copy, and dtypes that NumPy has no name for."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from enginewright_runtime.engine import available
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.engine.executor import Limits
 from enginewright_runtime.engine.host import HostExecutor
@@ -98,6 +101,37 @@ def test_tuned_threads_are_cut_to_what_there_is() -> None:
     assert settings.intra_op_threads == 2
     assert session_settings({"intra_op_threads": 1}, Limits(threads=2), "x").intra_op_threads == 1
     assert session_settings({}, Limits(threads=3), "x").intra_op_threads == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "limits", "bound_to"),
+    [
+        ({"bound": True}, Limits(threads=3, cores=(0, 2, 5)), "3;6"),  # ONNX Runtime counts CPUs from 1
+        ({"bound": True}, Limits(threads=2, cores=(0, 2, 5)), None),  # the others may be busy with something else
+        ({"bound": True}, Limits(threads=3), None),
+        ({"bound": True, "intra_op_threads": 1}, Limits(threads=1, cores=(0,)), None),
+        ({}, Limits(threads=3, cores=(0, 2, 5)), None),
+    ],
+)
+def test_threads_are_bound_where_they_are_as_many_as_cores(
+    options: dict[str, Any], limits: Limits, bound_to: str | None
+) -> None:
+    entries = session_settings(options, limits, "x").entries
+    assert entries.get("session.intra_op_thread_affinities") == bound_to
+
+
+def test_a_bound_thread_stays_on_its_core(make_plan: MakePlan, models: Any) -> None:
+    cores = available.cores()
+    if len(cores) < 2:
+        pytest.skip("one CPU, or a part of several")
+    before = set(os.listdir("/proc/self/task"))
+    with Engine(make_plan(models.small(), options={"bound": True})) as engine:
+        engine.infer(np.ones((2, 4), np.float32))
+        begun = set(os.listdir("/proc/self/task")) - before
+        assert len(begun) == len(cores) - 1
+        until = time.monotonic() + 5  # a thread binds itself as its first act
+        while (bound := {min(on) for on in map(os.sched_getaffinity, map(int, begun)) if len(on) == 1}) != {*cores[1:]}:
+            assert time.monotonic() < until, bound
 
 
 @pytest.mark.parametrize("name", ["disabled", "basic", "extended", "all"])

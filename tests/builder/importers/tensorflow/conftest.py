@@ -10,6 +10,6 @@ def load(tmp_path):
     def read(content, *outputs):
         path = tmp_path / "model.pb"
         path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
-        return from_tensorflow.load(path, outputs=outputs)
+        return from_tensorflow.from_tensorflow(path, outputs=outputs)
 
     return read

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-v1, nn = tf.compat.v1, tf.nn
+v1, nn, raw = tf.compat.v1, tf.nn, tf.raw_ops
 RANDOM = np.random.default_rng(20261128)
 Case = Callable[..., Any]
 
@@ -73,6 +73,12 @@ def rows(x: Any) -> Any:
     return tf.map_fn(lambda row: (row * 2.0, tf.reduce_sum(row)), x, fn_output_signature=(tf.float32, tf.float32))
 
 
+def lengths(x: Any) -> Any:
+    """How many rows an array of tensors has."""
+    rows = tf.TensorArray(tf.float32, tf.shape(x)[0], dynamic_size=True).unstack(x)
+    return rows.size(), rows.stack()
+
+
 def conditional(x: Any) -> Any:
     """Branches of other shapes, one within the other, and a constant that is a branch by itself."""
     total = tf.reduce_sum(x)
@@ -120,6 +126,12 @@ def counted_suppression(boxes: Any, scores: Any) -> Any:
         for pads in (True, False)
     ]
     return [output for outputs in made for output in outputs]
+
+
+def normalized(x: Any) -> dict[str, Any]:
+    """The arguments of a fused batch norm of three channels, last."""
+    given = {"x": x, "scale": positive(3), "offset": weights(3), "mean": weights(3), "variance": positive(3)}
+    return {**given, "epsilon": 0.01, "is_training": False}
 
 
 def fused(inputs: int, units: int) -> list[Any]:

@@ -24,10 +24,13 @@ from golden_networks import (
     counted_suppression,
     fused,
     in_frames,
+    lengths,
     loop,
     network,
     nn,
+    normalized,
     operation,
+    raw,
     rows,
     switch,
     v1,
@@ -67,6 +70,21 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
         ),
         (IMAGE,),
     ),
+    "conv_transpose_explicit": (
+        lambda x: raw.Conv2DBackpropInput(
+            input_sizes=[2, 18, 13, 5],
+            filter=weights(3, 3, 5, 3),
+            out_backprop=x,
+            strides=[1, 2, 2, 1],
+            padding="EXPLICIT",
+            explicit_paddings=[0, 0, 0, 1, 2, 1, 0, 0],
+        ),
+        ((2, 9, 7, 3),),
+    ),
+    "conv3d_transpose": (
+        lambda x: nn.conv3d_transpose(x, weights(3, 2, 3, 4, 2), [1, 6, 7, 8, 4], 2, "SAME"),
+        ((1, 3, 4, 4, 2),),
+    ),
     "atrous": (
         lambda x: tf.batch_to_space(
             nn.conv2d(tf.space_to_batch(x, [2, 2], [[1, 2], [0, 1]]), weights(2, 2, 3, 4), 1, "VALID"),
@@ -92,6 +110,62 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     "functions": (
         lambda x: [tf.math.rsqrt(x), tf.math.log1p(x), tf.math.expm1(x), tf.square(x), tf.math.erf(x), tf.sign(x)],
         (np.linspace(0.1, 2.5, 14, dtype=np.float32).reshape(2, 7),),
+    ),
+    "elementary": (
+        lambda x: [
+            *(raw.Abs(x=x), raw.Neg(x=x), raw.Exp(x=x), raw.Log(x=raw.Abs(x=x)), raw.Sqrt(x=raw.Square(x=x))),
+            *(raw.Reciprocal(x=x), raw.Inv(x=x), raw.Pow(x=raw.Abs(x=x), y=x), raw.AddN(inputs=[x, x, x])),
+            *(raw.ClipByValue(t=x, clip_value_min=-0.5, clip_value_max=0.75), raw.Div(x=x, y=x + 3.0)),
+            *(raw.IsNan(x=raw.Log(x=x)), raw.IsInf(x=x / raw.Relu(features=x)), raw.L2Loss(t=x)),
+            *(raw.LogicalOr(x=x > 1, y=x < 0), raw.EuclideanNorm(input=x, axis=[1])),
+        ],
+        ((3, 7),),
+    ),
+    "trigonometry": (
+        lambda x: [
+            *(tf.sin(x), tf.cos(x), tf.tan(x), tf.asin(x), tf.acos(x), tf.atan(x), tf.sinh(x), tf.cosh(x)),
+            *(tf.asinh(x), tf.acosh(x + 2.0), tf.atanh(x)),
+        ],
+        (np.linspace(-0.9, 0.9, 14, dtype=np.float32).reshape(2, 7),),
+    ),
+    "truth": (
+        lambda x, y: [
+            raw.LogicalAnd(x=x > 0, y=y > 0),
+            raw.TruncateDiv(x=raw.Cast(x=x * 9, DstT=tf.int32), y=[2, -2, 3, -3, 4]),
+        ],
+        ((2, 5), (2, 5)),
+    ),
+    "older": (  # versions that today's TensorFlow no longer writes by itself
+        lambda x, y: [
+            raw.FusedBatchNorm(**normalized(x))[0],
+            raw.FusedBatchNormV2(**normalized(x))[0],
+            raw.BatchMatMul(x=x, y=y, adj_y=True),
+            raw.BatchMatMulV3(x=x, y=y, Tout=tf.float32, adj_x=True),
+            raw.Concat(concat_dim=2, values=[x, y]),
+            raw.Gather(params=x, indices=[1, 0]),
+            raw.Add(x=x, y=y),
+            raw.BiasAddV1(value=x, bias=[1.0, 2.0, 3.0]),
+        ],
+        ((2, 4, 5, 3), (2, 4, 5, 3)),
+    ),
+    "handed_through": (
+        lambda x: [
+            raw.Neg(x=raw.StopGradient(input=x)),
+            raw.Neg(x=raw.PreventGradient(input=x)),
+            raw.Neg(x=raw.CheckNumerics(tensor=x, message="")),
+            raw.Neg(x=raw.Snapshot(input=x)),
+            *(raw.Neg(x=each) for each in raw.IdentityN(input=[x, x + 1.0])),
+            x * v1.placeholder_with_default(tf.constant(3.0), [], "factor"),
+        ],
+        ((2, 3),),
+    ),
+    "sizes": (
+        lambda x: [raw.Rank(input=x), raw.Size(input=x), raw.ZerosLike(x=x), raw.OnesLike(x=x)],
+        ((3, 2, 4),),
+    ),
+    "volume_norm": (
+        lambda x: raw.FusedBatchNormV3(**normalized(x), data_format="NDHWC")[0],
+        ((2, 3, 4, 5, 3),),
     ),
     "rounding": (
         lambda x: [tf.round(x), tf.floor(x), tf.math.ceil(x), tf.math.rint(x)],
@@ -136,10 +210,13 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
         ((2, 3, 4),),
     ),
     "reduced_images": (
-        lambda x: [
-            tf.reduce_mean(nn.conv2d(x, weights(1, 1, 3, 4), 1, "SAME"), axis, keepdims=keep)
-            for axis, keep in (([1, 2], False), ([1, 2], True), ([3], True), ([1], False), ([3], False))
-        ],
+        lambda x: (
+            [
+                tf.reduce_mean(nn.conv2d(x, weights(1, 1, 3, 4), 1, "SAME"), axis, keepdims=keep)
+                for axis, keep in (([1, 2], False), ([1, 2], True), ([3], True), ([1], False), ([3], False), ([], True))
+            ]
+            + [tf.reduce_all(nn.conv2d(x, weights(1, 1, 3, 4), 1, "SAME") > -1.5, [1, 2], keepdims=True)]
+        ),
         (IMAGE,),
     ),
     "arguments": (lambda x: [tf.argmax(x, 1), tf.argmin(x, -1, output_type=tf.int32)], ((3, 5, 4),)),
@@ -220,6 +297,10 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
         lambda boxes, scores: tf.image.non_max_suppression(boxes, scores, 3, 0.4, 0.1),
         (BOXES, SCORES),
     ),
+    "old_suppression": (
+        lambda boxes, scores: raw.NonMaxSuppressionV2(boxes=boxes, scores=scores, max_output_size=4, iou_threshold=0.4),
+        (BOXES, SCORES),
+    ),
     "counted_suppression": (counted_suppression, (BOXES, SCORES)),
     "mirrors": (
         lambda x: [
@@ -288,6 +369,8 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     "loop_in_frames": (in_frames(loop), (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
     "loop_not_entered": (in_frames(loop), (np.array([[50.0, 0.25], [1.5, -2.0]], np.float32),)),
     "rows": (rows, ((4, 3),)),
+    "lengths": (lengths, ((4, 3),)),
+    "lengths_in_frames": (in_frames(lengths), ((4, 3),)),
     "rows_in_frames": (in_frames(rows), ((4, 3),)),
     "conditional_true": (conditional, (np.array([[3, -1, 0], [1, 1, -2]], np.float32),)),
     "conditional_false": (conditional, (np.array([[-3, -1, 0], [1, 1, -2]], np.float32),)),

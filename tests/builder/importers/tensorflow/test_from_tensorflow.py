@@ -91,6 +91,60 @@ def test_a_training_flag_is_taken_as_false_and_noted(graph, load):
     assert "training: taken as false" in network.notes[0]
 
 
+@pytest.mark.parametrize(("predicate", "kept"), [(True, "Tanh"), (False, "Relu")])
+@pytest.mark.parametrize("given", ["Const", "PlaceholderWithDefault"])
+def test_a_switch_on_a_constant_takes_its_side(graph, load, predicate, kept, given):
+    tensor = node(graph, "learning_phase", "Const", dtype=10).attr["value"].tensor
+    tensor.dtype = 10
+    tensor.bool_val.append(predicate)
+    if given == "PlaceholderWithDefault":
+        node(graph, "asked", given, "learning_phase", dtype=10)
+    node(graph, "pred_id", "Identity", "asked" if given == "PlaceholderWithDefault" else "learning_phase")
+    node(graph, "switch", "Switch", "x", "pred_id")
+    node(graph, "trained", "Tanh", "switch:1")
+    node(graph, "used", "Relu", "switch:0")
+    node(graph, "merge", "Merge", "used", "trained")
+    node(graph, "y", "Neg", "merge")
+    network = load(graph)
+    # A placeholder says whether the model trains, whatever its default.
+    wanted = kept if given == "Const" else "Relu"
+    assert [layer.op_type for layer in network.layers()] == [wanted, "Neg"]
+
+
+def test_a_convolution_of_fewer_channels_than_come_has_groups(load):
+    graph = schema.GraphDef()
+    placeholder(graph, sizes=(1, 5, 5, 4))
+    random = np.random.default_rng(3)
+    constant(graph, "widen", random.standard_normal((1, 1, 4, 6)))
+    constant(graph, "halves", random.standard_normal((3, 3, 3, 4)))
+    node(graph, "wide", "Conv2D", "x", "widen").attr["padding"].s = b"SAME"
+    node(graph, "active", "Relu", "wide")
+    node(graph, "y", "Conv2D", "active", "halves").attr["padding"].s = b"VALID"
+    for name in ("wide", "y"):
+        next(each for each in graph.node if each.name == name).attr["strides"].list.i.extend([1, 1, 1, 1])
+    network = load(graph)
+    groups = [layer.attributes.get_int("group", 1) for layer in network.layers() if layer.op_type == "Conv"]
+    assert groups == [1, 2]
+    assert list(network.outputs[0].shape) == [1, 3, 3, 4]
+
+
+def test_weights_of_no_group_of_the_channels_are_refused(load):
+    graph = schema.GraphDef()
+    placeholder(graph, sizes=(1, 5, 5, 4))
+    constant(graph, "w", np.ones((3, 3, 3, 4)))
+    conv = node(graph, "y", "Conv2D", "x", "w")
+    conv.attr["padding"].s = b"VALID"
+    conv.attr["strides"].list.i.extend([1, 1, 1, 1])
+    with pytest.raises(ModelError, match=r"the weights of 'y.*' take 3 channels, and it is given 4; export it again"):
+        load(graph)
+
+
+def test_the_first_top_k_has_its_count_as_an_attribute(graph, load):
+    node(graph, "y", "TopK", "x").attr["k"].i = 2
+    network = load(graph, "y", "y:1")
+    assert [list(value.shape)[1] for value in network.outputs] == [2, 2]
+
+
 def test_a_side_of_a_switch_that_depends_on_data_is_refused_as_an_output(graph, load):
     node(graph, "side", "Switch", "x", "x")
     node(graph, "y", "Relu", "side:1")

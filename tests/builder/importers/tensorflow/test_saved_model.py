@@ -33,7 +33,7 @@ def test_one_of_a_signatures_outputs_can_be_chosen(saved, load):
 
 def test_a_folder_stands_for_the_file_in_it(saved, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
-    assert len(from_tensorflow.load(tmp_path).outputs) == 2
+    assert len(from_tensorflow.from_tensorflow(tmp_path).outputs) == 2
 
 
 def test_several_signatures_need_the_default_one(saved, load):

@@ -128,12 +128,34 @@ def test_a_scale_multiplies_then_adds_then_raises():
 
 @pytest.mark.parametrize(
     ("kind", "formula"),
-    [("sum", np.add), ("sub", np.subtract), ("prod", np.multiply), ("max", np.maximum), ("greater", np.greater)],
+    [
+        *(("sum", np.add), ("sub", np.subtract), ("prod", np.multiply), ("div", np.divide)),
+        *(("max", np.maximum), ("min", np.minimum), ("greater", np.greater), ("less", np.less)),
+    ],
 )
 def test_two_tensors_meet_element_by_element(kind, formula):
     other = numbers(5, 1)
     result, x = computed(ROWS, lambda n, x: n.add_elementwise(x, n.add_constant("other", other), kind))
     close(result, formula(x, other))
+
+
+def test_a_power_and_equals_meet_element_by_element():
+    result, x = computed(ROWS, lambda n, x: n.add_elementwise(n.add_elementwise(x, x, "prod"), x, "pow"))
+    close(result, (x * x) ** x)
+    result, x = computed(ROWS, lambda n, x: n.add_elementwise(x, n.add_activation(x, "relu"), "equal"))
+    np.testing.assert_array_equal(result, x >= 0)
+
+
+@pytest.mark.parametrize(("kind", "formula"), [("and", np.logical_and), ("or", np.logical_or), ("xor", np.logical_xor)])
+def test_truths_meet_element_by_element(kind, formula):
+    bounds = np.float32(0), numbers(5, 1)
+
+    def write(network, x):
+        limits = [network.add_constant(name, bound) for name, bound in zip("ab", bounds, strict=True)]
+        return network.add_elementwise(*(network.add_elementwise(x, each, "greater") for each in limits), kind)
+
+    result, x = computed(ROWS, write)
+    np.testing.assert_array_equal(result, formula(*(x > bound for bound in bounds)))
 
 
 def test_a_fully_connected_layer_flattens_its_input():
@@ -223,8 +245,26 @@ def test_gather_takes_slices():
 def test_resize_repeats_the_nearest():
     result, x = computed(IMAGE, lambda n, x: n.add_resize(x, scales=(1, 1, 2, 2), coordinates="asymmetric"))
     close(result, x.repeat(2, 2).repeat(2, 3))
-    result, _ = computed(IMAGE, lambda n, x: n.add_resize(x, shape=(2, 4, 9, 3), mode="linear"), free=False)
-    assert result.shape == (2, 4, 9, 3)
+
+
+def keys(distance):
+    """Keys's cubic (1981), with ONNX's coefficient."""
+    d, a = np.abs(distance), -0.75
+    near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+
+
+@pytest.mark.parametrize(("mode", "weigh"), [("linear", lambda d: np.maximum(1 - np.abs(d), 0)), ("cubic", keys)])
+def test_resize_weighs_the_neighbours_by_their_distance(mode, weigh):
+    network = Network()
+    x = network.add_input("x", (1, 1, 12, 1))
+    for coordinates in ("half_pixel", "align_corners"):
+        network.mark_output(network.add_resize(x, shape=(1, 1, 23, 1), mode=mode, coordinates=coordinates))
+    line = numbers(1, 1, 12, 1)
+    places = (np.arange(23) + 0.5) * 12 / 23 - 0.5, np.arange(23) / 2
+    for given, at in zip(run(network, {"x": line}), places, strict=True):
+        wanted = weigh(at[:, None] - np.arange(12)) @ line[0, 0, :, 0]
+        close(given[0, 0, 4:-4, 0], wanted[4:-4])  # where no edge is near
 
 
 def lstm(x, kernel, recurrence, bias, hidden):

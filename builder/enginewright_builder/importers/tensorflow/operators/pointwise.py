@@ -239,7 +239,6 @@ TABLE: Table = {
     "GreaterEqual": together(named("GreaterOrEqual")),
     "LogicalAnd": together(named("And")),
     "LogicalOr": together(named("Or")),
-    "LogicalXor": together(named("Xor")),
     "Select": _select,
     "SelectV2": together(named("Where")),
     # What hands its input through; a gradient or a check is no part of an inference.

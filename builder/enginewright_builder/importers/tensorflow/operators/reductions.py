@@ -1,5 +1,7 @@
 """Reductions, arg-max, top-k, cumulative sums, softmax."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -10,23 +12,22 @@ from enginewright_builder.importers.tensorflow.scope import Tensor, channels_fir
 def _reduce(op: str, before: str = "", after: str = "") -> Convert:
     """Over constant axes; `before` and `after` wrap what ONNX has for numbers only."""
 
+    def written(call: Call, value: ir.Value, axes: Sequence[int], *, keep: bool) -> ir.Value:
+        value = call.scope.put("Cast", value, to=ir.DataType.INT32) if before else value
+        if axes:  # of none: TensorFlow reduces nothing, ONNX everything
+            value = call.scope.put(op, value, call.scope.ints(*axes), keepdims=int(keep))
+        return call.scope.put("Cast", value, to=ir.DataType.BOOL) if after else value
+
     def convert(call: Call) -> list[Tensor]:
-        x, keep = call.inputs[0], call.flag("keep_dims")
-        axes = call.axes(1)
+        x, keep, axes = call.inputs[0], call.flag("keep_dims"), call.axes(1)
         if x.first is not None and x.rank is not None:
             places = channels_first(x.rank)
             turned = sorted(places.index(axis % x.rank) for axis in axes)
-            spatial = turned == list(range(2, x.rank))
-            if keep or spatial:
-                value = call.scope.put(op, x.first, call.scope.ints(*turned), keepdims=int(keep))
+            if keep or turned == list(range(2, x.rank)):
+                value = written(call, x.first, turned, keep=keep)
                 return [Tensor(first=value, rank=x.rank) if keep else Tensor(value=value, rank=2)]
-        value = call.scope.plain(x)
-        value = call.scope.put("Cast", value, to=ir.DataType.INT32) if before else value
-        if axes:
-            value = call.scope.put(op, value, call.scope.ints(*axes), keepdims=int(keep))
-        value = call.scope.put("Cast", value, to=ir.DataType.BOOL) if after else value
         left = x.rank if keep or x.rank is None else x.rank - len(set(axes))
-        return [Tensor(value=value, rank=left)]
+        return [Tensor(value=written(call, call.scope.plain(x), axes, keep=keep), rank=left)]
 
     return convert
 

@@ -74,24 +74,14 @@ def _written(call: Call, op: str, x: ir.Value, weights: Array, **attributes: Any
 
 
 def _convolution(rank: int) -> Convert:
-    """Weights [spatial…, in / groups, out]."""
+    """Weights [spatial…, in / groups, out]. How many groups there are only shapes tell: grouping.py."""
 
     def convert(call: Call) -> list[Tensor]:
         weights, strides, dilations = _weights(call, 1, rank), *_steps(call, rank)
         attributes = padding(call, weights.shape[:-2], strides, dilations)
-        if groups := _groups(call, weights, rank):
-            attributes["group"] = groups
         return [_written(call, "Conv", given(call, 0, rank), _turned(weights), **attributes)]
 
     return convert
-
-
-def _groups(call: Call, weights: Array, rank: int) -> int:
-    """Groups follow from channels that are a multiple of what the weights take; 0 where there is one."""
-    shape = call.scope.shape(call.inputs[0]) if call.inputs[0].array is None and call.inputs[0].first is None else None
-    channels = shape[-1 if call.last else 1] if shape is not None and len(shape) == rank else None
-    groups = channels // weights.shape[-2] if channels else 1
-    return groups if groups > 1 else 0
 
 
 def _depthwise(call: Call) -> list[Tensor]:
@@ -120,17 +110,22 @@ def _cut(
 ) -> dict[str, Any]:
     """What the full result loses at its edges, and what it gets behind, to be of the wanted size.
 
-    Without a constant size: a whole number of strides with SAME, the smallest there is with VALID.
+    Without a constant size: a whole number of strides with SAME, the smallest there is with VALID and EXPLICIT.
     """
-    same = call.text("padding") == "SAME"
-    before, behind, more = [], [], []
-    for axis, (size, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
-        reach = (size - 1) * dilation + 1
-        over = reach - stride if same else 0  # of the full result over the wanted one
+    reaches = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    if call.text("padding") != "SAME":
+        pads = padding(call, kernel, strides, dilations).get("pads", [0] * 2 * len(kernel))
+        more = [0] * len(kernel)
         if wanted is not None:
-            steps = -(-wanted[axis] // stride) if same else -(-(wanted[axis] - reach + 1) // stride)
-            over = (steps - 1) * stride + reach - wanted[axis]
-        total = max(over, 0) if same else 0
+            ends = zip(wanted, pads, pads[len(kernel) :], reaches, strides, strict=False)
+            more = [(size + first + last - reach) % stride for size, first, last, reach, stride in ends]
+        return {"pads": pads, "output_padding": more}
+    before, behind, more = [], [], []
+    for axis, (reach, stride) in enumerate(zip(reaches, strides, strict=True)):
+        over = reach - stride  # of the full result over the wanted one
+        if wanted is not None:
+            over = (-(-wanted[axis] // stride) - 1) * stride + reach - wanted[axis]
+        total = max(over, 0)
         before.append(total // 2)
         behind.append(total - total // 2)
         more.append(max(-over, 0))
@@ -164,9 +159,10 @@ def _bias(call: Call) -> list[Tensor]:
 def _batch_norm(call: Call) -> list[Tensor]:
     if call.flag("is_training", default=True):
         raise call.refuse("is a batch norm that still trains: freeze the model for inference")
+    rank = len(call.text("data_format", "NHWC"))  # V3 takes volumes too
     parts = [call.scope.plain(each) for each in call.inputs[1:5]]
-    value = call.scope.put("BatchNormalization", given(call, 0, 4), *parts, epsilon=call.number("epsilon", 1e-4))
-    return [made(call, value, 4)]
+    value = call.scope.put("BatchNormalization", given(call, 0, rank), *parts, epsilon=call.number("epsilon", 1e-4))
+    return [made(call, value, rank)]
 
 
 def _local_response_norm(call: Call) -> list[Tensor]:
