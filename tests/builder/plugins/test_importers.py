@@ -1,12 +1,15 @@
 """Caffe's Python and unknown layers, and TensorFlow's unknown operations, are plugins by name."""
 
+import numpy as np
 import pytest
 
+from enginewright_builder import commands
 from enginewright_builder.importers import from_caffe, from_tensorflow
 from enginewright_builder.importers.caffe.schema import net_parameter
 from enginewright_builder.importers.tensorflow.schema import GraphDef
 from enginewright_builder.network import text
 from enginewright_builder.plugins import collection
+from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.errors import ModelError, UnsupportedError, UsageError
 from enginewright_runtime.plugins import PluginError
 
@@ -17,13 +20,37 @@ layer { name: "down" type: "Python" bottom: "act" top: "down"
 """
 
 
-def caffe(tmp_path, parameters, plugins):
+def caffe_files(tmp_path, parameters):
     prototxt, model = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     prototxt.write_text(PROTOTXT % parameters)
     stored = net_parameter()()
     stored.layer.add(name="act", type="Swish")
     model.write_bytes(stored.SerializeToString())
+    return model, prototxt
+
+
+def caffe(tmp_path, parameters, plugins):
+    model, prototxt = caffe_files(tmp_path, parameters)
     return from_caffe.load(model, companion=prototxt, plugins=plugins)
+
+
+def answered(plan, x):
+    with Engine(plan, allow_plugins=True) as engine:
+        engine.replay_goldens()
+        (given,) = engine.infer(x).values()
+    return given
+
+
+def swish(x, beta):
+    return x / (1 + np.exp(-beta * x))
+
+
+def test_a_plan_of_caffes_python_layers_computes_them(tmp_path, file):
+    model, prototxt = caffe_files(tmp_path, "{'stride': 2}")
+    commands.build(model, tmp_path / "net.plan", prototxt=prototxt, effort="fast", plugin=[file])
+    x = np.random.default_rng(2).standard_normal((1, 3, 4, 4)).astype(np.float32)
+    blocks = swish(x, 1).reshape(1, 3, 2, 2, 2, 2).transpose(0, 3, 5, 1, 2, 4)
+    np.testing.assert_allclose(answered(tmp_path / "net.plan", x), blocks.reshape(1, 12, 2, 2), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("parameters", ["{'stride': 4}", '{\\"stride\\": 4}'])
@@ -50,7 +77,7 @@ def test_without_the_plugin_caffes_layers_are_refused_by_name(tmp_path):
         caffe(tmp_path, "", collection.NONE)
 
 
-def tensorflow(tmp_path, plugins):
+def tensorflow_file(tmp_path):
     graph = GraphDef()
     x = graph.node.add(name="x", op="Placeholder")
     x.attr["dtype"].type = 1
@@ -61,7 +88,17 @@ def tensorflow(tmp_path, plugins):
     swish.attr["T"].type = 1
     graph.node.add(name="relu", op="Relu", input=["act"]).attr["T"].type = 1
     (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
-    return from_tensorflow.from_tensorflow(tmp_path / "net.pb", plugins=plugins)
+    return tmp_path / "net.pb"
+
+
+def tensorflow(tmp_path, plugins):
+    return from_tensorflow.from_tensorflow(tensorflow_file(tmp_path), plugins=plugins)
+
+
+def test_a_plan_of_tensorflows_unknown_operations_computes_them(tmp_path, file):
+    commands.build(tensorflow_file(tmp_path), tmp_path / "net.plan", batch="1,3", effort="fast", plugin=[file])
+    x = np.random.default_rng(2).standard_normal((3, 4, 6, 2)).astype(np.float32)
+    np.testing.assert_allclose(answered(tmp_path / "net.plan", x), np.maximum(swish(x, 2), 0), rtol=1e-5, atol=1e-6)
 
 
 def test_tensorflows_unknown_operations_are_plugins(tmp_path, plugins):

@@ -1,5 +1,6 @@
 """Every operation against what TensorFlow itself makes of it: goldens/, written by make_goldens.py."""
 
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from enginewright_builder.importers.tensorflow.conditionals import IF
 from enginewright_builder.importers.tensorflow.frames import WHILE
 from enginewright_builder.importers.tensorflow.operators import cropping
 from enginewright_builder.importers.tensorflow.operators.table import OPERATORS
-from enginewright_builder.network import layers, lowering, specialize
+from enginewright_builder.network import layers, lowering, parsing, specialize, text
 
 GOLDENS = sorted((Path(__file__).parent / "goldens").glob("*.npz"))
 # What today's TensorFlow does not write: the golden and the operation of which it is another form.
@@ -53,14 +54,28 @@ def outputs_of(network, feeds):
     return session.run(None, {name: value for name, value in feeds.items() if name in names})
 
 
+def close(given, wanted, tolerance=2e-6):
+    for (name, want), got in zip(wanted.items(), given, strict=True):
+        assert (got.dtype, got.shape) == (want.dtype, want.shape), name
+        scale = float(np.max(np.abs(want), initial=0)) if want.dtype.kind == "f" else 0
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
 @pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: path.stem)
 def test_gives_what_tensorflow_gives(golden, tmp_path):
     network, feeds, wanted = imported(golden, tmp_path)
     assert [value.name for value in network.outputs] == list(wanted)
-    for (name, want), got in zip(wanted.items(), outputs_of(network, feeds), strict=True):
-        assert (got.dtype, got.shape) == (want.dtype, want.shape), name
-        scale = float(np.max(np.abs(want), initial=0)) if want.dtype.kind == "f" else 0
-        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * scale, err_msg=name)
+    close(outputs_of(network, feeds), wanted)
+
+
+@pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: path.stem)
+def test_gives_it_from_its_text_after_the_passes_too(golden, tmp_path):
+    network, feeds, wanted = imported(golden, tmp_path)
+    fixed = specialize.with_shapes(network, {v.name: feeds[v.name].shape for v in network.inputs if v.name in feeds})
+    passes.run(fixed, passes.PIPELINE)
+    again = parsing.from_text(text.to_text(fixed), text.unseen(fixed))
+    assert text.to_text(again) == text.to_text(fixed)
+    close(outputs_of(again, feeds), wanted, 2e-5)
 
 
 def test_every_operation_is_in_a_golden():
@@ -100,10 +115,8 @@ def test_tensorflow_gives_what_the_goldens_say():
             wanted = {f"{name[4:]}:0": content[name] for name in content.files if name.startswith("out:")}
             with tensorflow.compat.v1.Session(graph=graph) as session:
                 given = session.run(list(wanted), feeds)
-        for (name, want), got in zip(wanted.items(), given, strict=True):
-            if name not in UNWRITTEN.get(golden.stem, ()):
-                scale = float(np.max(np.abs(want), initial=0)) if want.dtype.kind == "f" else 0
-                np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * scale, err_msg=f"{golden.stem} {name}")
+        whole = [name not in UNWRITTEN.get(golden.stem, ()) for name in wanted]
+        close(compress(given, whole), dict(compress(wanted.items(), whole)))
 
 
 def test_a_network_of_images_has_no_transpose_but_at_its_input(tmp_path):
