@@ -7,7 +7,7 @@ read, there is no such condition.
 import datetime
 from collections.abc import Iterable, Sequence
 
-from enginewright_operator import api, gpu
+from enginewright_operator import api, gpu, gpu_words
 from enginewright_operator.conditions import Reason, State, Verdict, condition
 from enginewright_runtime.plan.target import TargetKind
 
@@ -19,9 +19,11 @@ def of_target(gpu_class: api.GPUClass | None, nodes: Iterable[gpu.Node] | None) 
     if gpu_class is None or nodes is None or gpu_class.spec.kind is not TargetKind.CUDA:
         return None
     name, nodes = gpu_class.metadata.name, tuple(nodes)
-    if why := gpu.why_none(name, gpu_class.spec, nodes):
+    if why := gpu_words.why_none(name, gpu_class.spec, nodes):
         return Verdict(state=State.STALLED, reason=Reason.NO_MATCHING_NODE, message=why)
-    found = gpu.describe_products(node for node in nodes if gpu.matches(gpu_class.spec, node))
+    found = gpu_words.describe_products(
+        (node for node in nodes if gpu.matches(gpu_class.spec, node)), of=gpu_class.spec
+    )
     return Verdict(state=State.READY, reason=Reason.GPU_FOUND, message=f"Of the GPUClass {name} there is: {found}.")
 
 

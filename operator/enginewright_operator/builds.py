@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass, replace
 
-from enginewright_operator import api, gpu, stamps
+from enginewright_operator import api, gpu_words, stamps
 from enginewright_operator.conditions import Reason, State, Verdict
 from enginewright_operator.gather import PlanInput
 from enginewright_operator.kube import Manifest
@@ -125,7 +125,7 @@ def _without_nodes(inp: PlanInput) -> Finding | None:
     """No node of the class, so no Job either: its deadline would run out while it waits for what may never come."""
     if inp.gpu_class is None:
         return None
-    why = gpu.why_none(inp.plan.spec.gpu_class, inp.gpu_class.spec, inp.nodes)
+    why = gpu_words.why_none(inp.plan.spec.gpu_class, inp.gpu_class.spec, inp.nodes)
     return _pending(State.STALLED, Reason.NO_MATCHING_NODE, why) if why else None
 
 

@@ -71,6 +71,6 @@ def only(gpu_class: GPUClass, product: str) -> GPUClass | None:
     listed = gpu.products(spec)
     if not product or (listed and product not in listed):
         return None
-    base = spec.model_copy(update={"mig_profile": None, "shared": False})  # labels without what is written behind them
-    labels = gpu.products(base).get(product)
+    bare = {"mig_profile": None, "resource": None, "shared": False}  # labels without what is written behind them
+    labels = gpu.products(spec.model_copy(update=bare)).get(product)
     return gpu_class.model_copy(update={"spec": spec.model_copy(update={"product": product, "product_labels": labels})})

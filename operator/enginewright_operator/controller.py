@@ -115,7 +115,7 @@ class Controller:
     def _release(self, key: Key, again: Again) -> None:
         if again.failed:
             self.queue.failed(key)
-            return
-        self.queue.done(key)
+        else:
+            self.queue.done(key)
         if again.seconds is not None:
             self.queue.put_after(key, again.seconds)

@@ -3,6 +3,9 @@
 The values of the node label nvidia.com/gpu.product that a class accepts are a finite list, made here; a node matches
 if its label is one of them. So A10 can never match A100, nor L4 an L40S, and the same list goes into a pod's affinity.
 A class that names no product takes any that its other requirements take; choice.py says which one a plan is for.
+
+A resource has labels of its own (internal/lm/resource.go of NVIDIA's k8s-device-plugin): whole GPUs, and parts of the
+strategy "single", those that begin with nvidia.com/gpu; each part of the strategy "mixed" its resource's name.
 """
 
 from collections import Counter
@@ -10,19 +13,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from enginewright_operator.api import DEFAULT_RESOURCE, GPUClassSpec, parse_quantity
-from enginewright_operator.slices import DRIVER, Device
+from enginewright_operator.slices import Device
 from enginewright_runtime.plan.target import TargetKind
 
-PRODUCT_LABEL = "nvidia.com/gpu.product"
-SHARING_LABEL = "nvidia.com/gpu.sharing-strategy"  # absent or "none" where a pod has its GPU to itself
+PRODUCT, MEMORY = "product", "memory"  # ends of a resource's labels
+SHARING = "sharing-strategy"  # absent or "none" where a pod has its GPU to itself
+PRODUCT_LABEL = f"{DEFAULT_RESOURCE}.{PRODUCT}"
 MAJOR_LABEL, MINOR_LABEL = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
 DRIVER_LABEL = "nvidia.com/cuda.driver.major"  # GPU Feature Discovery of every age writes this one
 ARCHITECTURE_LABEL = "kubernetes.io/arch"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # what the machine says -> what Kubernetes says
 
-_SHARING = ("time-slicing", "mps")
+STRATEGIES = ("time-slicing", "mps")  # of sharing
 _SHARED_SUFFIX = "-SHARED"  # of the product, where the plugin does not give shared GPUs another resource
 _MIG = "-MIG-"
+_MIXED = "nvidia.com/mig-"  # begins the resources of the strategy "mixed"; then comes the profile
+_RENAMED = ".shared"  # ends a resource that the plugin has renamed because it is shared, and not its labels
 _VENDORS = ("NVIDIA-", "Tesla-", "")  # drivers of different ages put different words before the same name
 
 # What people call a GPU, where its driver calls it otherwise. A form factor is a product of its own: clocks differ.
@@ -51,6 +57,11 @@ class Node:
     def driver(self) -> str:
         """The branch of its GPUs' driver, of which a node has one; empty where nobody tells."""
         return self.labels.get(DRIVER_LABEL) or next((each.driver for each in self.devices), "")
+
+    def has(self, resource: str) -> int:
+        """How many of a resource pods may have of it."""
+        amount = self.allocatable.get(resource, "")
+        return int(amount) if amount.isdecimal() else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +106,7 @@ def products(spec: GPUClassSpec) -> Mapping[str, tuple[str, ...]]:
 
 
 def product_labels(spec: GPUClassSpec) -> tuple[str, ...]:
-    """Every value of the label nvidia.com/gpu.product that is this class; empty for a class that takes any."""
+    """Every value of its resource's label of the product that is this class; empty for a class that takes any."""
     return tuple(label for labels in products(spec).values() for label in labels)
 
 
@@ -105,15 +116,22 @@ def _as_written(spec: GPUClassSpec, labels: Iterable[str]) -> tuple[str, ...]:
     return (*names, *(name + _SHARED_SUFFIX for name in names)) if spec.shared else names
 
 
+def label_of(resource: str, what: str) -> str:
+    """The node label that says this of a resource; a renamed one has those of before."""
+    return f"{resource.removesuffix(_RENAMED) if resource.startswith(_MIXED) else DEFAULT_RESOURCE}.{what}"
+
+
 def _mig_suffix(spec: GPUClassSpec) -> str:
-    if not spec.mig_profile or spec.resource_name != DEFAULT_RESOURCE:
-        return ""
-    return _MIG + spec.mig_profile.replace("+", ".")  # the strategy "single" writes it there
+    if spec.claims:
+        return ""  # a device's profile is an attribute of its own
+    resource = spec.resource_name.removesuffix(_RENAMED)
+    profile = resource.removeprefix(_MIXED) if resource.startswith(_MIXED) else spec.mig_profile or ""
+    return _MIG + profile.replace("+", ".") if profile else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Label:
-    """What a value of the label nvidia.com/gpu.product says."""
+    """What a value of a label of the product says."""
 
     product: str
     suffix: str  # "-MIG-1g.18gb" of a part of a GPU
@@ -121,7 +139,7 @@ class _Label:
 
 
 def product_of(label: str) -> str:
-    """The product of a value of the label nvidia.com/gpu.product, as its driver calls it."""
+    """The product of a value of a label of the product, as its driver calls it."""
     return _read(label).product
 
 
@@ -143,16 +161,17 @@ def requirements(spec: GPUClassSpec) -> tuple[Requirement, ...]:
     if spec.claims:
         return tuple(Requirement(label=name, operator="In", values=values) for name, values in sorted(wanted.items()))
     if labels := product_labels(spec):
-        wanted[PRODUCT_LABEL] = labels
+        wanted[label_of(spec.resource_name, PRODUCT)] = labels
     if spec.compute_capability:
         major, _, minor = spec.compute_capability.partition(".")
         wanted |= {MAJOR_LABEL: (major,), MINOR_LABEL: (minor,)}
     found = [Requirement(label=name, operator="In", values=values) for name, values in sorted(wanted.items())]
-    if spec.memory:  # in MiB; a MIG device of the strategy "mixed" has a label of its resource's name
-        least = -(-parse_quantity(spec.memory) // (1 << 20))
-        found.append(Requirement(label=f"{spec.resource_name}.memory", operator="Gt", values=(str(least - 1),)))
+    if spec.memory:  # in MiB
+        least, label = -(-parse_quantity(spec.memory) // (1 << 20)), label_of(spec.resource_name, MEMORY)
+        found.append(Requirement(label=label, operator="Gt", values=(str(least - 1),)))
     if spec.kind is TargetKind.CUDA and not spec.shared:
-        found.append(Requirement(label=SHARING_LABEL, operator="NotIn", values=_SHARING))
+        label = label_of(spec.resource_name, SHARING)
+        found.append(Requirement(label=label, operator="NotIn", values=STRATEGIES))
     return tuple(found)
 
 
@@ -167,9 +186,7 @@ def offered(spec: GPUClassSpec, node: Node) -> Counter[str]:
     """How many GPUs of the class pods may have of the node, by product; empty where the node is not of the class."""
     if spec.claims:
         return _claimable(spec, node) if _is_labelled(spec, node) else Counter()
-    label = node.labels.get(PRODUCT_LABEL, "")
-    amount = node.allocatable.get(spec.resource_name, "0")
-    count = int(amount) if amount.isdecimal() else 0
+    label, count = node.labels.get(label_of(spec.resource_name, PRODUCT), ""), node.has(spec.resource_name)
     if not label or not count or not _is_labelled(spec, node):
         return Counter()
     known = products(spec)
@@ -234,50 +251,3 @@ def gpus(spec: GPUClassSpec, nodes: Iterable[Node]) -> frozenset[Gpus]:
         for node in nodes
         for product, count in offered(spec, node).items()
     )
-
-
-def why_none(name: str, spec: GPUClassSpec, nodes: Iterable[Node] | None) -> str:
-    """The sentence for a class that no node is of; empty if there is one, or nodes may not be read (None)."""
-    if nodes is None:
-        if spec.kind is TargetKind.CPU or products(spec):
-            return ""
-        return (
-            f"The GPUClass {name} takes any product, and the operator may not read nodes to choose one: give the class "
-            "its product."
-        )
-    nodes = tuple(nodes)
-    if any(matches(spec, node) for node in nodes):
-        return ""
-    wanted = [str(requirement) for requirement in requirements(spec)]
-    wanted += [f"the resource {spec.resource_name}"] * bool(spec.resource_name)
-    wanted += [device_in_words(spec)] * spec.claims
-    return (
-        f"No node is of the GPUClass {name} (wanted: {' and '.join(wanted) or 'any node'}); the GPU products of this "
-        f"cluster are: {describe_products(nodes)}. Add such a node, or name another class."
-    )
-
-
-def device_in_words(spec: GPUClassSpec) -> str:
-    """The device that is claimed, for a message."""
-    asks = {
-        "productName": ", ".join(product_labels(spec)),
-        "cudaComputeCapability": spec.compute_capability,
-        "profile": spec.mig_profile,
-        "memory": spec.memory,
-    }
-    return " ".join([f"a device of {DRIVER}", *(f"{name} ({value})" for name, value in asks.items() if value)])
-
-
-def describe_products(nodes: Iterable[Node]) -> str:
-    """The GPU products of these nodes, for a message: "NVIDIA-H200 (2 nodes), NVIDIA-L4 (1 node)"."""
-    counts = Counter(described for node in nodes for described in _described(node))
-    if not counts:
-        return "none"
-    return ", ".join(f"{name} ({count} node{'s' * (count > 1)})" for name, count in sorted(counts.items()))
-
-
-def _described(node: Node) -> set[str]:
-    product, sharing = node.labels.get(PRODUCT_LABEL, ""), node.labels.get(SHARING_LABEL, "")
-    if not product:
-        return {each.label for each in node.devices if each.label}
-    return {f"{product} shared by {sharing}" if sharing in _SHARING else product}

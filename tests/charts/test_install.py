@@ -13,11 +13,10 @@ import pytest
 from charts import chart
 from charts.chart import NAMESPACE, RELEASE
 from controlplane import binaries
-from controlplane.cluster import ControlPlane
+from controlplane.cluster import ControlPlane, restricted_namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("chart")]
 
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-enginewright"
 MEMORY_OF_A_CLASS = "gpuClasses.classes.nvidia-t4.memory=%s"
 
@@ -32,8 +31,7 @@ def cluster() -> Iterator[ControlPlane]:
         chart.say_once(f"THE CHART IS NOT INSTALLED ANYWHERE IN THIS RUN: {missing}")
         pytest.skip(str(missing))
     with ControlPlane(programs=programs) as control_plane:
-        labels = {"name": NAMESPACE, "labels": RESTRICTED}
-        control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": labels})
+        control_plane.apply(restricted_namespace(NAMESPACE))
         yield control_plane
 
 

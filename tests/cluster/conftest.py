@@ -20,15 +20,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from controlplane import binaries
-from controlplane.cluster import ControlPlane
+from controlplane.cluster import ControlPlane, restricted_namespace
 from controlplane.nodes import Node, NodeAgent, gpu_node
 from controlplane.service_proxy import ServiceProxy
 from moto.server import ThreadedMotoServer
 
-RESTRICTED = {
-    "pod-security.kubernetes.io/enforce": "restricted",
-    "pod-security.kubernetes.io/enforce-version": "latest",
-}
 # The limits in the tests are of a quiet machine. A slow or busy one, or one that stops for a while, gets so many times
 # as long: only what fails waits for a limit.
 SLOWEST = 6
@@ -110,8 +106,7 @@ def new_namespace(control_plane: ControlPlane) -> Callable[[], AbstractContextMa
     @contextmanager
     def made() -> Iterator[str]:
         name = f"test-{secrets.token_hex(4)}"
-        metadata = {"name": name, "labels": RESTRICTED}
-        control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        control_plane.apply(restricted_namespace(name))
         # A Pod is refused until the namespace has its default service account.
         wait_until(lambda: control_plane.get("serviceaccount", "default", name), 30)
         yield name

@@ -42,6 +42,13 @@ RESOURCES = {  # that `get` knows: the group's path, and the plural
 }
 
 
+def restricted_namespace(name: str) -> dict[str, object]:
+    """A Namespace that enforces the restricted Pod Security Standard."""
+    mode = "pod-security.kubernetes.io/enforce"
+    labels = {mode: "restricted", f"{mode}-version": "latest"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
 class ControlPlaneFailed(Exception):
     """A part of the control plane ended or never became ready; the message ends with its log's tail."""
 

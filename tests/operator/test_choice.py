@@ -123,8 +123,11 @@ def test_pods_and_recipes_are_pinned_to_the_product() -> None:
         assert not any(SMALL in value for value in rule["values"])
 
 
-def test_a_pinned_part_of_a_gpu_keeps_what_is_written_behind_its_label() -> None:
-    part = gpu_class("part", kind="cuda", productLabels=[f"NVIDIA-{SMALL}"], migProfile="1g.5gb", shared=True)
+@pytest.mark.parametrize("resource", [{}, {"resource": "nvidia.com/mig-1g.5gb"}])
+def test_a_pinned_part_of_a_gpu_keeps_what_is_written_behind_its_label(resource: dict[str, str]) -> None:
+    part = gpu_class(
+        "part", kind="cuda", productLabels=[f"NVIDIA-{SMALL}"], migProfile="1g.5gb", shared=True, **resource
+    )
     pinned = choice.only(part, SMALL)
     assert pinned is not None
     assert gpu.product_labels(pinned.spec) == gpu.product_labels(part.spec)

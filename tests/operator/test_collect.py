@@ -76,9 +76,9 @@ async def test_files_that_another_plan_shares_stay() -> None:
     assert world.done == ["let go"]
 
 
-async def test_storage_out_of_reach_is_waited_for() -> None:
+async def test_storage_out_of_reach_is_waited_for_as_long_as_was_set_and_no_longer() -> None:
     world = World(error=StorageDeniedError("No."), waited=10)
-    assert (await world.step()).failed
+    assert await world.step() == Again(failed=True, seconds=collect.PATIENCE - 10)
     assert world.done == []
 
 

@@ -43,6 +43,7 @@ class Waiting:
         (DONE, ["done"]),
         (Again(seconds=5.0), ["done", 5.0]),
         (Again(failed=True), ["failed"]),
+        (Again(failed=True, seconds=5.0), ["failed", 5.0]),
         (ConflictError("changed"), ["failed"]),
         (ClusterError("down"), ["failed"]),
         (NamespaceTerminatingError("going"), ["done"]),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from operator_objects import gpu_class
 
-from enginewright_operator import choice, gpu, slices
+from enginewright_operator import choice, gpu, gpu_words, slices
 
 NAME = "NVIDIA H100 80GB HBM3"
 
@@ -90,6 +90,6 @@ def test_product_and_driver_are_chosen_from_devices_too() -> None:
 
 
 def test_where_none_fits_the_sentence_says_what_was_asked_and_what_there_is() -> None:
-    why = gpu.why_none("c", claiming(product="L4", memory="20Gi").spec, [node(device(), device("NVIDIA H200"))])
+    why = gpu_words.why_none("c", claiming(product="L4", memory="20Gi").spec, [node(device(), device("NVIDIA H200"))])
     assert "a device of gpu.nvidia.com productName (NVIDIA-L4, Tesla-L4, L4) memory (20Gi)" in why
     assert "NVIDIA-H100-80GB-HBM3 (1 node), NVIDIA-H200 (1 node)" in why

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from enginewright_operator import api, gpu
+from enginewright_operator import api, gpu, gpu_words
 from enginewright_operator.conditions import State, Verdict
 from enginewright_operator.gpu import Node
 from enginewright_operator.local.manifests import Manifests
@@ -61,13 +61,12 @@ def nodes_in_words(spec: api.GPUClassSpec, nodes: Sequence[Node] | None) -> str:
         if spec.resource_name:
             rules.append(f"there is a {spec.resource_name} to have")
         if spec.claims:
-            rules.append(f"there is {gpu.device_in_words(spec)} to claim")
+            rules.append(f"there is {gpu_words.device_in_words(spec)} to claim")
         return "any node" if not rules else f"nodes where {', and '.join(rules)}"
     names = [node.name for node in nodes if gpu.matches(spec, node)]
     if not names:
-        return (
-            f"none of the cluster's {len(nodes)} nodes, which have these GPU products: {gpu.describe_products(nodes)}"
-        )
+        there = gpu_words.describe_products(nodes)
+        return f"none of the cluster's {len(nodes)} nodes, which have these GPU products: {there}"
     return ", ".join(sorted(names))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from enginewright_operator import api, gpu, rollout
+from enginewright_operator import api, gpu, gpu_words, rollout
 from enginewright_operator.conditions import Reason, Verdict
 from enginewright_operator.kube import Manifest
 from enginewright_operator.policies.chain import Check, stalled, working
@@ -51,7 +51,7 @@ def no_node(view: TargetView) -> Verdict | None:
     plan, gpu_class = view.wanted, view.gpu_class
     if gpu_class is None or (plan and plan.status and plan.status.phase in (api.Phase.BUILT, api.Phase.FAILED)):
         return None
-    why = gpu.why_none(gpu_class.metadata.name, gpu_class.spec, view.nodes)
+    why = gpu_words.why_none(gpu_class.metadata.name, gpu_class.spec, view.nodes)
     return stalled(Reason.NO_MATCHING_NODE, why) if why else None
 
 

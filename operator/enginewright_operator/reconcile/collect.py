@@ -42,9 +42,9 @@ async def _delete_files(inp: FinalizeInput, scope: Scope) -> Again:
         except ObjectMissingError:
             logger.info("The EnginePlan %s had no files left.", plan.metadata.name)
         except (StorageError, UsageError) as error:
-            if _waited(plan, scope) < PATIENCE:
+            if (left := PATIENCE - _waited(plan, scope)) > 0:
                 logger.warning("The files of the EnginePlan %s stay for now: %s", plan.metadata.name, error.message)
-                return Again(failed=True)
+                return Again(failed=True, seconds=left)
             message = f"The files under {folder} could not be deleted and were left there: {error.message}"
             logger.error("The EnginePlan %s: %s", plan.metadata.name, message)
             await scope.cluster.event(plan, Reason.FILES_LEFT, message, warning=True)

@@ -32,7 +32,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """When to look again though no event may come: in so many seconds, or, `failed`, with growing delays."""
+    """When to look again though no event may come: in so many seconds; `failed`: with growing delays, if not before."""
 
     seconds: float | None = None
     failed: bool = False

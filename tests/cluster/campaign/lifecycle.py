@@ -12,7 +12,7 @@ from typing import Any
 
 from campaign.faults import Fault, FaultyKube, FaultyStores, Kind
 from campaign.watches import WatchProxy
-from controlplane.cluster import ControlPlane
+from controlplane.cluster import ControlPlane, restricted_namespace
 from controlplane.kube_json import KubeJson
 from kubernetes.aio import client, config
 from kubernetes.aio.client import ApiException
@@ -83,7 +83,7 @@ class Life:
     async def _prepare(self) -> None:
         self._folder.mkdir(parents=True)
         (self._folder / "model.onnx").write_text("first")
-        await self._cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": self._namespace}})
+        await self._cluster.request("POST", "/api/v1/namespaces", restricted_namespace(self._namespace))
         account = f"/api/v1/namespaces/{self._namespace}/serviceaccounts/default"
         while True:
             with contextlib.suppress(ApiException):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from controlplane.cluster import ControlPlane
+from controlplane.cluster import ControlPlane, restricted_namespace
 from controlplane.tethered import tethered
 
 LEASE_SECONDS = 10.0  # the default
@@ -22,7 +22,7 @@ class Replicas:
         self.plane, self.folder, self._builds = plane, folder, builds
         self.namespace = f"leaders-{secrets.token_hex(4)}"
         self.processes: list[subprocess.Popen[bytes]] = []
-        plane.kubectl("create", "namespace", self.namespace)
+        plane.apply(restricted_namespace(self.namespace))
         (folder / "model.onnx").write_text("a model")
 
     def start(self, *, kubeconfig: Path | None = None, **more: str) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from campaign.replicas import Replicas
 
+from enginewright_operator.reconcile.collect import PATIENCE
+
 pytestmark = pytest.mark.cluster
 
 AGE = 12.0
@@ -58,6 +60,29 @@ def test_a_former_plan_goes_when_it_is_old_enough_unless_it_is_kept_or_a_pod_sti
     sixth = replaced(replicas, "the sixth", fifth, eventually)
     eventually(lambda: plans(replicas) == {fifth, sixth}, 30)
     assert time.time() - finished >= AGE
+
+
+@pytest.mark.slow
+def test_a_plan_whose_storage_is_gone_for_good_is_let_go_of_after_its_time_and_its_files_are_named(
+    replicas: Replicas, eventually: Eventually
+) -> None:
+    where = ("--namespace", replicas.namespace)
+    keys = [f"--from-literal={key}=x" for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    replicas.plane.kubectl("create", "secret", "generic", "store", *keys, *where)
+    replicas.start(**SETTINGS)
+    replicas.apply("engine", storage={"uri": f"file://{replicas.folder}/store", "credentialsSecret": "store"})
+    left = served(replicas, "", eventually)
+    file = file_of(replicas, left)
+    replicas.plane.kubectl("delete", "secret", "store", *where)
+    time.sleep(6)  # longer than it is remembered
+    replicas.plane.kubectl("delete", "ie", "engine", *where)
+    began = time.monotonic()
+    eventually(lambda: not plan(replicas, left), 150)
+    assert PATIENCE - 5 < time.monotonic() - began < PATIENCE + 15
+    assert file.exists()
+    told = replicas.plane.kubectl("get", "events", "--field-selector=reason=FilesLeft", "--output=json", *where)
+    (event,) = json.loads(told)["items"]
+    assert f"{file.parent}/ could not be deleted and were left there: The Secret store is gone" in event["message"]
 
 
 def served(replicas: Replicas, other_than: str, eventually: Eventually) -> str:

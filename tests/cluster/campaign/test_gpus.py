@@ -105,6 +105,39 @@ def test_a_newer_driver_is_said_and_left_alone_and_an_older_one_is_built_for(
     assert "the builder's image (was none, is sha256:abc)" in told["message"]
 
 
+def test_a_pool_that_is_partitioned_anew_is_said_and_built_for_as_soon_as_its_class_follows(
+    replicas: Replicas, gpus: Callable[[str, int], None], eventually: Callable[..., Any]
+) -> None:
+    name, plane = replicas.namespace, replicas.plane
+
+    def partitioned(profile: str) -> str:
+        label = f"NVIDIA-H200-MIG-{profile}"  # the strategy single
+        plane.kubectl("label", "node", "stub-0", "--overwrite", f"nvidia.com/gpu.product={label}")
+        return label
+
+    def wanted(profile: str) -> None:
+        spec = {"kind": "cuda", "product": "H200", "migProfile": profile}
+        plane.apply({"apiVersion": API, "kind": "GPUClass", "metadata": {"name": name}, "spec": spec})
+
+    partitioned("1g.18gb")
+    wanted("1g.18gb")
+    replicas.start(RESYNC_SECONDS="2")
+    replicas.apply("engine", gpu_class=name)
+    eventually(lambda: replicas.ready("engine"), 60)
+    first = row(replicas)["plan"]
+
+    label = partitioned("2g.35gb")
+    told = eventually(lambda: replicas.condition("engine", "GPUAvailable", "False"), 30)
+    assert f"{label} (1 node)" in told["message"]
+    assert replicas.ready("engine"), "its pod is there"
+
+    wanted("2g.35gb")
+    second = eventually(lambda: replicas.ready("engine") and row(replicas)["plan"] != first and row(replicas), 60)
+    why = plane.get("engineplan", second["plan"], name)["spec"]["why"]
+    assert "the target's mig profile (was 1g.18gb, is 2g.35gb)" in why
+    assert replicas.condition("engine", "GPUAvailable", "True")
+
+
 def test_a_plan_that_waits_for_a_gpu_names_the_products_that_there_are(
     replicas: Replicas, gpus: Callable[[str, int], None], eventually: Callable[..., Any]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from controlplane.cluster import ControlPlane
+from controlplane.cluster import ControlPlane, restricted_namespace
 from controlplane.nodes import NodeAgent
 from controlplane.pod_proxy import PodProxy
 from engines.engine_case import EngineCase
@@ -22,10 +22,6 @@ RESYNC_SECONDS = 2
 LEASE_SECONDS = 6  # shorter ones run out on a busy machine
 DRAIN_SECONDS = 10  # longer than a busy machine may take to tell everybody that a pod is no endpoint any more
 RBAC_REFUSAL = r"is forbidden: User [^\n]{0,200}"  # RBAC's own words, which a quota's refusal does not have
-RESTRICTED = {
-    "pod-security.kubernetes.io/enforce": "restricted",
-    "pod-security.kubernetes.io/enforce-version": "latest",
-}
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +32,9 @@ def pod_proxy() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str) -> Iterator[str]:
+def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str, object_store: Any) -> Iterator[str]:
     """The operator, installed by the chart with exactly the chart's rights; the value is its namespace."""
-    metadata = {"name": SYSTEM, "labels": RESTRICTED}
-    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    control_plane.apply(restricted_namespace(SYSTEM))
     control_plane.helm(
         "install", "enginewright", str(CHART), "--namespace", SYSTEM,
         "--wait", "--timeout=300s",
@@ -50,6 +45,7 @@ def operator(control_plane: ControlPlane, node_agent: NodeAgent, pod_proxy: str)
     yield SYSTEM
     logs = node_agent.all_logs(SYSTEM, 1_000_000)
     assert re.findall(RBAC_REFUSAL, logs) == [], "the chart's Role lacks a right"
+    assert object_store.environment["AWS_SECRET_ACCESS_KEY"] not in node_agent.all_logs("*", 1_000_000)
     assert "not watched" not in logs, (
         "the chart's ClusterRole lacks a right that the operator asks for before it uses it"
     )

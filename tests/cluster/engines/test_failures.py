@@ -82,13 +82,24 @@ def test_an_unwanted_build_is_ended_with_its_job_and_its_plan(
 ) -> None:
     engine.apply(build={"effort": "thorough"})
     running = eventually(lambda: builder_of(engine.bucket), 90)
-    os.kill(running, signal.SIGSTOP)  # it must not end before anybody has changed their mind
     (unwanted,) = engine.objects("engineplan")
+    log = ("logs", f"job/{unwanted}", f"--namespace={engine.namespace}")
+    eventually(lambda: "Trying tactics" in engine.cluster.kubectl(*log, check=False))
+    os.kill(running, signal.SIGSTOP)  # it must not end before anybody has changed their mind
+    tactics = eventually(lambda: tried(engine, unwanted), 30, every=0.5)
+    assert tactics["done"] <= tactics["total"] > 0
+    eventually(lambda: "-0: Trying tactics, " in engine.target()["message"])
     engine.apply(build={"effort": "fast"})
     os.kill(running, signal.SIGCONT)
     eventually(lambda: unwanted not in engine.objects("engineplan"), 40)
     assert unwanted not in engine.objects("job")
     assert engine.becomes_ready() != unwanted
+
+
+def tried(engine: EngineCase, plan: str) -> dict[str, Any]:
+    """How far a build is with trying tactics, as its plan's status says; nothing where it is not there."""
+    progress: dict[str, Any] = engine.plan(plan)["status"].get("progress") or {}
+    return progress if progress.get("phase") == "Trying tactics" else {}
 
 
 def test_a_missing_model_is_said_before_anything_is_built(engine: EngineCase, eventually: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ NODES = 25  # of the model of digits
 def test_a_manifest_becomes_served_answers_replicas_follow_it_and_once_deleted_it_leaves_nothing(
     engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    engine.apply()
+    engine.apply(gates=engine.manifest()["spec"]["gates"] | {"memory": "1Gi"})
     plan = engine.becomes_ready()
 
     built = engine.plan(plan)
@@ -27,6 +27,7 @@ def test_a_manifest_becomes_served_answers_replicas_follow_it_and_once_deleted_i
     assert {verdict["gate"]: verdict["passed"] for verdict in built["status"]["gates"]} == {
         "accuracy": True,
         "latency": True,
+        "memory": True,
     }
     (container,) = engine.cluster.get("job", plan, engine.namespace)["spec"]["template"]["spec"]["containers"]
     assert built["status"]["builderImage"] == container["image"], "this kubelet names an image as the Job does"
