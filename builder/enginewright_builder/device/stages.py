@@ -103,7 +103,10 @@ def _held(network: Network, value: ir.Value, constants: dict[str, Array]) -> Hel
     shape = static_shape(value)
     if shape is None:
         raise Declined(f"the shape of {value.name!r} is known only when it has been computed")
-    dtype = emit.binding(value).dtype
+    binding = emit.binding(value)
+    dtype = binding.dtype
+    if binding.container != "tensor":
+        raise Declined(f"{value.name!r} is no tensor, and nothing else has a place on the device")
     if dtype not in tensors.ITEM_BYTES:
         raise Declined(f"{value.name!r} is of {dtype}, which no kernel computes with")
     name = value.name or ""

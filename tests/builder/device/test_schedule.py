@@ -54,7 +54,7 @@ def scheduled(text: str, path: Path, **more: bool) -> Built:
     network, blobs = from_onnx.load(path), Blobs()
     workshop = Workshop(device=HOPPER, bench=None, timings=Timings(None), step=lambda _what: None)
     recipe = Recipe(model="m", target=TargetRequirement(kind=TargetKind.CUDA), builder="0", **more)
-    shapes = {value.name: tuple(value.shape) for value in network.inputs}
+    shapes = {value.name: tuple(value.shape) for value in network.inputs if isinstance(value.type, ir.TensorType)}
     with planning.reference(network, blobs) as right:
         return schedule.schedule(
             index=0, network=network, shapes=shapes, samples=None, right=right, blobs=blobs, recipe=recipe,
@@ -78,3 +78,17 @@ def test_every_layer_that_the_gpu_cannot_run_is_named_at_once_with_the_flag_to_g
     words = r"no kernel for 2 of the layers: NonZero '.+' \(.+\); Unique '.+' \(.+\): build with --allow-host"
     with pytest.raises(UnsupportedError, match=words):
         scheduled(TWO, tmp_path / "two.onnx")
+
+
+OPTIONAL = """
+<ir_version: 8, opset_import: ["" : 16]>
+handed (optional(float[4]) x) => (optional(float[4]) y)
+{
+    y = Identity (x)
+}
+"""
+
+
+def test_what_is_no_tensor_has_no_place_on_the_device(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"Identity '.+' \('[xy]' is no tensor"):
+        scheduled(OPTIONAL, tmp_path / "handed.onnx")

@@ -6,8 +6,8 @@ each of the jobs:
     python tests/builder/device/operators/node_device.py [--jobs N] [--way WAY] [--output TABLE.md] [WORD ...]
 
 The ways: `kernels` runs each stage as the kernel that the tuner would try first. `plan` builds a plan file for this
-GPU, every layer tuned at the least effort, and runs that. `compile` needs no GPU: kernels are emitted and compiled for
-sm_90a, and the numbers are the reference's.
+GPU, every layer tuned at the least effort, and runs that; `host` lets it have host segments. `compile` needs no GPU:
+kernels are emitted and compiled for sm_90a, and the numbers are the reference's.
 """
 
 import argparse
@@ -172,13 +172,23 @@ def by_plan(path: Path, feeds: Mapping[str, Any], names: Sequence[str]) -> list[
     """A whole build for this GPU to a plan file without host segments, and the engine on that."""
     if not all(isinstance(value, np.ndarray) for value in feeds.values()):
         raise Declined("an input is no tensor")
+    return _by_engine(path, feeds, names, allow_host=False)
+
+
+def by_plan_with_host(path: Path, feeds: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """The same with host segments for what the GPU has no kernel for, sequences and optionals too."""
+    return _by_engine(path, feeds, names, allow_host=True)
+
+
+def _by_engine(path: Path, feeds: Mapping[str, Any], names: Sequence[str], *, allow_host: bool) -> list[Any]:
     free = specialize.free_inputs(from_onnx.load(path))
-    shapes = {name: tuple(feeds[name].shape) for name in free}
+    shapes = {name: value.shape for name, value in feeds.items() if name in free and isinstance(value, np.ndarray)}
     destination = path.parent / "store" / "engine.plan"
     recipe = Recipe(
         model=f"sha256:{sha256(path.read_bytes()).hexdigest()}",
         shapes=(shapes,) if shapes else (),
         effort=Effort.FAST,
+        allow_host=allow_host,
         target=TargetRequirement(kind=TargetKind.CUDA),
         builder=enginewright_runtime.__version__,
     )
@@ -202,7 +212,7 @@ def by_compiler(path: Path, feeds: Mapping[str, Any], names: Sequence[str]) -> l
 
 
 ARCHITECTURE = "sm_90a"
-WAYS = {"kernels": by_device, "plan": by_plan, "compile": by_compiler}
+WAYS = {"kernels": by_device, "plan": by_plan, "host": by_plan_with_host, "compile": by_compiler}
 
 
 def _run(arguments: tuple[str, str]) -> tuple[str, str, str]:
