@@ -157,7 +157,7 @@ def _product(_network: Network, node: ir.Node, places: Mapping[str, Place]) -> _
     a, b, bias, residual = fused.padded_inputs(node)
     if a is None or b is None:
         return None
-    alpha = node.attributes.get_float("alpha", 1.0)
+    alpha = node.attributes.get_float("alpha", 1.0) * fused.epilogue_of(node).scale
     if node.attributes.get_float("beta", 1.0) != 1.0:
         return None
     types = {0: _type(a, places), 1: _type(b, places)}

@@ -3,6 +3,7 @@
 `enginewright.FusedConv(x, w, bias?, residual?, x2?, w2?)`, and FusedConvTranspose, FusedGemm and FusedMatMul alike, is
 
     y = base(x, w, bias) + residual                      base: Conv, ConvTranspose, Gemm or MatMul, its own attributes
+    y = scale * (x w) + bias + residual                  where MatMul, which has no alpha of its own, has a scale
     y = y + conv(x2, w2)                                 only where there is a pair (`Pair`): a second, 1x1 convolution
     y = activation(y), or y * activation(y) if gated     (SiLU is a gated Sigmoid)
     y = maxpool(y)                                       only where there is a pool (`Pool`)
@@ -32,7 +33,7 @@ BASE_OF: Mapping[str, str] = {fused: base for base, fused in BASES.items()}
 VERSION = 1
 
 LAYERS = "enginewright.layers"  # the metadata that keeps the names of the parts
-_ACTIVATION, _GATED = "epilogue_activation", "epilogue_gated"
+_ACTIVATION, _GATED, _SCALE = "epilogue_activation", "epilogue_gated", "epilogue_scale"
 _PARAMETER = "epilogue_parameter_"
 _PAIR, _POOL = "epilogue_pair_", "epilogue_pool_"
 
@@ -43,11 +44,12 @@ Inputs = tuple[ir.Value | None, ir.Value | None, ir.Value | None, ir.Value | Non
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epilogue:
     """What follows the base: `activation` is an ONNX operator or "", `parameters` its attributes (Clip: min, max;
-    Gelu: approximate, "none" or "tanh")."""
+    Gelu: approximate, "none" or "tanh"), `scale` a factor of a MatMul."""
 
     activation: str = ""
     parameters: Parameters = field(default_factory=dict)
     gated: bool = False
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,8 @@ def epilogue_of(node: ir.Node) -> Epilogue:
         if name.startswith(_PARAMETER)
     }
     activation = node.attributes.get_string(_ACTIVATION, "") or ""
-    return Epilogue(activation=activation, parameters=parameters, gated=bool(node.attributes.get_int(_GATED, 0)))
+    gated, scale = bool(node.attributes.get_int(_GATED, 0)), node.attributes.get_float(_SCALE, 1.0)
+    return Epilogue(activation=activation, parameters=parameters, gated=gated, scale=scale)
 
 
 def pair_of(node: ir.Node) -> Pair | None:
@@ -185,6 +188,7 @@ class _Expansion:
         beside = self.end if first is not None else residual
         given = [x, weights] if bias is None or base == "MatMul" else [x, weights, bias]
         yield self._make(base, given, base_attributes(self.node))
+        yield from self._scaled()
         if bias is not None and base == "MatMul":
             yield self._make("Add", [self.end, bias])
         if beside is not None:
@@ -214,6 +218,12 @@ class _Expansion:
         assert pair is not None, f"{self.node.name} has a pair"
         attributes = [ir.AttrInt64s("strides", pair.strides), ir.AttrInt64s("pads", pair.pads)]
         return self._make("Conv", [x, weights], attributes)
+
+    def _scaled(self) -> Iterator[ir.Node]:
+        scale, before = epilogue_of(self.node).scale, self.end
+        if scale != 1.0 and before is not None and before.dtype is not None:
+            factor = self.network.add_constant(f"{before.name}_scale", np.array(scale, before.dtype.numpy()))
+            yield self._make("Mul", [before, factor])
 
     def _activate(self) -> Iterator[ir.Node]:
         epilogue, before = epilogue_of(self.node), self.end
@@ -259,6 +269,8 @@ def _epilogue_attributes(epilogue: Epilogue) -> list[ir.Attr]:
         attributes.append(ir.AttrString(_ACTIVATION, epilogue.activation))
     if epilogue.gated:
         attributes.append(ir.AttrInt64(_GATED, 1))
+    if epilogue.scale != 1.0:
+        attributes.append(ir.AttrFloat32(_SCALE, epilogue.scale))
     for name, value in epilogue.parameters.items():
         key = _PARAMETER + name
         attributes.append(ir.AttrString(key, value) if isinstance(value, str) else ir.AttrFloat32(key, value))

@@ -4,7 +4,7 @@ Only where nothing else reads what lies between, so that it never has to be in m
 last of its parts stood, so a residual that is computed after the base is there in time.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -42,10 +42,12 @@ class _Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseEpilogues:
-    """See the module. `bases` are the operators that take an epilogue, `gelu` says whether it may be a Gelu."""
+    """See the module. `bases` are the operators that take an epilogue, `gelu` says whether it may be a Gelu, and
+    `scale` whether a product of two computed matrices takes a factor along (one of constants has it in them)."""
 
     bases: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     gelu: bool = False
+    scale: bool = False
     name: str = "fuse-epilogues"
     reason: str = "bias, residual and activation are done while the result is still in registers"
 
@@ -56,7 +58,7 @@ class FuseEpilogues:
         for node in list(network.layers()):
             if node.domain or node.op_type not in self.bases or node.outputs[0].dtype not in _FLOATS:
                 continue
-            chain = _gather(network, node, gelu=self.gelu)
+            chain = _gather(network, node, gelu=self.gelu, scale=self.scale)
             if chain.stopped:
                 declined.append(f"{'+'.join(part.name or '' for part in (node, *chain.others))}: {chain.stopped}")
             if chain.others:
@@ -67,15 +69,33 @@ class FuseEpilogues:
         return PassReport(name=self.name, changed=len(details), details=tuple(details), declined=tuple(declined))
 
 
-def _gather(network: Network, base: ir.Node, *, gelu: bool) -> _Chain:
+def _gather(network: Network, base: ir.Node, *, gelu: bool, scale: bool) -> _Chain:
     bias = base.inputs[2] if len(base.inputs) > 2 else None
     chain = _Chain(base=base, end=base.outputs[0], bias=bias)
     if base.op_type == "MatMul":
+        if scale:
+            _take_scale(network, chain)
         _take_bias(network, chain)
     _take_residual(network, chain)
     if not (gelu and _take_gelu(chain)):
         _take_activation(network, chain)
     return chain
+
+
+def _take_scale(network: Network, chain: _Chain) -> None:
+    """matmul(x, y) * c, or / c, where c is one positive number."""
+    node = only_use(chain.end)
+    if node is None or node.domain or node.op_type not in ("Mul", "Div") or network.opset < 7:
+        return
+    other = node.inputs[1] if node.inputs[0] is chain.end else node.inputs[0]
+    array = network.constant(other)
+    divided = node.op_type == "Div"
+    if array is None or array.size != 1 or array.item() <= 0 or (divided and other is node.inputs[0]):
+        return
+    if _keeps_shape(chain.end, node.outputs[0]):
+        number = float(array.item())
+        chain.epilogue = Epilogue(scale=1 / number if divided else number)
+        chain.take(node)
 
 
 def _take_bias(network: Network, chain: _Chain) -> None:
@@ -110,7 +130,9 @@ def _take_activation(network: Network, chain: _Chain) -> None:
     gate = _gate(chain.end)
     if gate is not None:
         activation, product = gate
-        chain.epilogue = Epilogue(activation=activation.op_type, parameters=_floats(activation) or {}, gated=True)
+        chain.epilogue = replace(
+            chain.epilogue, activation=activation.op_type, parameters=_floats(activation) or {}, gated=True
+        )
         chain.others.append(activation)
         chain.take(product)
         return
@@ -121,7 +143,7 @@ def _take_activation(network: Network, chain: _Chain) -> None:
     if parameters is None:
         chain.stopped = f"{node.name} has arguments that are not constants a fused layer can keep"
         return
-    chain.epilogue = Epilogue(activation=node.op_type, parameters=parameters)
+    chain.epilogue = replace(chain.epilogue, activation=node.op_type, parameters=parameters)
     chain.take(node)
 
 
@@ -130,7 +152,7 @@ def _take_gelu(chain: _Chain) -> bool:
     if node is None or node.op_type != "Gelu" or node.domain not in ("", FUSED_DOMAIN):
         return False
     approximate = node.attributes.get_string("approximate", "none") or "none"
-    chain.epilogue = Epilogue(activation="Gelu", parameters={"approximate": approximate})
+    chain.epilogue = replace(chain.epilogue, activation="Gelu", parameters={"approximate": approximate})
     chain.take(node)
     return True
 

@@ -52,7 +52,8 @@ GPU_PIPELINE: tuple[Pass, ...] = (
     FuseNorms(),  # patterns first, while their parts stand alone
     FuseGelu(),  # before the epilogues, of which it is one
     FuseAttention(),  # before the epilogues: its products have none
-    FuseEpilogues(bases=("Conv", "ConvTranspose", "Gemm", "MatMul"), gelu=True),  # here every base takes an epilogue
+    # Here every base takes an epilogue.
+    FuseEpilogues(bases=("Conv", "ConvTranspose", "Gemm", "MatMul"), gelu=True, scale=True),
     FlattenPixels(),  # the layout will be channels-last; weights are still wide and whole
     WidenSiblings(),  # after the epilogues: siblings have to be alike to the end
     Unread(),  # what the others left behind

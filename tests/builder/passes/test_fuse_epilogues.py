@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from enginewright_builder import passes
+from enginewright_builder.device import layout, lower
+from enginewright_builder.device.problem import Kind
 from enginewright_builder.network import fused, lowering
 from enginewright_builder.passes.fuse_epilogues import FuseEpilogues
+from enginewright_runtime.plan.recipe import Precision
 
 GENERATOR = np.random.default_rng(5)
 CONV = "c = Conv<pads = [1, 1, 1, 1]>(x, w, k) "
@@ -146,3 +150,50 @@ def test_a_transposed_convolution_takes_residual_and_activation_where_it_may(net
     assert applied(FuseEpilogues(), network).changed == 0
     applied(FuseEpilogues(bases=("ConvTranspose",)), network)
     assert [node.op_type for node in network.layers()] == ["FusedConvTranspose"]
+
+
+SCALED = {"s": np.array(0.3, np.float32), "k": floats(5)}
+
+
+def scaled(network_of, body, **constants):
+    text = head(x="2,3,4", y="2,3,5", more=", float[2,4,5] z") + "{ c = MatMul(x, z) " + body + " }"
+    return network_of(text, **{**SCALED, **constants})
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["y = Mul(c, s)", "y = Mul(s, c)", "y = Div(c, s)", "a = Mul(c, s) b = Add(a, k) y = Relu(b)",
+     "a = Mul(c, s) g = Sigmoid(a) y = Mul(a, g)"],
+)  # fmt: skip
+def test_a_product_of_computed_matrices_takes_its_factor(network_of, applied, body):
+    network = scaled(network_of, body)
+    applied(FuseEpilogues(scale=True), network)
+    assert [node.op_type for node in network.layers()] == ["FusedMatMul"]
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("y = Div(s, c)", {}),
+        ("y = Mul(c, s)", {"s": np.array(-0.3, np.float32)}),
+        ("y = Mul(c, k)", {}),
+    ],
+    ids=["divides", "negative", "a factor for each column"],
+)
+def test_other_factors_stay(network_of, applied, body, constants):
+    assert applied(FuseEpilogues(scale=True), scaled(network_of, body, **constants)).changed == 0
+
+
+def test_on_the_cpu_a_factor_stays(network_of, applied):
+    assert applied(FuseEpilogues(), scaled(network_of, "y = Mul(c, s)")).changed == 0
+
+
+def test_on_a_gpu_the_factor_is_the_products_alpha(network_of):
+    network = scaled(network_of, "a = Mul(c, s) y = Relu(a)")
+    passes.run(network, passes.gpu_pipeline(Precision.FP16))
+    placed = layout.assign(network)
+    (product,) = [
+        each for each in lower.lower(network, placed.places, placed.free) if each.problem.kind is Kind.PRODUCT
+    ]
+    assert product.problem.attributes["alpha"] == pytest.approx(0.3)
+    assert product.problem.attributes["activation"] == "Relu"
