@@ -205,9 +205,9 @@ def _filled(form: Form) -> int:
 
 
 def _weights(form: Form, constants: Constants) -> Array:
-    """(..., k, n) or (n, k, 1...) as n rows of k, filled up with zeros."""
+    """(..., k, n), the same for the whole batch, or (n, k, 1...) as n rows of k, filled up with zeros."""
     given = constants[WEIGHTS]
-    rows = given.reshape(form.depth, form.columns).T if form.product else given.reshape(form.columns, form.depth)
+    rows = given[(0,) * (given.ndim - 2)].T if form.product else given.reshape(form.columns, form.depth)
     return np.pad(rows, ((0, 0), (0, _filled(form) - form.depth)))
 
 

@@ -12,7 +12,7 @@ from triton_on_host.interpreting import interpretation, interpreted, needs_trito
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, channels_last, plain, row_major
-from enginewright_builder.tactics import triton_product
+from enginewright_builder.tactics import hopper_form, triton_product
 from enginewright_builder.tactics.triton_product import TILES, Tile, TritonProduct
 from enginewright_runtime.engine.values import dtype_of
 from enginewright_runtime.errors import UnsupportedError
@@ -109,6 +109,18 @@ def expected(problem: Problem, inputs: list[Any]) -> Any:
     v = v + (0 if residual is None else residual)
     bent = ACTIVATIONS[attributes["activation"]](v, attributes.get("activation_parameters", {}))
     return v * bent if attributes.get("gated") else bent
+
+
+def test_weights_that_a_batch_shares_are_packed_once() -> None:
+    shared = TensorType(dtype="float16", shape=(2, 24, 7), strides=(0, 7, 1))
+    problem = product(5, 24, 7, (2,), bias=False)
+    problem = dataclasses.replace(problem, inputs=(problem.inputs[0], shared, *problem.inputs[2:]))
+    assert triton_product.refusal(problem, AMPERE, CONSTANT) == ""
+    form = hopper_form.of_problem(problem, CONSTANT)
+    assert form is not None
+    weights = np.random.default_rng(3).standard_normal((24, 7)).astype(np.float16)
+    packed = triton_product._weights(form, {1: np.broadcast_to(weights, shared.shape)})
+    np.testing.assert_array_equal(packed, weights.T)
 
 
 @needs_triton
