@@ -13,7 +13,10 @@ values:
 u_acc is 2**-24 (float32), or 2**-11 where TF32 may round the operands. The last term lets a split sum keep its parts in
 the output's dtype, and is still far below one lost term of the sum. Other layers compute in float32 and round once:
 
-    |got - want| <= 8 u_out (|want| + rms(want))
+    |got - want| <= 8 u_out (|want| + rms(want)) + sqrt(K) 2**-24 |x|
+
+The last term is for means and sums of K numbers, which may nearly cancel: the reference itself adds them in float32, in
+another order (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019, for the root).
 
 What works on each picture of a batch by itself gets a batch in which a few pictures repeat, their number a prime so
 that they are out of step with every tile: the reference then has to compute these alone, and still every element that
@@ -46,6 +49,7 @@ ROUNDOFF: Mapping[str, float] = {
     "bfloat16": 2.0**-8,
 }
 _WITH_WEIGHTS = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.PRODUCT)
+_SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
 _BY_PICTURE = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING)
 _PICTURES = 7  # that are told apart in a batch; a prime
 _SEED = 20240311
@@ -138,8 +142,9 @@ def _representable(problem: Problem, value: Array) -> Array:
 
 
 def _magnitudes(layer: DeviceLayer, wide: Network, feed: Mapping[str, Array]) -> Mapping[str, Array]:
-    """|a| |b| for products; empty for other layers."""
-    if layer.problem.kind not in _WITH_WEIGHTS:
+    """|a| |b| for products, the same sum of absolute values for sums; empty for other layers."""
+    sums = any(node.op_type in _SUMS and not node.domain for node in layer.network.layers())
+    if layer.problem.kind not in _WITH_WEIGHTS and not sums:
         return {}
     plain = wide.copy()
     for node in plain.layers():
@@ -157,12 +162,13 @@ def _allowed(problem: Problem, index: int, want: Array, magnitude: Array | None)
     if want.dtype.kind in "biu":
         return np.zeros(want.shape, np.float32)
     size = np.abs(want)
-    if magnitude is None:
+    accumulate = ROUNDOFF["float64" if problem.outputs[index].dtype == "float64" else "float32"]
+    if problem.kind not in _WITH_WEIGHTS:
         finite = size[np.isfinite(size)]
         rms = math.sqrt(float(np.mean(np.square(finite, dtype=np.float64)))) if finite.size else 0.0
         loose: Array = 8 * out * (size + rms)
-        return loose
-    accumulate = ROUNDOFF["float64" if problem.outputs[index].dtype == "float64" else "float32"]
+        return loose if magnitude is None else loose + math.sqrt(_summed(problem)) * accumulate * magnitude
+    assert magnitude is not None, "a product has magnitudes"
     if problem.attributes.get("math") == "tf32":
         accumulate = ROUNDOFF["float16"]
     bound: Array = 2 * out * size + (_terms(problem) * accumulate + out / 8) * np.abs(magnitude)
@@ -175,6 +181,12 @@ def _terms(problem: Problem) -> int:
     assert first is not None
     assert second is not None
     return first.shape[-1] if problem.kind is Kind.PRODUCT else math.prod(second.shape[1:])
+
+
+def _summed(problem: Problem) -> float:
+    """K of a mean or sum: how many elements of the input there are for one of the output."""
+    first, (output, *_) = problem.inputs[0], problem.outputs
+    return 1.0 if first is None else first.size / max(output.size, 1)
 
 
 def _run(network: Network, feed: Mapping[str, Array]) -> Mapping[str, Value]:

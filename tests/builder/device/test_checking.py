@@ -53,6 +53,25 @@ def test_poison_is_wrong(convolution):
     assert "nan at [0, 3, 8, 8]" in check.judge({"y": y})[0]
 
 
+@pytest.fixture(scope="module")
+def mean():
+    return _layer("mean (float[1, 3, 299, 299] x) => (float[1, 3, 1, 1] y) { y = GlobalAveragePool (x) }")
+
+
+def test_a_long_mean_that_nearly_cancels_is_right_in_any_order(mean):
+    check = checking.check(mean)
+    exact = check.feed["x"].mean((2, 3), keepdims=True, dtype=np.float64)
+    assert check.judge({"y": exact.astype(np.float32)})[0] == ""
+    added = check.feed["x"].reshape(1, 3, 1, 1, -1).cumsum(-1, dtype=np.float32)[..., -1] / np.float32(299 * 299)
+    assert check.judge({"y": added})[0] == ""
+
+
+def test_a_mean_that_has_lost_a_row_is_wrong(mean):
+    check = checking.check(mean)
+    lost = check.feed["x"][:, :, 1:].sum((2, 3), keepdims=True, dtype=np.float64) / 299**2
+    assert "are off)" in check.judge({"y": lost.astype(np.float32)})[0]
+
+
 def test_whole_numbers_agree_exactly_or_not():
     layer = _layer("whole (int64[4] x) => (int64[4] y) { y = Neg (x) }")
     check = checking.check(layer)
