@@ -4,6 +4,7 @@ import ctypes
 import struct
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,10 @@ class Tiny:
         program, blobs, expected = self.chain(scale)
         return self.loaded(program, blobs, contexts), expected
 
-    def plan(self, folder: Path) -> Path:
-        """A plan file of the chain for this GPU."""
-        program, blobs, _ = self.chain()
-        stored = {**blobs, "program": records.canonical(program)}
+    def plan(self, folder: Path, *, program: Mapping[str, Any] | None = None, **target: Any) -> Path:
+        """A plan file of the chain for this GPU, or with fields of its program and of its target as they are given."""
+        made, blobs, _ = self.chain()
+        stored = {**blobs, "program": records.canonical(replace(made, **(program or {})))}
         here = available.describe_cuda(())
         assert here is not None
         recipe = Recipe(model="sha256:" + "0" * 64, target=TargetRequirement(kind=TargetKind.CUDA), builder="0.1.0")
@@ -142,7 +143,7 @@ class Tiny:
         manifest = Manifest(
             recipe=recipe,
             digest=recipe.digest,
-            target=here,
+            target=replace(here, **target),
             builder="0.1.0",
             schedules=(Schedule(inputs=(x,), outputs=(y,), segments=(segment,)),),
             blobs=container.layout(stored),

@@ -1,6 +1,7 @@
 """The whole way on a GPU: a model to a proven plan, to an engine that answers as the model does."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from enginewright_builder import build, command_line, comparison
 from enginewright_builder.network.definition import Network
 from enginewright_builder.plugins import collection
 from enginewright_builder.progress import Silent
+from enginewright_builder.tuning import caching
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.errors import UnsupportedError
 from enginewright_runtime.plan.container import PlanFile
 
 pytestmark = pytest.mark.gpu
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "model.onnx"
+OF_THE_RANGE = {"": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "bf16": 4e-2}  # errors of outputs, by precision
+AROUND = 20.0  # seconds of a build that are not trying tactics, and of the trial that is under way when time is up
 PLUGINS = DIGITS.parents[1] / "plugins" / "layers.py"
 HOST_ONLY = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -30,10 +34,10 @@ counting (float[4, 4] x) => (float[4, 4] y, int64[2, n] where)
 
 @pytest.fixture(autouse=True)
 def _own_timings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENGINEWRIGHT_TIMING_CACHE", str(tmp_path / "timings"))
+    monkeypatch.setenv(caching.VARIABLE, str(tmp_path / "timings"))
 
 
-def _build(model, plan, workdir, *, precisions="", allow_host=False, batches="", plugins=()):
+def _build(model, plan, workdir, *, precisions="", allow_host=False, batches="", plugins=(), effort="fast", budget=""):
     request = command_line.request(
         model=model,
         output=plan,
@@ -44,7 +48,8 @@ def _build(model, plan, workdir, *, precisions="", allow_host=False, batches="",
         calibration=None,
         outputs=(),
         gate_words=(),
-        effort="fast",
+        effort=effort,
+        budget=budget,
         allow_host=allow_host,
         plugins=plugins,
     )
@@ -58,6 +63,7 @@ def test_the_example_is_built_and_answers_as_the_model_does(tmp_path: Path, prec
     _build(DIGITS, plan, tmp_path / "work", precisions=precisions, batches="1,8")
     found = comparison.compare(DIGITS, plan, samples=4, given={})
     found.require_within(plan)
+    assert max(each.relative for each in found.differences) <= OF_THE_RANGE[precisions]
     with Engine(plan) as engine:
         engine.replay_goldens()
 
@@ -78,15 +84,43 @@ def test_a_plugins_kernel_runs_without_leave_for_its_plan_has_no_python(tmp_path
     comparison.compare(model, plan, samples=2, given={}, plugins=[PLUGINS]).require_within(plan)
 
 
-def test_a_second_build_measures_nothing_and_chooses_the_same(tmp_path: Path) -> None:
+def _choices(plan: Path) -> tuple[str, str]:
+    """The tactics as text, and the sha256 of the device program that was made of them."""
+    with PlanFile(plan) as file:
+        (schedule,) = file.manifest.schedules
+        told = file.manifest.report["schedules"][0]["tactics"]
+        return json.dumps(told), file.manifest.blobs[schedule.segments[0].blob].sha256
+
+
+def test_a_second_build_measures_nothing_and_chooses_the_same_to_the_byte(tmp_path: Path) -> None:
     plans = [tmp_path / "first.plan", tmp_path / "second.plan"]
     for plan in plans:
         _build(DIGITS, plan, tmp_path / "work", precisions="fp16")
-    chosen = []
+    assert _choices(plans[0]) == _choices(plans[1])
+
+
+def test_a_second_builder_that_shares_the_cache_chooses_the_same_to_the_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(caching.VARIABLE, (tmp_path / "shared").as_uri())
+    plans = [tmp_path / "first.plan", tmp_path / "second.plan"]
+    seconds = []
     for plan in plans:
-        with PlanFile(plan) as file:
-            chosen.append(file.manifest.report["schedules"][0]["tactics"])
-    assert json.dumps(chosen[0]) == json.dumps(chosen[1])
+        monkeypatch.setattr(caching, "HERE", str(tmp_path / plan.stem))  # a machine of its own
+        started = time.monotonic()
+        _build(DIGITS, plan, tmp_path / "work", precisions="fp16")
+        seconds.append(time.monotonic() - started)
+    assert _choices(plans[0]) == _choices(plans[1])
+    assert seconds[1] < seconds[0] / 2
+
+
+def test_a_budget_is_kept_and_the_plan_is_right(tmp_path: Path) -> None:
+    plan, started = tmp_path / "digits.plan", time.monotonic()
+    _build(DIGITS, plan, tmp_path / "work", precisions="fp16", effort="thorough", budget="4s")
+    assert time.monotonic() - started < 4 + AROUND
+    with PlanFile(plan) as file:
+        assert any(note.startswith("Time ran out") for note in file.manifest.report["notes"])
+    comparison.compare(DIGITS, plan, samples=2, given={}).require_within(plan)
 
 
 def test_what_the_gpu_cannot_run_is_named_or_runs_on_the_host(tmp_path: Path) -> None:

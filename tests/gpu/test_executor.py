@@ -20,7 +20,9 @@ from enginewright_runtime.engine.cuda.program import (
     Step,
     Tensor,
 )
+from enginewright_runtime.engine.cuda.seam import DeviceMemoryError
 from enginewright_runtime.engine.engine import Engine
+from enginewright_runtime.errors import TargetMismatchError
 
 pytestmark = pytest.mark.gpu
 
@@ -162,6 +164,32 @@ def test_any_thread_may_run_with_arrays_on_the_device(tiny: Any) -> None:
 
 def test_an_engine_runs_a_plan_on_the_gpu(tiny: Any, tmp_path: Path) -> None:
     with Engine(tiny.plan(tmp_path)) as engine:
+        np.testing.assert_array_equal(engine.infer(tiny.X)["y"], tiny.chain()[2](tiny.X))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"compute_capability": "7.5"}, r"compute capability: built for 7\.5, this machine has \d+\.\d"),
+        ({"product": "Tesla-T4"}, r"product: built for Tesla-T4, this machine has "),
+        ({"mig_profile": "9g.999gb"}, r"MIG profile: built for 9g\.999gb, this machine has "),
+        ({"memory": 1 << 50}, r"memory: built for 1048576\.0 GiB, this machine has \d+\.\d GiB"),
+        ({"driver": "9999.1"}, r"driver: built with 9999\.1, this machine has the older \d+"),
+        ({"program": {"libraries": {"cudnn": "1.0"}}}, r"version of cudnn: built for 1\.0, this machine has \d+"),
+    ],
+)
+def test_a_plan_for_another_device_is_refused_with_the_difference_in_words(
+    tiny: Any, tmp_path: Path, other: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TargetMismatchError, match=words):
+        Engine(tiny.plan(tmp_path, **other))
+
+
+def test_an_engine_that_does_not_fit_says_what_is_missing_and_what_to_change(tiny: Any, tmp_path: Path) -> None:
+    words = r"needs 1099511627776 bytes of GPU memory, and \d+ of \d+ are free, so \d+ are missing: .*smaller batch"
+    with pytest.raises(DeviceMemoryError, match=words):
+        Engine(tiny.plan(tmp_path, program={"arena_bytes": 1 << 40}))
+    with Engine(tiny.plan(tmp_path)) as engine:  # and the GPU is as usable as before
         np.testing.assert_array_equal(engine.infer(tiny.X)["y"], tiny.chain()[2](tiny.X))
 
 
