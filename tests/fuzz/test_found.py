@@ -318,3 +318,14 @@ def test_a_constant_whose_value_is_a_type_stays_a_layer(tmp_path: Path) -> None:
     network = Network(ir.serde.deserialize_model(model))
     rewire.lift_constants(network)
     assert next(iter(network.layers())).op_type == "Constant"
+
+
+def test_a_size_that_no_number_holds_is_left_to_be_computed(tmp_path: Path) -> None:
+    absurd = 1 << 40
+    text = (
+        f'<ir_version: 8, opset_import: ["" : 17]> agraph (float[{absurd},{absurd}] x) => (int64 y) '
+        "{ s = Size(x) y = Neg(s) }"
+    )
+    network = table.read(ModelFormat.ONNX, onnx_file(tmp_path, onnx.parser.parse_model(text)))
+    FoldConstants().apply(network)
+    assert [node.op_type for node in network.layers()] == ["Size", "Neg"]

@@ -21,6 +21,7 @@ _QUANTIZATION = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
      "MatMulInteger"}
 )  # fmt: skip
+_MOST = (1 << 63) - 1  # elements that Size can count
 _NO_ANSWER = "is not computed ahead: "
 _UNSIZED = "the size of its result is not known before it is computed, or is no plain tensor"
 
@@ -162,6 +163,8 @@ def _known_shapes(network: Network) -> list[str]:
         if node.op_type == "Shape":
             start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))
             tensor = ir.tensor(list(_between(shape, start or 0, len(shape) if end is None else end)), ir.DataType.INT64)
+        elif math.prod(shape) > _MOST:
+            continue
         else:
             tensor = ir.tensor(math.prod(shape), ir.DataType.INT64)
         rewire.make_constant(network, node.outputs[0], tensor)
