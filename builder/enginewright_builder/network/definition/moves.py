@@ -68,7 +68,15 @@ class MovingLayers(Writer):
     def add_gather(self, x: Tensor, indices: Tensor, axis: int = 0, *, name: str = "") -> Tensor:
         """The slices of `x` along `axis` that `indices` (int32 or int64) name; negative ones count from the end."""
         layer = self.named(name, "gather")
-        sizes.axis(x, axis, layer)
+        size = sizes.of(x, layer)[sizes.axis(x, axis, layer)]
+        known = self.constant(indices) if isinstance(indices, Tensor) else None
+        if known is not None and known.dtype.kind == "i" and isinstance(size, int) and known.size:
+            least, most = int(known.min()), int(known.max())
+            if least < -size or most >= size:
+                raise UsageError(
+                    f"The layer {layer!r} gathers from {least} to {most}, and dimension {axis} of {x.name!r} "
+                    f"{text.type_text(x)} has {size}."
+                )
         return self.one(layer, "Gather", [x, indices], {"axis": axis})
 
     def add_reduce(

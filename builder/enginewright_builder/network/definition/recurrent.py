@@ -57,12 +57,18 @@ class RecurrentLayers(Writer):
         if cell is not None and kind != "lstm":
             raise UsageError(f"The layer {layer!r} has no cell: only an LSTM has one.")
         rows, features = gates * hidden, sizes.fixed(x, 2, layer)
-        given = [
+        batch = sizes.of(x, layer)[1]
+        shapes = {"lengths": (batch,), "state": (directions, batch, hidden), "cell": (directions, batch, hidden)}
+        for role, given in (("lengths", lengths), ("state", state), ("cell", cell)):
+            if given is not None:
+                self.own(given, layer)
+                sizes.require(given, shapes[role], layer, role)
+        matrices = [
             self.weights(kernel, (directions, rows, features), x, layer=layer, role="kernel"),
             self.weights(recurrence, (directions, rows, hidden), x, layer=layer, role="recurrence"),
         ]
         biases = None if bias is None else self.weights(bias, (directions, 2 * rows), x, layer=layer, role="bias")
-        inputs = [x, *given, biases, lengths, state, *([cell] if kind == "lstm" else [])]
+        inputs = [x, *matrices, biases, lengths, state, *([cell] if kind == "lstm" else [])]
         while inputs[-1] is None:
             inputs.pop()
         attributes = {"hidden_size": hidden, "direction": direction}

@@ -44,6 +44,17 @@ def fixed(tensor: ir.Value, wanted: int, layer: str) -> int:
     return size
 
 
+def require(tensor: ir.Value, wanted: Sequence[int | str], layer: str, role: str) -> None:
+    """Raises UsageError for a tensor of other sizes; a free one fits any."""
+    got = of(tensor, layer)
+    pairs = zip(got, wanted, strict=False)
+    if len(got) != len(wanted) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs):
+        listed = ", ".join(map(str, wanted))
+        raise UsageError(
+            f"The {role} of the layer {layer!r} must be [{listed}], and {tensor.name!r} is {text.type_text(tensor)}."
+        )
+
+
 def each(given: Sizes, rank: int, layer: str, what: str, *, least: int = 1) -> list[int]:
     """One number for each of `rank` dimensions, from one for all or from as many. Raises UsageError."""
     sizes = [given] * rank if isinstance(given, int) else list(given)

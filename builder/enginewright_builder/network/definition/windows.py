@@ -103,6 +103,8 @@ class WindowLayers(Writer):
         kernel = sizes.each(window, rank, layer, "window")
         attributes = {"kernel_shape": kernel, **_sliding(stride or kernel, padding, kernel, layer)}
         _require_room(x, attributes, layer)
+        if any(pad >= size for pad, size in zip(attributes.get("pads", ()), 2 * kernel, strict=False)):
+            raise UsageError(f"The layer {layer!r} pads its window of {kernel} by {padding}: a window would be empty.")
         if operator == "AveragePool":
             attributes["count_include_pad"] = int(count_padding)
         return self.one(layer, operator, [x], attributes | {"ceil_mode": int(round_up)})
@@ -113,6 +115,8 @@ class WindowLayers(Writer):
         """x / (k + alpha / window * sum of squares of `window` channels around)^beta. Krizhevsky et al. 2012."""
         layer = self.named(name, "lrn")
         sizes.of(x, layer, least=3)
+        if window < 1 or window % 2 == 0:
+            raise UsageError(f"The layer {layer!r} takes an odd window of channels, got {window}.")
         return self.one(layer, "LRN", [x], {"size": window, "alpha": alpha, "beta": beta, "bias": k})
 
     def add_resize(

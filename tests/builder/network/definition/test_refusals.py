@@ -7,6 +7,12 @@ from enginewright_builder.network import text
 from enginewright_builder.network.definition import Network
 from enginewright_runtime.errors import UsageError
 
+
+def recurrent(network, **more):
+    y = network.add_input("y", (5, 2, 3))
+    return network.add_rnn(y, "lstm", 4, np.zeros((1, 16, 3)), np.zeros((1, 16, 4)), name="lstm1", **more)
+
+
 WRONG = {
     "a kernel of another shape": (
         lambda n, x: n.add_convolution(x, 8, 3, np.zeros((8, 5, 3, 3)), name="conv1"),
@@ -93,6 +99,62 @@ WRONG = {
     "batch statistics that are missing": (
         lambda n, x: n.add_normalization(x, "batch"),
         "needs the mean and variance of each channel: give both.",
+    ),
+    "a deconvolution's kernel of another shape": (
+        lambda n, x: n.add_deconvolution(x, 8, 3, np.zeros((5, 8, 3, 3)), name="up1"),
+        "The kernel of the layer 'up1' must be [4, 8, 3, 3] for its input 'x' float32[batch,4,6,6], got [5, 8, 3, 3].",
+    ),
+    "a dense kernel of another width": (
+        lambda n, x: n.add_fully_connected(n.add_input("y", (1, 7)), 2, np.zeros((2, 6)), name="fc1"),
+        "The kernel of the layer 'fc1' must be [2, 7] for its input 'y' float32[1,7], got [2, 6].",
+    ),
+    "padding that leaves a window empty": (
+        lambda n, x: n.add_pooling(x, "max", 2, padding=2, name="pool1"),
+        "The layer 'pool1' pads its window of [2, 2] by 2: a window would be empty.",
+    ),
+    "an even window of channels": (
+        lambda n, x: n.add_lrn(x, 4, name="lrn1"),
+        "The layer 'lrn1' takes an odd window of channels, got 4.",
+    ),
+    "a scale of other channels": (
+        lambda n, x: n.add_scale(x, scale=np.zeros(5), name="scale1"),
+        "The scale of the layer 'scale1' must be [4, 1, 1] for its input 'x' float32[batch,4,6,6], got [5].",
+    ),
+    "parts that differ beside the axis": (
+        lambda n, x: n.add_concatenation([x, n.add_constant("k", np.zeros((1, 4, 5, 5), np.float32))], name="cat1"),
+        "The layer 'cat1' cannot be added: Concat of 'x' float32[batch,4,6,6] and 'k' float32[1,4,5,5]",
+    ),
+    "a sum over an axis that there is not": (
+        lambda n, x: n.add_reduce(x, "sum", [4], name="sum1"),
+        "The layer 'sum1' has no axis 4 in 'x' float32[batch,4,6,6].",
+    ),
+    "places that are no whole numbers": (
+        lambda n, x: n.add_gather(x, n.add_constant("k", np.zeros(3, np.float32)), name="gather1"),
+        "The layer 'gather1' cannot be added: Gather of 'x' float32[batch,4,6,6] and 'k' float32[3]",
+    ),
+    "places that there are not": (
+        lambda n, x: n.add_gather(x, n.add_constant("k", np.array([0, 4])), 1, name="gather1"),
+        "The layer 'gather1' gathers from 0 to 4, and dimension 1 of 'x' float32[batch,4,6,6] has 4.",
+    ),
+    "a shape of other dimensions": (
+        lambda n, x: n.add_resize(x, shape=(1, 4, 12), name="large"),
+        "The layer 'large' takes a shape or scales, 4 positive numbers, got (1, 4, 12).",
+    ),
+    "a normalization of other channels": (
+        lambda n, x: n.add_normalization(x, "instance", np.zeros(5), np.zeros(4), name="norm1"),
+        "The scale of the layer 'norm1' must be [4] for its input 'x' float32[batch,4,6,6], got [5].",
+    ),
+    "a state of another size": (
+        lambda n, x: recurrent(n, state=n.add_constant("s", np.zeros((1, 2, 5), np.float32))),
+        "The state of the layer 'lstm1' must be [1, 2, 4], and 's' is float32[1,2,5].",
+    ),
+    "a cell of another batch": (
+        lambda n, x: recurrent(n, cell=n.add_constant("s", np.zeros((1, 3, 4), np.float32))),
+        "The cell of the layer 'lstm1' must be [1, 2, 4], and 's' is float32[1,3,4].",
+    ),
+    "lengths of another batch": (
+        lambda n, x: recurrent(n, lengths=n.add_constant("s", np.zeros(3, np.int32))),
+        "The lengths of the layer 'lstm1' must be [2], and 's' is int32[3].",
     ),
 }
 
