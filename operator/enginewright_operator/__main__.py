@@ -106,7 +106,8 @@ def parts(api: client.ApiClient, *, may_write_for: Callable[[], float]) -> Parts
         lambda kind, namespace, name: queue.put_after(Key(kind=kind, namespace=namespace, name=name), SOON),
     )
     kube = CachedKube(api, watched, may_write_for=may_write_for)
-    return Parts(queue=queue, watched=watched, kube=kube, stores=Stores(), now=_now)
+    stores = Stores(may_write_for=may_write_for)
+    return Parts(queue=queue, watched=watched, kube=kube, stores=stores, now=_now)
 
 
 async def work(settings: Settings, made_of: Parts, lost: asyncio.Event) -> None:

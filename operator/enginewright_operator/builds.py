@@ -88,6 +88,16 @@ def waits_its_turn(plan: api.EnginePlan, running: int) -> Finding:
     )
 
 
+def paused(plan: api.EnginePlan) -> Finding:
+    """A build that nobody wants to begin now."""
+    return _pending(
+        State.STALLED,
+        Reason.PAUSED,
+        f"All engines that want {plan.metadata.name} are paused, and its build does not begin: set spec.paused of one "
+        "of them to false to go on.",
+    )
+
+
 def _pending(state: State, reason: Reason, message: str) -> Finding:
     return Finding(phase=api.Phase.PENDING, verdict=Verdict(state=state, reason=reason, message=message))
 

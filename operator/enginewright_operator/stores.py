@@ -8,13 +8,15 @@ import asyncio
 import tempfile
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from enginewright_operator import recipes
 from enginewright_operator.api import Storage
+from enginewright_operator.errors import NotLeadingError
+from enginewright_operator.kube import unfenced
 from enginewright_runtime.storage import uris
 from enginewright_runtime.storage.open import open_store
 from enginewright_runtime.storage.store import ObjectStore
@@ -37,9 +39,14 @@ class Access:
 
 
 class Stores:
-    """All that the operator asks of object storage."""
+    """All that the operator asks of object storage.
 
-    def __init__(self) -> None:
+    `may_write_for` gives the seconds for which this process is sure to lead, as for the API server: without some left
+    no file is deleted, since the next leader may have had the same plan built anew.
+    """
+
+    def __init__(self, *, may_write_for: Callable[[], float] = unfenced) -> None:
+        self._may_write_for = may_write_for
         self._opened: OrderedDict[str, _Opened] = OrderedDict()
 
     async def identity(self, uri: str, access: Access) -> str:
@@ -48,14 +55,25 @@ class Stores:
         return await asyncio.to_thread(lambda: opened.store.head(uri).identity)
 
     async def delete_folder(self, folder: str, access: Access) -> int:
-        """Delete every object under the URI `folder`, which ends in "/"; returns how many there were."""
+        """Delete every object under the URI `folder`, which ends in "/"; returns how many there were.
+
+        Raises NotLeadingError where this process may not do so, or not any more.
+        """
         opened = self._open(folder, access)
-        return await asyncio.to_thread(_delete_folder, opened.store, folder)
+        return await asyncio.to_thread(self._delete_folder, opened.store, folder)
 
     async def list_folder(self, folder: str, access: Access) -> list[str]:
         """The URIs of every object under the URI `folder`, which ends in "/"."""
         opened = self._open(folder, access)
         return await asyncio.to_thread(lambda: [entry.uri for entry in opened.store.list(folder)])
+
+    def _delete_folder(self, store: ObjectStore, folder: str) -> int:
+        found = list(store.list(folder))
+        for entry in found:
+            if self._may_write_for() <= 0:
+                raise NotLeadingError(f"{entry.uri} was not deleted: this process may not lead any more.")
+            store.delete(entry.uri)
+        return len(found)
 
     def _open(self, uri: str, access: Access) -> "_Opened":
         """A client takes 30 ms and some megabytes to make: the last few are kept."""
@@ -65,13 +83,6 @@ class Stores:
         if len(self._opened) > OPEN_LIMIT:
             self._opened.popitem(last=False)
         return opened
-
-
-def _delete_folder(store: ObjectStore, folder: str) -> int:
-    found = list(store.list(folder))
-    for entry in found:
-        store.delete(entry.uri)
-    return len(found)
 
 
 class _Opened:

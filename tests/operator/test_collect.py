@@ -83,8 +83,9 @@ async def test_storage_out_of_reach_is_waited_for_as_long_as_was_set_and_no_long
 
 
 @pytest.mark.parametrize("changes", [{"error": StorageDeniedError("No.")}, {"access": None}])
-async def test_after_a_while_the_files_are_left_and_that_is_said(changes: dict[str, Any]) -> None:
-    world = World(waited=collect.PATIENCE, **changes)
+@pytest.mark.parametrize("waited", [collect.PATIENCE, -86_400.0], ids=["in time", "by a clock that was set back"])
+async def test_after_a_while_the_files_are_left_and_that_is_said(changes: dict[str, Any], waited: float) -> None:
+    world = World(waited=waited, **changes)
     assert await world.step() == DONE
     said, last = world.done
     assert said.startswith(f"FilesLeft: The files under {FOLDER}")

@@ -1,15 +1,19 @@
-"""No write leaves a process that may not lead any more, and none waits for its answer beyond the term."""
+"""No write leaves a process that may not lead any more, no file goes, and none waits for its answer beyond the term."""
 
 import asyncio
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from test_leader import TERMS, SharedLease, Working, _ended, _until, candidate
 from virtual_time import virtually
 
+from enginewright_operator import api
 from enginewright_operator.errors import NotLeadingError
 from enginewright_operator.kube import Kube
 from enginewright_operator.leader import Leader
+from enginewright_operator.stores import Access, Stores
 
 
 class Api:
@@ -43,6 +47,18 @@ async def test_a_write_waits_for_its_answer_no_longer_than_the_term_lasts() -> N
     with pytest.raises(Exception, match="did not answer"):
         await Kube(api, may_write_for=lambda: 1.5).send("POST", "/x")  # type: ignore[arg-type]
     assert api.sent == [("POST", 1.5)]
+
+
+@pytest.mark.parametrize(("left", "kept"), [(0.0, True), (1.0, False)])
+async def test_no_file_is_deleted_by_a_process_without_a_term(tmp_path: Path, left: float, kept: bool) -> None:
+    file = tmp_path / "plans" / "n" / "digest" / "engine.plan"
+    file.parent.mkdir(parents=True)
+    file.write_text("of the next leader")
+    stores = Stores(may_write_for=lambda: left)
+    deleting = stores.delete_folder(f"file://{file.parent}/", Access(storage=api.Storage(uri=f"file://{tmp_path}")))
+    with pytest.raises(NotLeadingError, match="was not deleted") if kept else contextlib.nullcontext():
+        await deleting
+    assert file.exists() is kept
 
 
 async def test_a_leaders_term_ends_before_anybody_else_may_begin() -> None:

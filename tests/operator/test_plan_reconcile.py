@@ -1,15 +1,17 @@
-"""One look at a plan whose build has ended: who looks again, since no event may come."""
+"""One look at a plan whose build has ended: who looks again, since no event may come; and what its engines want."""
 
 import datetime
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from operator_objects import gpu_class, plan
 
 from enginewright_operator import api, gpu
-from enginewright_operator.gather import PlanInput
+from enginewright_operator.gather import Gatherer, PlanInput
 from enginewright_operator.reconcile import plan as plans
 from enginewright_operator.reconcile.scope import Again, Scope
+from enginewright_operator.settings import Settings
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildResult
 
@@ -24,10 +26,17 @@ class World:
         pod = {"metadata": {}, "status": {"containerStatuses": [{"state": {"terminated": terminated}}]}}
         nodes = (gpu.Node(name="a", labels={}, allocatable={}),)
         self.found = PlanInput(plan=plan(), gpu_class=gpu_class(), nodes=nodes, job=job, pods=(pod,))
-        self.reported = ""
+        self.reported, self.paused = "", False
+        self.deleted: list[str] = []
 
     async def manifest(self, *_: str) -> dict[str, Any]:
         return self.found.plan.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    async def is_paused(self, _: api.EnginePlan) -> bool:
+        return self.paused
+
+    async def delete(self, kind: str, *_: str, **__: bool) -> None:
+        self.deleted.append(kind)
 
     async def plan(self, _: api.EnginePlan) -> PlanInput:
         return self.found
@@ -56,3 +65,36 @@ async def test_a_plan_that_is_built_rests() -> None:
     world = World("Complete", exitCode=0, message=told)
     assert (await world.look()).seconds is None
     assert world.reported == "Built"
+
+
+@pytest.mark.parametrize(("paused", "deleted"), [(True, []), (False, ["Job"])])
+async def test_a_failed_build_is_not_tried_again_while_its_engines_are_paused(paused: bool, deleted: list[str]) -> None:
+    world = World("Failed", exitCode=int(Outcome.STORAGE))
+    failed = {"phase": api.Phase.FAILED, "outcome": "STORAGE", "attempts": 1, "finished_at": "2026-01-01T11:00:00Z"}
+    ended = plan().model_copy(update={"status": api.EnginePlanStatus.model_validate(failed)})
+    world.found, world.paused = replace(world.found, plan=ended), paused
+    again = await world.look()
+    assert world.deleted == deleted
+    assert again.seconds == (plans.LOOK_AGAIN if paused else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("engines", "paused"),
+    [
+        ({"a": True}, True),
+        ({"a": True, "b": True}, True),
+        ({"a": True, "b": False}, False),
+        ({"a": True, "gone": None}, True),
+        ({"gone": None}, False),
+        ({}, False),
+    ],
+)
+async def test_a_plan_is_paused_where_all_engines_are_that_want_it(engines: dict[str, Any], paused: bool) -> None:
+    class Kube:
+        async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+            return None if engines[name] is None else {"spec": {"paused": engines[name]}}
+
+    kind = {"apiVersion": api.API_VERSION, "kind": "InferenceEngine"}
+    wanted = plan(ownerReferences=[kind | {"name": name, "uid": name} for name in engines])
+    reader = Gatherer(Kube(), None, Settings())  # type: ignore[arg-type]
+    assert await reader.is_paused(wanted) is paused

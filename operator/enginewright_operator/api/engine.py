@@ -143,7 +143,8 @@ class InferenceEngineSpec(Strict):
     serving: Serving = Field(default_factory=Serving, description="The pods that answer.")
     paused: bool = Field(
         default=False,
-        description="Leave everything as it is: nothing is built, rolled out or collected while this is true.",
+        description="Leave everything as it is: no build begins, and nothing is rolled out or collected while this is "
+        "true.",
     )
 
     def replicas_on(self, target: Target) -> int:

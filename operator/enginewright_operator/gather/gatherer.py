@@ -172,6 +172,16 @@ class Gatherer:
         found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         return str(found[-1].get("message", "")) if found else ""
 
+    async def is_paused(self, plan: api.EnginePlan) -> bool:
+        """Whether all engines that want the plan are paused; False where there is none."""
+        paused = False
+        for owner in plan.metadata.owner_references:
+            engine = await self._kube.get(owner.kind, plan.metadata.namespace, owner.name)
+            if engine is not None and not engine["spec"].get("paused"):
+                return False
+            paused = paused or engine is not None
+        return paused
+
     async def under_way(self, plan: api.EnginePlan) -> int:
         """How many builds of its namespace run on the plan's GPU class."""
         where = ("class", names.label(plan.spec.gpu_class))

@@ -1,9 +1,8 @@
 """A deleted EnginePlan: its build ends, its files go, then the object itself. It never waits for ever."""
 
-import datetime
 import logging
 
-from enginewright_operator import api
+from enginewright_operator import api, stamps
 from enginewright_operator.conditions import Reason
 from enginewright_operator.gather import FinalizeInput
 from enginewright_operator.reconcile.scope import DONE, Again, Scope
@@ -60,4 +59,4 @@ def _folder(plan: api.EnginePlan) -> str:
 
 def _waited(plan: api.EnginePlan, scope: Scope) -> float:
     stamp = plan.metadata.deletion_timestamp
-    return (scope.now() - datetime.datetime.fromisoformat(stamp)).total_seconds() if stamp else 0.0
+    return stamps.since(stamp, scope.now()) if stamp else 0.0

@@ -37,6 +37,8 @@ async def reconcile(namespace: str, name: str, scope: Scope) -> Again:
     if plan.status is not None and plan.status.phase is api.Phase.FAILED:
         return await _failed(inp, plan.status, scope)
     finding = builds.judge(inp)
+    if finding.create_job and await scope.gatherer.is_paused(plan):
+        finding = builds.paused(plan)
     if finding.create_job and inp.gpu_class is not None:
         try:
             async with scope.turn:
@@ -74,6 +76,8 @@ async def _failed(inp: PlanInput, status: api.EnginePlanStatus, scope: Scope) ->
     if wait > 0:
         return Again(seconds=wait)
     plan = inp.plan
+    if await scope.gatherer.is_paused(plan):
+        return Again(seconds=LOOK_AGAIN)
     if inp.job is not None:
         await scope.cluster.delete("Job", plan.metadata.namespace, plan.metadata.name, foreground=True)
         return Again(seconds=1.0)
