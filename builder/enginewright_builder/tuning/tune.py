@@ -36,7 +36,7 @@ BUDGETS: Mapping[Effort, Budget] = {
     Effort.BALANCED: Budget(seconds=3.0, patience=30),
     Effort.THOROUGH: Budget(seconds=12.0, least=10, patience=120),
 }
-UNCHECKED = {"graph_optimization": "all"}  # the library's defaults, where nothing could be checked
+UNCHECKED = {"graph_optimization": "all", "bound": True}  # the library's defaults, where nothing could be checked
 REFERENCE = {"graph_optimization": "disabled"}  # what every candidate is checked against
 
 
