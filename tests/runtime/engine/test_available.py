@@ -1,6 +1,7 @@
 """The GPU's context, begun in a thread."""
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 
@@ -39,3 +40,12 @@ def test_the_context_is_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_driver_without_a_gpu_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert woken(monkeypatch, Driver(failing="cuInit")) == ["cuInit"]
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(0.0, (1, 4)), (2.0, (1, 4)), (1.0, ())])
+def test_threads_may_be_bound_to_cores_that_a_quota_grants_whole(
+    share: float, wanted: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {4, 1})
+    monkeypatch.setattr(available, "quota", lambda *_: share)
+    assert available.cores() == wanted
