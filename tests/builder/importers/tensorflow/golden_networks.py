@@ -79,6 +79,17 @@ def lengths(x: Any) -> Any:
     return rows.size(), rows.stack()
 
 
+def convolved_steps(x: Any) -> Any:
+    """As Keras's ConvLSTM2D: a loop cuts its weights into one kernel a gate."""
+    kernels = weights(3, 3, 2, 8)
+
+    def body(step: Any, y: Any) -> Any:
+        gates = [nn.conv2d(y, kernel, 1, "SAME") for kernel in tf.split(kernels, 4, 3)]
+        return step + 1, tf.sigmoid(gates[0]) * tf.tanh(gates[1]) + gates[2] * gates[3]
+
+    return tf.while_loop(lambda step, _: step < 3, body, [0, x])[1]
+
+
 def conditional(x: Any) -> Any:
     """Branches of other shapes, one within the other, and a constant that is a branch by itself."""
     total = tf.reduce_sum(x)

@@ -21,6 +21,7 @@ from golden_networks import (
     SCORES,
     Case,
     conditional,
+    convolved_steps,
     counted_suppression,
     fused,
     in_frames,
@@ -80,6 +81,20 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
             explicit_paddings=[0, 0, 0, 1, 2, 1, 0, 0],
         ),
         ((2, 9, 7, 3),),
+    ),
+    "conv_transpose_packed": (  # as Keras writes it where only the batch is free
+        lambda x: [
+            nn.conv2d_transpose(x, weights(3, 3, 4, 2), tf.stack([tf.shape(x)[0], 10, 12, 4]), 2, "VALID"),
+            nn.conv2d_transpose(x, weights(3, 3, 4, 2), tf.stack([tf.shape(x)[0], 7, 10, 4]), 2, "SAME"),
+            nn.conv2d_transpose(
+                x,
+                weights(2, 2, 4, 2),
+                tf.stack([tf.shape(x)[0], tf.shape(x)[1] * 3, tf.shape(x)[2] * 3, 4]),
+                3,
+                "VALID",
+            ),
+        ],
+        ((2, 4, 5, 2),),
     ),
     "conv3d_transpose": (
         lambda x: nn.conv3d_transpose(x, weights(3, 2, 3, 4, 2), [1, 6, 7, 8, 4], 2, "SAME"),
@@ -162,6 +177,34 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     "sizes": (
         lambda x: [raw.Rank(input=x), raw.Size(input=x), raw.ZerosLike(x=x), raw.OnesLike(x=x)],
         ((3, 2, 4),),
+    ),
+    "norms_by_their_batch": (  # Keras's LayerNormalization: rows as channels of one picture
+        lambda x: [
+            raw.FusedBatchNormV3(**{**normalized(x), "mean": [], "variance": [], "is_training": True})[0],
+            raw.FusedBatchNormV3(
+                x=tf.reshape(x, [1, 60, 3, 1]),
+                scale=tf.ones([60]),
+                offset=tf.zeros([60]),
+                mean=[],
+                variance=[],
+                epsilon=0.001,
+                data_format="NCHW",
+            )[0],
+        ],
+        ((3, 4, 5, 3),),
+    ),
+    "sums_of_exponentials": (
+        lambda x: [tf.reduce_logsumexp(x * 50, 1), tf.tensor_scatter_nd_update(x, [[3], [0]], x[:2] + 1.0)],
+        ((4, 5),),
+    ),
+    "bands": (
+        lambda x: [
+            tf.linalg.band_part(x, -1, 0),
+            tf.linalg.band_part(x, 1, -1),
+            tf.linalg.band_part(tf.cast(x * 9, tf.int32), 0, 2),
+            tf.math.erfc(x),
+        ],
+        ((2, 4, 5),),
     ),
     "volume_norm": (
         lambda x: raw.FusedBatchNormV3(**normalized(x), data_format="NDHWC")[0],
@@ -368,6 +411,8 @@ CASES: Mapping[str, tuple[Case, tuple[Any, ...]]] = {
     "loop": (loop, (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
     "loop_in_frames": (in_frames(loop), (np.array([[0.5, 0.25], [1.5, -2.0]], np.float32),)),
     "loop_not_entered": (in_frames(loop), (np.array([[50.0, 0.25], [1.5, -2.0]], np.float32),)),
+    "convolved_steps": (convolved_steps, ((1, 5, 4, 2),)),
+    "convolved_steps_in_frames": (in_frames(convolved_steps), ((1, 5, 4, 2),)),
     "rows": (rows, ((4, 3),)),
     "lengths": (lengths, ((4, 3),)),
     "lengths_in_frames": (in_frames(lengths), ((4, 3),)),

@@ -175,6 +175,12 @@ def _scatter_nd(call: Call) -> list[Tensor]:
     return [Tensor(value=value)]
 
 
+def _tensor_scatter(call: Call) -> list[Tensor]:
+    x, places, updates = call.inputs
+    value = call.scope.put("ScatterND", call.scope.plain(x), call.scope.long(places), call.scope.plain(updates))
+    return [Tensor(value=value, rank=x.rank)]
+
+
 def _one_hot(call: Call) -> list[Tensor]:
     places, depth, on, off = call.inputs
     scope, axis = call.scope, call.integer("axis", -1)
@@ -214,6 +220,7 @@ TABLE: Table = {
     "ResourceGather": _gather,
     "GatherNd": _gather_nd,
     "ScatterNd": _scatter_nd,
+    "TensorScatterUpdate": _tensor_scatter,
     "OneHot": _one_hot,
     "Where": _where,
     "ReverseSequence": _reverse_sequence,

@@ -117,6 +117,15 @@ def _expm1(call: Call, values: Values) -> ir.Value:
     return call.scope.put("Sub", call.scope.put("Exp", *values), scalar(call, 1))
 
 
+def _is_finite(call: Call, values: Values) -> ir.Value:
+    put = call.scope.put
+    return put("Not", put("Or", put("IsNaN", *values), put("IsInf", *values)))
+
+
+def _erfc(call: Call, values: Values) -> ir.Value:
+    return call.scope.put("Sub", scalar(call, 1), call.scope.put("Erf", *values))
+
+
 def _zeros_like(call: Call, values: Values) -> ir.Value:
     return call.scope.put("Expand", scalar(call, 0), call.scope.put("Shape", values[0]))
 
@@ -203,11 +212,13 @@ TABLE: Table = {
     "Rint": each(named("Round")),
     "IsNan": each(named("IsNaN")),
     "IsInf": each(named("IsInf")),
+    "IsFinite": each(_is_finite),
     "LogicalNot": each(named("Not")),
     "Reciprocal": each(named("Reciprocal")),
     "Inv": each(named("Reciprocal")),
     "Rsqrt": each(chain("Sqrt", "Reciprocal")),
     "Square": each(_square),
+    "Erfc": each(_erfc),
     "Log1p": each(_plus_one_then("Log")),
     "Expm1": each(_expm1),
     "Relu6": each(_relu6),

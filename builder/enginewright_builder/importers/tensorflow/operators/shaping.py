@@ -1,5 +1,7 @@
 """Operations that move elements: reshape, transpose, concat, split, tile, and shapes as tensors."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -54,9 +56,15 @@ def _pack(call: Call) -> list[Tensor]:
     axis, arrays = call.integer("axis"), [each.array for each in call.inputs]
     if all(array is not None and array.size <= SMALL for array in arrays):
         return [call.scope.known(np.stack([array for array in arrays if array is not None], axis))]
-    rows = [call.scope.put("Unsqueeze", call.scope.plain(each), call.scope.ints(axis)) for each in call.inputs]
+    rows = [_row(call, each, axis) for each in call.inputs]
     rank = next((each.rank + 1 for each in call.inputs if each.rank is not None), None)
     return [Tensor(value=call.scope.put("Concat", *rows, axis=axis), rank=rank)]
+
+
+def _row(call: Call, tensor: Tensor, axis: int) -> ir.Value:
+    if tensor.array is not None:
+        return call.scope.constant(np.expand_dims(tensor.array, axis))
+    return call.scope.put("Unsqueeze", call.scope.plain(tensor), call.scope.ints(axis))
 
 
 def _unpack(call: Call) -> list[Tensor]:
@@ -91,7 +99,7 @@ def _concat_first(call: Call) -> list[Tensor]:
 
 def _split(call: Call) -> list[Tensor]:
     (axis,), x, count = call.axes(0), call.inputs[1], call.integer("num_split", 1)
-    return _cut(call, x, axis, count, None)
+    return _cut(call, x, axis, count, ())
 
 
 def _split_by_sizes(call: Call) -> list[Tensor]:
@@ -102,16 +110,21 @@ def _split_by_sizes(call: Call) -> list[Tensor]:
         if whole is None:
             raise call.refuse("has a part that takes what is left of a dimension that is not known")
         sizes = [whole - (sum(sizes) + 1) if size == -1 else size for size in sizes]
-    return _cut(call, x, axis, len(sizes), call.scope.ints(*sizes))
+    return _cut(call, x, axis, len(sizes), sizes)
 
 
-def _cut(call: Call, x: Tensor, axis: int, count: int, sizes: ir.Value | None) -> list[Tensor]:
-    more = {} if sizes is not None else {"num_outputs": count}
+def _cut(call: Call, x: Tensor, axis: int, count: int, sizes: Sequence[int]) -> list[Tensor]:
+    """Parts of these sizes, or, of none, `count` equal ones; of a constant at once: loops cut their weights."""
+    if x.array is not None:
+        call.scope.budget.make(count, call.node.name)
+        return [call.scope.known(part) for part in np.split(x.array, np.cumsum(sizes)[:-1] if sizes else count, axis)]
+    places = call.scope.ints(*sizes) if sizes else None
+    more = {} if sizes else {"num_outputs": count}
     if x.first is not None and x.rank is not None:
         place = channels_first(x.rank).index(axis % x.rank)
-        parts = call.scope.layer("Split", x.first, sizes, outputs=count, axis=place, **more)
+        parts = call.scope.layer("Split", x.first, places, outputs=count, axis=place, **more)
         return [Tensor(first=each, rank=x.rank) for each in parts]
-    parts = call.scope.layer("Split", call.scope.plain(x), sizes, outputs=count, axis=axis, **more)
+    parts = call.scope.layer("Split", call.scope.plain(x), places, outputs=count, axis=axis, **more)
     return [Tensor(value=each, rank=x.rank) for each in parts]
 
 
@@ -170,6 +183,20 @@ def _reverse(call: Call) -> list[Tensor]:
     return [Tensor(value=value, rank=x.rank)]
 
 
+def _band_part(call: Call) -> list[Tensor]:
+    """(input, how many diagonals below are kept, how many above); below 0: all."""
+    x, scope = call.inputs[0], call.scope
+    (below,), (above,) = call.numbers(1, "band"), call.numbers(2, "band")
+    value, dtype = scope.plain(x), call.dtype()
+    narrow = dtype is ir.DataType.INT32  # for which ONNX Runtime has no kernel
+    value = scope.put("Cast", value, to=ir.DataType.INT64) if narrow else value
+    if above >= 0:
+        value = scope.put("Trilu", value, scope.constant(np.array(above, np.int64)), upper=0)
+    if below >= 0:
+        value = scope.put("Trilu", value, scope.constant(np.array(-below, np.int64)), upper=1)
+    return [Tensor(value=scope.put("Cast", value, to=dtype) if narrow else value, rank=x.rank)]
+
+
 TABLE: Table = {
     "Reshape": _reshape,
     "Transpose": _transpose,
@@ -189,4 +216,5 @@ TABLE: Table = {
     "Fill": _fill,
     "BroadcastTo": _broadcast_to,
     "ReverseV2": _reverse,
+    "MatrixBandPart": _band_part,
 }

@@ -97,34 +97,47 @@ def _transposed(rank: int) -> Convert:
     """The gradient of a convolution: (sizes of the result, weights [spatial…, out, in], input)."""
 
     def convert(call: Call) -> list[Tensor]:
-        weights, sizes = _weights(call, 1, rank), call.inputs[0].array
-        wanted = spatial(call, [int(each) for each in sizes], rank) if sizes is not None else None
-        edges = _cut(call, weights.shape[:-2], *_steps(call, rank), wanted)
+        weights = _weights(call, 1, rank)
+        edges = _cut(call, weights.shape[:-2], *_steps(call, rank), _sizes(call, rank))
         return [_written(call, "ConvTranspose", given(call, 2, rank), _turned(weights), **edges)]
 
     return convert
 
 
+def _sizes(call: Call, rank: int) -> Sequence[int | None]:
+    """The spatial sizes of a transposed convolution's result, as far as they are numbers: the rest may be packed."""
+    given = call.inputs[0]
+    numbers: list[int | None] = [None] * rank
+    producer = given.value.producer() if given.value is not None else None
+    if given.array is not None:
+        numbers = [int(each) for each in given.array]
+    elif producer is not None and producer.op_type == "Concat" and len(producer.inputs) == rank:
+        parts = [None if part is None else part.const_value for part in producer.inputs]
+        numbers = [None if part is None else int(part.numpy().item()) for part in parts]
+    return numbers[1:-1] if call.last else numbers[2:]
+
+
 def _cut(
-    call: Call, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], wanted: Sequence[int] | None
+    call: Call, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], wanted: Sequence[int | None]
 ) -> dict[str, Any]:
     """What the full result loses at its edges, and what it gets behind, to be of the wanted size.
 
-    Without a constant size: a whole number of strides with SAME, the smallest there is with VALID and EXPLICIT.
+    Where a size is no constant, it is Keras's: a whole number of strides, and with VALID what the kernel is wider.
     """
     reaches = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
     if call.text("padding") != "SAME":
         pads = padding(call, kernel, strides, dilations).get("pads", [0] * 2 * len(kernel))
-        more = [0] * len(kernel)
-        if wanted is not None:
-            ends = zip(wanted, pads, pads[len(kernel) :], reaches, strides, strict=False)
-            more = [(size + first + last - reach) % stride for size, first, last, reach, stride in ends]
+        ends = zip(wanted, pads, pads[len(kernel) :], reaches, strides, strict=False)
+        more = [
+            max(stride - reach, 0) if size is None else (size + first + last - reach) % stride
+            for size, first, last, reach, stride in ends
+        ]
         return {"pads": pads, "output_padding": more}
     before, behind, more = [], [], []
     for axis, (reach, stride) in enumerate(zip(reaches, strides, strict=True)):
         over = reach - stride  # of the full result over the wanted one
-        if wanted is not None:
-            over = (-(-wanted[axis] // stride) - 1) * stride + reach - wanted[axis]
+        if (size := wanted[axis]) is not None:
+            over = (-(-size // stride) - 1) * stride + reach - size
         total = max(over, 0)
         before.append(total // 2)
         behind.append(total - total // 2)
@@ -157,12 +170,25 @@ def _bias(call: Call) -> list[Tensor]:
 
 
 def _batch_norm(call: Call) -> list[Tensor]:
-    if call.flag("is_training", default=True):
-        raise call.refuse("is a batch norm that still trains: freeze the model for inference")
     rank = len(call.text("data_format", "NHWC"))  # V3 takes volumes too
+    if call.flag("is_training", default=True):
+        return [made(call, _by_its_batch(call, rank), rank)]
     parts = [call.scope.plain(each) for each in call.inputs[1:5]]
     value = call.scope.put("BatchNormalization", given(call, 0, rank), *parts, epsilon=call.number("epsilon", 1e-4))
     return [made(call, value, rank)]
+
+
+def _by_its_batch(call: Call, rank: int) -> ir.Value:
+    """Keras writes a layer norm so, and a batch norm that trains is one too: by the mean and variance of what comes."""
+    scope, x = call.scope, given(call, 0, rank)
+    axes, column = scope.ints(0, *range(2, rank)), scope.ints(-1, *[1] * (rank - 2))
+    scale, offset = (scope.put("Reshape", scope.plain(each), column) for each in call.inputs[1:3])
+    epsilon = scope.constant(np.array(call.number("epsilon", 1e-4), call.dtype().numpy()))
+    centred = scope.put("Sub", x, scope.put("ReduceMean", x, axes, keepdims=1))
+    variance = scope.put("ReduceMean", scope.put("Mul", centred, centred), axes, keepdims=1)
+    unit = scope.put("Div", centred, scope.put("Sqrt", scope.put("Add", variance, epsilon)))
+    scope.notes.append(f"{call.node.name}: normalized by its own batch, as layer norms are, or as it was in training")
+    return scope.put("Add", scope.put("Mul", unit, scale), offset)
 
 
 def _local_response_norm(call: Call) -> list[Tensor]:
