@@ -35,7 +35,8 @@ from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import fused, lowering
-from enginewright_builder.network.network import FUSED_DOMAIN, Network
+from enginewright_builder.network.extract import extract
+from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, reads
 from enginewright_builder.plugins import emission
 from enginewright_builder.tuning import inputs, trial, tune
 from enginewright_runtime.engine.values import Array, Value, dtype_of
@@ -48,9 +49,9 @@ ROUNDOFF: Mapping[str, float] = {
     "float16": 2.0**-11,
     "bfloat16": 2.0**-8,
 }
-_WITH_WEIGHTS = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.PRODUCT)
+_WITH_WEIGHTS = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRIPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.PRODUCT)
 _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
-_BY_PICTURE = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING)
+_BY_PICTURE = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRIPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING)
 _PICTURES = 7  # that are told apart in a batch; a prime
 _SEED = 20240311
 _DRAWN = (1 << 20) + 7  # random numbers at most; larger inputs repeat them, out of step with every power of two
@@ -146,6 +147,8 @@ def _magnitudes(layer: DeviceLayer, wide: Network, feed: Mapping[str, Array]) ->
     sums = any(node.op_type in _SUMS and not node.domain for node in layer.network.layers())
     if layer.problem.kind not in _WITH_WEIGHTS and not sums:
         return {}
+    if layer.problem.kind is Kind.TRIPLE:
+        wide, feed = _behind_the_first(wide, feed)
     plain = wide.copy()
     for node in plain.layers():
         if node.domain == FUSED_DOMAIN:
@@ -155,6 +158,21 @@ def _magnitudes(layer: DeviceLayer, wide: Network, feed: Mapping[str, Array]) ->
             value.const_value = ir.tensor(np.abs(value.const_value.numpy()), name=value.name)
     given = _run(plain, {name: np.abs(_wide(value)) for name, value in feed.items()})
     return {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+
+
+def _behind_the_first(wide: Network, feed: Mapping[str, Array]) -> tuple[Network, Mapping[str, Array]]:
+    """All layers but the first, and what they take, its result as it is: magnitudes through three would say nothing."""
+    first, *rest = wide.layers()
+    inside = {value for node in rest for value in node.outputs}
+    parts = [
+        extract(wide, nodes, [each for each in taken if each not in inside], given, name="part")
+        for nodes, given in (([first], first.outputs), (rest, wide.outputs))
+        if (taken := dict.fromkeys(value for node in nodes for value in reads(node) if not is_constant(value)))
+    ]
+    before, behind = parts
+    made = _run(before, {value.name or "": _wide(feed[value.name or ""]) for value in before.inputs})
+    known = {**feed, **{name: value for name, value in made.items() if isinstance(value, np.ndarray)}}
+    return behind, {value.name or "": known[value.name or ""] for value in behind.inputs}
 
 
 def _allowed(problem: Problem, index: int, want: Array, magnitude: Array | None) -> Array:

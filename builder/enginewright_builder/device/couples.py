@@ -7,8 +7,6 @@ at the most. Whether a couple is worth it is measured: in the network it compete
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import onnx_ir as ir
-
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.network.extract import extract
@@ -19,28 +17,26 @@ FIRST_INPUTS = 6  # of a convolution with all that it may have: behind them stan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Couple:
-    """`layer` does what the layers of the numbers `first` and `second` do, in the first one's place."""
+    """`layer` does what the layers numbered `parts` do, two or three (triples.py), in the place of one of them."""
 
     layer: DeviceLayer
-    first: int
-    second: int
+    parts: tuple[int, ...]
+    place: int
 
 
 def find(network: Network, layers: Sequence[DeviceLayer], able: Callable[[DeviceLayer], bool]) -> list[Couple]:
     """The couples among a network's layers, which device/lower.py made of it, that somebody is `able` to run."""
     made_by = {name: number for number, layer in enumerate(layers) for name in layer.outputs}
-    nodes = {value.name: node for node in network.layers() for value in node.outputs if value.name}
     found: list[Couple] = []
     taken: set[int] = set()
     for number, second in enumerate(layers):
         first = made_by.get(second.inputs[0] or "", number) if second.inputs else number
         if {first, number} & taken or first == number or not _fit(layers[first].problem, second.problem):
             continue
-        pair = [nodes[each.outputs[0]] for each in (layers[first], second)]
-        joint = _joint(layers[first], second, _alone(network, pair))
+        joint = _joint(layers[first], second, alone(network, (layers[first], second)))
         if able(joint):
             taken |= {first, number}
-            found.append(Couple(layer=joint, first=first, second=number))
+            found.append(Couple(layer=joint, parts=(first, number), place=first))
     return found
 
 
@@ -85,8 +81,12 @@ def _joint(first: DeviceLayer, second: DeviceLayer, network: Network) -> DeviceL
     )
 
 
-def _alone(network: Network, nodes: Sequence[ir.Node]) -> Network:
-    """The two layers as a network that gives both results."""
-    made = [value for node in nodes for value in node.outputs if value.name]
-    read = dict.fromkeys(value for node in nodes for value in reads(node) if not is_constant(value))
-    return extract(network, nodes, [value for value in read if value not in made], made, name="couple")
+def alone(network: Network, layers: Sequence[DeviceLayer]) -> Network:
+    """These layers, one behind the other, as a network that gives the results of the last two."""
+    nodes = {value.name: node for node in network.layers() for value in node.outputs if value.name}
+    chain = [nodes[each.outputs[0]] for each in layers]
+    made = [[value for value in node.outputs if value.name] for node in chain]
+    inside = {value for values in made for value in values}
+    read = dict.fromkeys(value for node in chain for value in reads(node) if not is_constant(value))
+    given = [value for values in made[-2:] for value in values]
+    return extract(network, chain, [value for value in read if value not in inside], given, name="couple")

@@ -16,6 +16,7 @@ class Kind(StrEnum):
 
     CONVOLUTION = "convolution"
     COUPLE = "couple of convolutions"
+    TRIPLE = "triple of convolutions"
     TRANSPOSED_CONVOLUTION = "transposed convolution"
     PRODUCT = "product"
     ATTENTION = "attention"
@@ -40,6 +41,8 @@ class Problem:
     COUPLE        a 1x1 convolution and a second one of its result (device/couples.py): inputs and attributes of the
                   first (inputs 3 to 5 None where absent), then the second's weights and bias or None; attributes "next"
                   {"activation", "activation_parameters", "gated"}. Outputs are both results.
+    TRIPLE        a 3x3 convolution whose result only a couple reads: its inputs x, weights, bias or None, then the
+                  couple's without the first; the couple's attributes, and "before": those of the 3x3 convolution.
     TRANSPOSED_CONVOLUTION the same with weights (c, k/groups, spatial...) and output_padding.
     PRODUCT       inputs a (..., m, k), b (..., k, n), bias or None (broadcastable to y), residual or None; attributes
                   alpha, activation, activation_parameters, gated. Transposed operands show in the strides.

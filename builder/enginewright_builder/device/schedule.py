@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from enginewright_builder import causes, emit, passes, planning
 from enginewright_builder.calibration.samples import Samples
-from enginewright_builder.device import assemble, couples, layout, lower, whole
+from enginewright_builder.device import assemble, couples, layout, lower, triples, whole
 from enginewright_builder.device.implementation import Candidate, Device
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.operators.layer import Declined
@@ -179,9 +179,10 @@ def _device_part(
         rehearsals=workshop.rehearsals,
     )
     feed = inputs.random(border.inputs, inputs.LADDER[0])
-    able = couples.find(part, layers, lambda layer: bool(offer(layer, "")))
+    pairs = couples.find(part, layers, lambda layer: bool(offer(layer, "")))
+    together = [*pairs, *triples.find(part, layers, pairs, lambda layer: bool(offer(layer, "")))]
     with whole.timed(placed.places, border, feed, workshop.bench) as timed:
-        line, chosen = tuner.tune(layers, placed.places, timed, able)
+        line, chosen = tuner.tune(layers, placed.places, timed, together)
     layers, implementations = [layer for layer, _ in line], [implementation for _, implementation in line]
     libraries = tactics.libraries(implementations, workshop.device)
     made = assemble.assemble(layers, implementations, placed.places, border, assemble.Packing(blobs), libraries)

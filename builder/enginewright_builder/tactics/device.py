@@ -21,6 +21,7 @@ from enginewright_builder.tactics.hopper_gemm import HopperGemm
 from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
 from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvolution
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
+from enginewright_builder.tactics.hopper_triple import HopperTriple
 from enginewright_builder.tactics.row_product import RowProduct
 from enginewright_builder.tactics.stem_conv import StemConvolution
 from enginewright_builder.tactics.then_pool import ConvolutionThenPool
@@ -51,7 +52,10 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
     ConvolutionThenPool(_CONVOLUTIONS, RISKY),  # a pooled convolution where no kernel that does both is the fastest
     VendorPair(),  # both halves of a pair by the vendors' libraries, where no kernel of ours takes it
 )
-_COUPLE = HopperCouple()  # two layers in one launch: whoever else would take them takes them one by one
+_TOGETHER: Mapping[Kind, Tactic] = {  # layers in one launch: whoever else would take them takes them one by one
+    Kind.COUPLE: HopperCouple(),
+    Kind.TRIPLE: HopperTriple(),
+}
 MOST: Mapping[Effort, int] = {Effort.FAST: 4, Effort.BALANCED: 10, Effort.THOROUGH: 200}  # candidates of one tactic
 # Of a tactic that builds its candidates one at a time, where another takes the layer too: cuDNN compiles for 0.5 s.
 FEWER: Mapping[Effort, int] = {Effort.FAST: 1, Effort.BALANCED: 3, Effort.THOROUGH: 200}
@@ -69,8 +73,9 @@ def candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str = "
 
 def _candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str) -> list[Candidate]:
     constant = frozenset(layer.constants)
-    if layer.problem.kind is Kind.COUPLE:
-        return [each for each in _COUPLE.candidates(layer.problem, device, constant) if only in ("", each.tactic)]
+    together = _TOGETHER.get(layer.problem.kind)
+    if together is not None:
+        return [each for each in together.candidates(layer.problem, device, constant) if only in ("", each.tactic)]
     own = plugin_kernels.plugin_of(layer.network)
     if own is not None:
         return list(plugin_kernels.candidates(layer, own, device))

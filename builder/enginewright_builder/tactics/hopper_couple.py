@@ -182,13 +182,18 @@ def implementation(problem: Problem, constant: frozenset[int], tile: Tile, devic
     return Implementation(
         steps=(Step(layer="", kernel=kernel),),
         cubins={NAME: compiler.compile(source(first, second, tile), device.architecture)},
-        constants={
-            "weights": functools.partial(_weights, both.first, first.columns),
-            "bias": functools.partial(hopper_launch.pack_bias, first.columns),
-            "next weights": functools.partial(_next_weights, both.second, second.columns),
-            "next bias": functools.partial(_next_bias, second.columns),
-        },
+        constants=packers(both, first.columns, second.columns),
     )
+
+
+def packers(both: Halves, columns: int, following: int) -> Mapping[str, functools.partial[Array]]:
+    """What makes the constants, the first's filled up to `columns`, the second's to `following`."""
+    return {
+        "weights": functools.partial(_weights, both.first, columns),
+        "bias": functools.partial(hopper_launch.pack_bias, columns),
+        "next weights": functools.partial(_next_weights, both.second, following),
+        "next bias": functools.partial(_next_bias, following),
+    }
 
 
 def source(first: Form, second: Form, tile: Tile) -> str:

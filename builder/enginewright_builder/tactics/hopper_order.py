@@ -15,7 +15,8 @@ REVERSED_AT = {
     "hopper_gemm": 23 * 4,
     "hopper_couple": 23 * 4,
     "halo_conv": 6 * 4,
-}  # byte of `reversed` in struct Geometry, struct Picture
+    "hopper_triple": 5 * 4,
+}  # byte of `reversed` in struct Geometry, Picture, Pictures
 
 
 def alternate(steps: Iterable[Step]) -> tuple[Step, ...]:

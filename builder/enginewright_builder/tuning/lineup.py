@@ -1,4 +1,4 @@
-"""Which layers run, and how, as the choices of all problems stand: alone, or two in one launch."""
+"""Which layers run, and how, as the choices of all problems stand: alone, or two or three in one launch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ from enginewright_builder.device.whole import Line
 from enginewright_builder.tuning.problems import Chosen, Problem, chosen
 from enginewright_builder.tuning.timings import Timed
 
-APART = ("apart", "each of the two layers by itself")  # a couple's tactic and name where it does not run
+APART = ("apart", "its layers in launches of their own")  # a couple's tactic and name where it does not run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineup:
-    """`layers` are the network's, then the couples' own; `problems` number them so."""
+    """`layers` are the network's, then the couples' own; `problems` number them so. Of couples that share layers the
+    last that is chosen runs: triples stand behind."""
 
     layers: Sequence[DeviceLayer]
     couples: Sequence[Couple]
@@ -28,16 +29,18 @@ class Lineup:
     @property
     def free(self) -> list[Problem]:
         """The problems all of whose layers run by themselves, whatever is chosen."""
-        halves = {number for couple in self.couples for number in (couple.first, couple.second)}
+        halves = {number for couple in self.couples for number in couple.parts}
         return [each for each in self.alone if halves.isdisjoint(each.layers)]
 
     def add_apart(self) -> None:
-        """Let every couple's problem have its layers run by themselves, which takes what their best take."""
+        """Let every couple's problem have its layers run without it, which takes what their best take."""
         of = self._problem_of()
         for number, couple in enumerate(self.couples, self._own):
             problem = of[number]
             if all((each.tactic, each.name) != APART for each in problem.timed):
-                taken = sum(of[half].right[0].microseconds for half in (couple.first, couple.second))
+                inside = [n for n, other in enumerate(self.couples, self._own) if set(other.parts) < set(couple.parts)]
+                left = set(couple.parts).difference(*(self.couples[n - self._own].parts for n in inside))
+                taken = sum(of[part].right[0].microseconds for part in (*inside, *left))
                 apart = Timed(tactic=APART[0], name=APART[1], microseconds=round(taken, 3))
                 problem.timed = tuple(sorted((apart, *problem.timed), key=_fastest_first))
 
@@ -48,7 +51,8 @@ class Lineup:
 
     def matters(self, problem: Problem) -> bool:
         """Whether another choice of a problem changes what runs: not where all its layers run as parts of couples."""
-        return problem.layers[0] >= self._own or not set(self._running()).isdisjoint(problem.layers)
+        running = set(self._running())
+        return any(n in running if n < self._own else not self._hidden(n, running) for n in problem.layers)
 
     def chosen(self) -> tuple[Chosen, ...]:
         """What the report says of every problem of which something runs."""
@@ -65,16 +69,25 @@ class Lineup:
     def _problem_of(self) -> dict[int, Problem]:
         return {number: problem for problem in self.problems for number in problem.layers}
 
+    def _hidden(self, number: int, running: set[int]) -> bool:
+        """Whether a couple behind this one has some of its layers."""
+        parts = set(self.couples[number - self._own].parts)
+        return any(n > number and not parts.isdisjoint(self.couples[n - self._own].parts) for n in running)
+
     def _running(self) -> Iterator[int]:
         """The numbers of the layers that run."""
         of = self._problem_of()
-        together = {
-            couple.first: number for number, couple in enumerate(self.couples, self._own) if of[number].chosen != APART
-        }
-        gone = {self.couples[number - self._own].second for number in together.values()}
+        together: dict[int, int] = {}
+        gone: set[int] = set()
+        for number, couple in reversed(list(enumerate(self.couples, self._own))):
+            if of[number].chosen != APART and gone.isdisjoint(couple.parts):
+                together[couple.place] = number
+                gone.update(couple.parts)
         for number in range(self._own):
-            if number not in gone:
-                yield together.get(number, number)
+            if number in together:
+                yield together[number]
+            elif number not in gone:
+                yield number
 
 
 def _fastest_first(timed: Timed) -> tuple[bool, float]:

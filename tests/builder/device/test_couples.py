@@ -1,11 +1,11 @@
-"""Which layers can be done two at a time, and what right means for the two."""
+"""Which layers can be done two or three at a time, and what right means for them."""
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from enginewright_builder import passes
-from enginewright_builder.device import checking, couples, layout, lower
+from enginewright_builder.device import checking, couples, layout, lower, triples
 from enginewright_builder.device.couples import Couple
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.lower import DeviceLayer
@@ -59,7 +59,7 @@ def found(text: str = BLOCK) -> list[Couple]:
 def test_a_point_convolution_and_the_next_one_of_its_result_are_a_couple() -> None:
     (couple,) = found()
     problem = couple.layer.problem
-    assert (couple.first, couple.second, problem.kind) == (1, 2, Kind.COUPLE)
+    assert (couple.parts, couple.place, problem.kind) == ((1, 2), 1, Kind.COUPLE)
     assert [each.shape[1] for each in problem.outputs] == [256, 64]
     assert sorted(couple.layer.constants) == [1, 6]
     assert problem.attributes["next"]["activation"] == "Relu"
@@ -72,7 +72,7 @@ def test_no_layer_is_in_two_couples() -> None:
     text = text.replace("sum = Add (four, y)\n    end = Relu (sum)", "end = Relu (four)").replace(
         "[1, 256, 14, 14] end", "[1, 64, 14, 14] end"
     )
-    assert [(each.first, each.second) for each in found(text)] == [(1, 2), (3, 4)]
+    assert [each.parts for each in found(text)] == [(1, 2), (3, 4)]
 
 
 def test_a_second_one_with_a_residual_or_a_stride_is_none() -> None:
@@ -93,6 +93,61 @@ def test_the_reference_of_a_couple_is_its_two_layers_one_behind_the_other() -> N
     (x,) = check.feed.values()
     y = np.maximum(np.einsum("kc,nchw->nkhw", layer.constants[1][:, :, 0, 0].astype(np.float64), x), 0)
     z = np.maximum(np.einsum("kc,nchw->nkhw", layer.constants[6][:, :, 0, 0].astype(np.float64), y), 0)
+    rounded = {name: value.astype(np.float16) for name, value in zip(layer.outputs, (y, z), strict=True)}
+    assert check.judge(rounded)[0] == ""
+    wrong = {**rounded, layer.outputs[1]: rounded[layer.outputs[1]] * np.float16(1.01)}
+    assert check.judge(wrong)[0]
+
+
+def triples_of(text: str = BLOCK) -> list[Couple]:
+    network, layers = lowered(text)
+    pairs = couples.find(network, layers, lambda _layer: True)
+    return triples.find(network, layers, pairs, lambda _layer: True)
+
+
+def test_a_3x3_convolution_that_only_a_couple_reads_makes_it_a_triple_in_the_couples_place() -> None:
+    (triple,) = triples_of()
+    problem, layer = triple.layer.problem, triple.layer
+    assert (triple.parts, triple.place, problem.kind) == ((0, 1, 2), 1, Kind.TRIPLE)
+    assert [each.shape[1] for each in problem.outputs] == [256, 64]
+    assert sorted(layer.constants) == [1, 3, 8]
+    assert problem.attributes["before"]["pads"] == (1, 1, 1, 1)
+    assert (layer.inputs[0], layer.outputs) == ("x", ("y", "z"))
+
+
+def test_a_result_that_somebody_else_wants_makes_none() -> None:
+    assert triples_of(BLOCK.replace("=> (float16[1, 256, 14, 14] end)", "=> (float16[1, 256, 14, 14] end, x0)")) == []
+    assert (
+        triples_of(
+            BLOCK.replace("three = Conv <pads = [1, 1, 1, 1]> (z, c)", "three = Conv <pads = [1, 1, 1, 1]> (x0, c)")
+        )
+        == []
+    )
+
+
+def test_a_larger_or_smaller_window_makes_none() -> None:
+    assert triples_of(BLOCK.replace("x0 = Conv <pads = [1, 1, 1, 1]> (x, c)", "x0 = Relu (x)")) == []
+
+
+def test_only_the_triples_own_tactic_is_asked_for_it() -> None:
+    text = BLOCK.replace("float16[1, 64, 14, 14]", "float16[256, 64, 14, 14]")
+    (triple,) = triples_of(
+        text.replace("(x, c)", "(x, c)\n    x1 = Conv <pads = [1, 1, 1, 1]> (x0, c)").replace("(x0, e1)", "(x1, e1)")
+    )
+    offered = tactics.candidates(triple.layer, HOPPER, Effort.BALANCED)
+    assert {each.tactic for each in offered} == {"hopper triple"}
+    assert tactics.candidates(triple.layer, HOPPER, Effort.BALANCED, "cudnn") == []
+
+
+def test_the_reference_of_a_triple_is_its_layers_one_behind_the_other() -> None:
+    (triple,) = triples_of()
+    check, layer = checking.check(triple.layer), triple.layer
+    (x,) = check.feed.values()
+    around = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(around, (3, 3), axis=(2, 3))
+    b = np.einsum("kcij,nchwij->nkhw", layer.constants[1].astype(np.float64), windows)
+    y = np.maximum(np.einsum("kc,nchw->nkhw", layer.constants[3][:, :, 0, 0].astype(np.float64), b), 0)
+    z = np.maximum(np.einsum("kc,nchw->nkhw", layer.constants[8][:, :, 0, 0].astype(np.float64), y), 0)
     rounded = {name: value.astype(np.float16) for name, value in zip(layer.outputs, (y, z), strict=True)}
     assert check.judge(rounded)[0] == ""
     wrong = {**rounded, layer.outputs[1]: rounded[layer.outputs[1]] * np.float16(1.01)}

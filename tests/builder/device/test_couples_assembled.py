@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 
 from enginewright_builder import emit, passes
-from enginewright_builder.device import assemble, checking, couples, layout, lower
+from enginewright_builder.device import assemble, checking, couples, layout, lower, triples
 from enginewright_builder.device.assemble import Assembled, Border
 from enginewright_builder.device.couples import Couple
 from enginewright_builder.device.implementation import Implementation
@@ -82,12 +83,13 @@ class Memory:
 
 
 def line(layers: list[DeviceLayer], found: list[Couple]) -> list[DeviceLayer]:
-    """Every couple in its first layer's place."""
-    joint, gone = {each.first: each.layer for each in found}, {each.second for each in found}
-    return [joint.get(number, layer) for number, layer in enumerate(layers) if number not in gone]
+    """Every couple in its place."""
+    joint, gone = {each.place: each.layer for each in found}, {part for each in found for part in each.parts}
+    return [joint.get(number, layer) for number, layer in enumerate(layers) if number in joint or number not in gone]
 
 
-def test_couples_in_the_place_of_their_layers_answer_as_the_model_does() -> None:
+@pytest.mark.parametrize("three", [False, True], ids=["couples", "triples"])
+def test_couples_in_the_place_of_their_layers_answer_as_the_model_does(three: bool) -> None:
     given = network()
     (want,) = computed(given, {"x": X}).values()
     passes.run(given, passes.gpu_pipeline(Precision.FP16))
@@ -95,6 +97,9 @@ def test_couples_in_the_place_of_their_layers_answer_as_the_model_does() -> None
     layers = lower.lower(given, placed.places, placed.free)
     found = couples.find(given, layers, lambda _layer: True)
     assert ["pair" in each.layer.problem.attributes for each in found] == [True, *[False] * (BLOCKS - 1)]
+    if three:
+        found = triples.find(given, layers, found, lambda _layer: True)
+        assert [len(each.parts) for each in found] == [3] * BLOCKS
     running = line(layers, found)
     border = Border(
         inputs=tuple(map(emit.binding, given.inputs)), outputs=tuple(emit.binding(value) for value in given.outputs)

@@ -44,7 +44,7 @@ def problem(*numbers: int, microseconds: float) -> Problem:
 def lineup(together: float = 6.0) -> Lineup:
     """Three layers, of which the first two take 5 microseconds, and so many as a couple."""
     own = layers()
-    couple = Couple(layer=replace(own[0], name="Relu+Neg"), first=0, second=1)
+    couple = Couple(layer=replace(own[0], name="Relu+Neg"), parts=(0, 1), place=0)
     problems = [problem(0, microseconds=2.0), problem(1, microseconds=3.0), problem(2, microseconds=1.0)]
     joint = problem(3, microseconds=together)
     made = Lineup(layers=[*own, couple.layer], couples=[couple], problems=[*problems, joint])
@@ -84,3 +84,41 @@ def test_only_the_networks_own_layers_must_be_solved() -> None:
 def test_what_may_run_as_part_of_a_couple_is_not_free() -> None:
     given = lineup()
     assert [each.layers for each in given.free] == [[2]]
+
+
+def with_a_triple(couple_takes: float, triple_takes: float) -> Lineup:
+    """Three layers of 2, 3 and 1 microseconds: the last two as a couple, all as a triple in the second one's place."""
+    own = layers()
+    made = Lineup(
+        layers=[*own, replace(own[0], name="Neg+Exp"), replace(own[0], name="Relu+Neg+Exp")],
+        couples=[
+            Couple(layer=replace(own[0], name="Neg+Exp"), parts=(1, 2), place=1),
+            Couple(layer=replace(own[0], name="Relu+Neg+Exp"), parts=(0, 1, 2), place=1),
+        ],
+        problems=[
+            problem(number, microseconds=taken)
+            for number, taken in enumerate((2.0, 3.0, 1.0, couple_takes, triple_takes))
+        ],
+    )
+    made.add_apart()
+    return made
+
+
+def test_a_triple_that_is_chosen_takes_its_couples_layers_too() -> None:
+    given = with_a_triple(couple_takes=3.0, triple_takes=4.0)
+    assert [layer.name for layer, _ in given.line()] == ["Relu+Neg+Exp"]
+    assert [given.matters(each) for each in given.problems] == [False, False, False, False, True]
+    assert [each.layers for each in given.chosen()] == [("Relu+Neg+Exp",)]
+
+
+def test_a_triple_competes_with_its_couple_and_the_layer_before() -> None:
+    given = with_a_triple(couple_takes=3.0, triple_takes=5.5)
+    assert (given.problems[4].right[0].tactic, given.problems[4].right[0].microseconds) == (APART[0], 5.0)
+    assert [layer.name for layer, _ in given.line()] == ["Relu", "Neg+Exp"]
+    assert [given.matters(each) for each in given.problems] == [True, False, False, True, True]
+
+
+def test_a_triple_competes_with_all_its_layers_where_the_couple_is_slower() -> None:
+    given = with_a_triple(couple_takes=4.5, triple_takes=6.5)
+    assert given.problems[4].right[0].microseconds == 6.0
+    assert [layer.name for layer, _ in given.line()] == ["Relu", "Neg", "Exp"]

@@ -168,7 +168,7 @@ def test_a_second_build_measures_nothing_and_chooses_the_same() -> None:
 def test_a_couple_that_makes_the_network_faster_stands_and_a_second_build_knows_it() -> None:
     layers, places = _layers()
     problem = replace(layers[0].problem, attributes={"expression": "both"})
-    couple = Couple(layer=replace(layers[0], name="two Relus", problem=problem), first=0, second=1)
+    couple = Couple(layer=replace(layers[0], name="two Relus", problem=problem), parts=(0, 1), place=0)
     timings, bench = Timings(None), Pretending({10: 5.0})
     tuner = _tuner([_candidate("only", RIGHT, 10)], bench, timings)
     line, chosen = tuner.tune(layers, places, lambda made: 10.0 * len(made), [couple])
@@ -184,7 +184,7 @@ def test_a_couple_that_makes_the_network_faster_stands_and_a_second_build_knows_
 def test_a_couple_that_makes_the_network_slower_falls_apart_though_it_is_faster_by_itself() -> None:
     layers, places = _layers()
     problem = replace(layers[0].problem, attributes={"expression": "both"})
-    couple = Couple(layer=replace(layers[0], name="two Relus", problem=problem), first=0, second=1)
+    couple = Couple(layer=replace(layers[0], name="two Relus", problem=problem), parts=(0, 1), place=0)
     alone, both = _candidate("only", RIGHT, 10), _candidate("only", RIGHT, 11)
     tuner = _tuner([alone], Pretending({10: 5.0, 11: 8.0}), Timings(None))
     tuner = replace(tuner, offer=lambda layer, _tactic: [both if layer is couple.layer else alone])
