@@ -11,7 +11,8 @@ values:
     |got - want| <= 2 u_out |want| + (K u_acc + u_out / 8) |a| |b|
 
 u_acc is 2**-24 (float32), or 2**-11 where TF32 may round the operands. The last term lets a split sum keep its parts in
-the output's dtype, and is still far below one lost term of the sum. Other layers compute in float32 and round once:
+the output's dtype, and is still far below one lost term of the sum. Where the terms themselves were rounded between two
+products of a layer (a triple's first result), it is u_out |a| |b|. Other layers compute in float32 and round once:
 
     |got - want| <= 8 u_out (|want| + rms(want)) + sqrt(K) 2**-24 |x|
 
@@ -189,7 +190,8 @@ def _allowed(problem: Problem, index: int, want: Array, magnitude: Array | None)
     assert magnitude is not None, "a product has magnitudes"
     if problem.attributes.get("math") == "tf32":
         accumulate = ROUNDOFF["float16"]
-    bound: Array = 2 * out * size + (_terms(problem) * accumulate + out / 8) * np.abs(magnitude)
+    share = 1.0 if problem.kind is Kind.TRIPLE and index == 0 else 1 / 8
+    bound: Array = 2 * out * size + (_terms(problem) * accumulate + out * share) * np.abs(magnitude)
     return bound
 
 

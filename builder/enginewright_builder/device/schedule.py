@@ -166,6 +166,9 @@ def _device_part(
     def offer(layer: DeviceLayer, tactic: str) -> list[Candidate]:
         return tactics.candidates(layer, workshop.device, recipe.effort, tactic)
 
+    def able(layer: DeviceLayer) -> bool:
+        return bool(offer(layer, ""))
+
     tuner = Tuner(
         offer=offer,
         bench=workshop.bench,
@@ -179,8 +182,7 @@ def _device_part(
         rehearsals=workshop.rehearsals,
     )
     feed = inputs.random(border.inputs, inputs.LADDER[0])
-    pairs = couples.find(part, layers, lambda layer: bool(offer(layer, "")))
-    together = [*pairs, *triples.find(part, layers, pairs, lambda layer: bool(offer(layer, "")))]
+    together = [found for find in (couples.find, triples.find) for found in find(part, layers, able)]
     with whole.timed(placed.places, border, feed, workshop.bench) as timed:
         line, chosen = tuner.tune(layers, placed.places, timed, together)
     layers, implementations = [layer for layer, _ in line], [implementation for _, implementation in line]

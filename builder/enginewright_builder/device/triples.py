@@ -16,15 +16,13 @@ from enginewright_builder.network.network import Network
 BEFORE_INPUTS = 3  # x, weights, bias; behind them stand the couple's without its first
 
 
-def find(
-    network: Network, layers: Sequence[DeviceLayer], pairs: Sequence[Couple], able: Callable[[DeviceLayer], bool]
-) -> list[Couple]:
-    """The triples that somebody is `able` to run, of these couples among a network's layers."""
+def find(network: Network, layers: Sequence[DeviceLayer], able: Callable[[DeviceLayer], bool]) -> list[Couple]:
+    """The triples among a network's layers that somebody is `able` to run, of couples that nobody needs to be."""
     made_by = {name: number for number, layer in enumerate(layers) for name in layer.outputs}
     read = Counter(name for layer in layers for name in layer.inputs)
     read.update(value.name for value in network.outputs)
     found: list[Couple] = []
-    for couple in pairs:
+    for couple in couples.find(network, layers, lambda _couple: True):
         between = couple.layer.inputs[0] or ""
         number = made_by.get(between, couple.place)
         before = layers[number]

@@ -11,7 +11,7 @@
 //   shared memory:  | all weights of all three | halo of each group | x2 of each | STAGING tiles of 64 x 64 of each |
 //
 // A block a multiprocessor, its weights fetched once. Roles of its warps, two groups with their own tiles and buffers:
-//   consumer warpgroup:  3x3, then chunk by chunk of 64 channels: x w, epilogue, times v together with the next x w
+//   consumer warpgroup:  3x3, then chunk by chunk of 64 channels: b w, epilogue, the next chunk's b w, times v
 //   load warp:   the halo as soon as the tile before has multiplied it, x2 as soon as its last chunk has
 //   store warp:  the residual into a staging tile early; stores what is finished
 //
@@ -207,8 +207,7 @@ extern "C" __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
                 });
                 step_on();
                 products_begin();
-#if EARLY
-                if (chunk + 1 < CHUNKS) {
+                if (chunk + 1 < CHUNKS) {  // first, for its results are wanted first: the others end behind their epilogue
                     expand(chunk + 1);
                     products_commit();
                 }
@@ -218,15 +217,6 @@ extern "C" __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
                 products_commit();
                 if (chunk + 1 < CHUNKS) products_wait<1>(), settle(sums);
                 else products_wait<0>(), settle(next);
-#else
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-                    multiply_add(next, y[chunk % 2][i], v_at + (chunk * NEXT * 8 + i * 2), (chunk | i) != 0);
-                if (chunk + 1 < CHUNKS) expand(chunk + 1);
-                products_commit();
-                products_wait<0>();
-                settle(sums), settle(next);
-#endif
                 if (PAIRED && leads && chunk == CHUNKS - 2) barrier_arrive(taken);
             }
 #pragma unroll

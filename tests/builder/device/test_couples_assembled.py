@@ -98,7 +98,7 @@ def test_couples_in_the_place_of_their_layers_answer_as_the_model_does(three: bo
     found = couples.find(given, layers, lambda _layer: True)
     assert ["pair" in each.layer.problem.attributes for each in found] == [True, *[False] * (BLOCKS - 1)]
     if three:
-        found = triples.find(given, layers, found, lambda _layer: True)
+        found = triples.find(given, layers, lambda _layer: True)
         assert [len(each.parts) for each in found] == [3] * BLOCKS
     running = line(layers, found)
     border = Border(
