@@ -28,9 +28,9 @@ class Lineup:
 
     @property
     def free(self) -> list[Problem]:
-        """The problems all of whose layers run by themselves, whatever is chosen."""
-        halves = {number for couple in self.couples for number in couple.parts}
-        return [each for each in self.alone if halves.isdisjoint(each.layers)]
+        """The problems all of whose layers run by themselves, as the couples' choices stand."""
+        running = set(self._running())
+        return [each for each in self.alone if running.issuperset(each.layers)]
 
     def add_apart(self) -> None:
         """Let every couple's problem have its layers run without it, which takes what their best take."""

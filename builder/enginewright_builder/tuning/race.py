@@ -32,7 +32,7 @@ _NEAR = 1.6  # times the fastest: what is slower by itself is not tried in the n
 class Race:
     """`whole` gives the network's microseconds as the problems' choices stand, `over` whether the time has run out,
     `soon` whether most of it has, `matters` whether a problem's choice changes what runs, and of the `free` ones all
-    layers run, whatever the choices."""
+    layers run, whatever these choose."""
 
     problems: Sequence[Problem]
     finalists: int

@@ -81,8 +81,10 @@ def test_only_the_networks_own_layers_must_be_solved() -> None:
     assert given.problems[3].chosen == APART
 
 
-def test_what_may_run_as_part_of_a_couple_is_not_free() -> None:
+def test_what_runs_as_part_of_a_couple_is_not_free() -> None:
     given = lineup()
+    assert [each.layers for each in given.free] == [[0], [1], [2]]
+    given.problems[3].choice = 1
     assert [each.layers for each in given.free] == [[2]]
 
 
