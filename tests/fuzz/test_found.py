@@ -329,3 +329,18 @@ def test_a_size_that_no_number_holds_is_left_to_be_computed(tmp_path: Path) -> N
     network = table.read(ModelFormat.ONNX, onnx_file(tmp_path, onnx.parser.parse_model(text)))
     FoldConstants().apply(network)
     assert [node.op_type for node in network.layers()] == ["Size", "Neg"]
+
+
+def test_a_constant_cut_into_no_parts_is_refused(tmp_path: Path) -> None:
+    path = frozen(
+        tmp_path, ("axis", "Const", []), ("c", "Const", []), ("y", "Split", ["axis", "c"]), y={"num_split": 0}
+    )
+    graph = schema.GraphDef.FromString(path.read_bytes())
+    for node in graph.node:
+        if node.op == "Const":
+            node.attr["value"].tensor.dtype = 3
+            node.attr["value"].tensor.int_val.extend([0] if node.name == "axis" else [1, 2])
+    next(node for node in graph.node if node.name == "c").attr["value"].tensor.tensor_shape.dim.add(size=2)
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(ModelError, match=r"the operation 'y' \(Split\) cannot be read"):
+        table.read(ModelFormat.TENSORFLOW, path, outputs=("y",))

@@ -90,7 +90,7 @@ def _outputs(call: Call) -> Sequence[Tensor]:
         return _Source(scope, node)
     try:
         return (_OWN.get(node.op) or OPERATORS[node.op])(call)
-    except (IndexError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+    except (IndexError, ValueError, TypeError, KeyError, ArithmeticError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ModelError(
             f"{scope.where} does not hold together: the operation {node.name!r} ({node.op}) cannot be read ({reason}); "
