@@ -34,6 +34,10 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
         f"{_ATTENTION}[numbers of 40, values of 24]",
         f"{_ATTENTION}[197 rows, 256 keys, bfloat16]",
     ),
+    "hopper heads": (
+        "test_hopper_heads.py::test_the_result_is_right[100 rows, values first]",
+        "test_hopper_heads.py::test_the_result_is_right[50 rows, bfloat16]",
+    ),
     "hopper gemm, split gemm, halo": (f"{_MATRICES}[uneven pads, gated]", f"{_MATRICES}[slices of wider buffers]"),
     "hopper gemm, split gemm, halo: pooled": (
         f"{_MATRICES}[pooled, odd]",

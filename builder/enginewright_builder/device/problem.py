@@ -19,6 +19,7 @@ class Kind(StrEnum):
     TRIPLE = "triple of convolutions"
     TRANSPOSED_CONVOLUTION = "transposed convolution"
     PRODUCT = "product"
+    HEADS = "product and attention"
     ATTENTION = "attention"
     POOLING = "pooling"
     RECURRENT = "recurrent"
@@ -49,6 +50,8 @@ class Problem:
     ATTENTION     inputs q (b, h, s, d), k (b, h, t, d), v (b, h, t, e), mask or None (additive,
                   broadcastable to b, h, s, t); attributes scale, causal. Layouts show in the strides.
                   Output (b, h, s, e).
+    HEADS         a PRODUCT and the attention of its columns (device/heads.py): inputs of the product; attributes scale,
+                  and columns, where q, k and v of the first head begin. Output (b, h, s, e).
     POOLING       input x; attributes mode (max, average, lp), kernel, strides, pads, dilations,
                   count_include_pad, ceil.
     RECURRENT     as ONNX's LSTM, GRU, RNN: attributes are the operator's, `operator` its name.

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from enginewright_builder import causes, emit, passes, planning
 from enginewright_builder.calibration.samples import Samples
-from enginewright_builder.device import assemble, couples, layout, lower, triples, whole
+from enginewright_builder.device import assemble, couples, heads, layout, lower, triples, whole
 from enginewright_builder.device.implementation import Candidate, Device
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.operators.layer import Declined
@@ -183,6 +183,7 @@ def _device_part(
     )
     feed = inputs.random(border.inputs, inputs.LADDER[0])
     together = [found for find in (couples.find, triples.find) for found in find(part, layers, able)]
+    together += heads.find(part, layers, placed.places, able)
     with whole.timed(placed.places, border, feed, workshop.bench) as timed:
         line, chosen = tuner.tune(layers, placed.places, timed, together)
     layers, implementations = [layer for layer, _ in line], [implementation for _, implementation in line]

@@ -3,20 +3,20 @@
 //
 //     shared memory:  | q, 64 rows a warpgroup | k, KEYS rows | v, KEYS rows | y, as q |      rows of 64 numbers, 128 bytes
 //
-// A warpgroup makes 64 rows of one head. Its scores stay where the products leave them: in registers, which are how the
-// second product takes its left operand. That one starts with the first 16 keys while the others' exponentials are computed.
+// A warpgroup makes 64 rows of one head (hopper_softmax.cuh).
 //
-// Set before this text: WARPGROUPS, KEYS (a multiple of 16, at most 256), TAIL (fewer keys exist), ELEMENT.
+// Set before this text: WARPGROUPS, and what hopper_softmax.cuh wants.
 #include "hopper.cuh"
 #include "activations.cuh"
 #include "wgmma.generated"
+#include "hopper_softmax.cuh"
 
 struct Sizes {
     int keys;
     float scale;  // with log2(e) in it; positive
 };
 
-constexpr int THREADS = 128 * WARPGROUPS, GROUP_BYTES = 64 * 128, KEY_BYTES = KEYS * 128;
+constexpr int THREADS = 128 * WARPGROUPS, KEY_BYTES = KEYS * 128;
 
 // Grid: blocks of rows, heads, batches.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -55,56 +55,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     products_wait<0>();
     settle(scores);
 
-    float lowered[2], total[2] = {0.f, 0.f};  // of rows `row` and `row` + 8
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        float top = __uint_as_float(0xff800000u);
-#pragma unroll
-        for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-            for (int e = 2 * r; e < 2 * r + 2; e++) {
-                if (TAIL && j * 8 + pair * 2 + e % 2 >= sizes.keys) scores[4 * j + e] = __uint_as_float(0xff800000u);
-                top = fmaxf(top, scores[4 * j + e]);
-            }
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        lowered[r] = -top * sizes.scale;
-    }
-
-    float sums[32];
-    uint32_t weights[KEYS / 16][4];
+    float lowered[2], sums[32], share[2];
+    lower_scores(scores, lowered, sizes.keys, sizes.scale, pair);
     barrier_wait(valued, 0);
-#pragma unroll
-    for (int i = 0; i < KEYS / 16; i++) {
-#pragma unroll
-        for (int e = 0; e < 8; e += 2) {  // in pairs: keys, keys of `row` + 8, eight keys on, the same of `row` + 8
-            const int r = e / 2 % 2;
-            const float low = exp2_fast(fmaf(scores[8 * i + e], sizes.scale, lowered[r]));
-            const float high = exp2_fast(fmaf(scores[8 * i + e + 1], sizes.scale, lowered[r]));
-            total[r] += low + high;
-            weights[i][e / 2] = pack(ELEMENT{}, low, high);
-        }
-        products_begin();
-        multiply_add(sums, weights[i], operand<128>(v_at + i * 2048, 1024, 8192), i != 0);
-        products_commit();
-    }
-    float share[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        total[r] += __shfl_xor_sync(~0u, total[r], 1);
-        total[r] += __shfl_xor_sync(~0u, total[r], 2);
-        share[r] = reciprocal(total[r]);
-    }
-    products_wait<0>();
-    settle(sums);
-
+    weigh_values(scores, lowered, sizes.scale, v_at, sums, share);
     unsigned char* const made = shared + (y_at - base) + group * GROUP_BYTES + ((warp & 3) * 16 + row) * 128;
-#pragma unroll
-    for (int j = 0; j < 8; j++)
-#pragma unroll
-        for (int r = 0; r < 2; r++)  // 16 bytes j of a row lie at place j ^ row, as the copy engine has them
-            *(uint32_t*)(made + r * 8 * 128 + ((j ^ row) * 16 + pair * 4)) =
-                pack(ELEMENT{}, sums[4 * j + 2 * r] * share[r], sums[4 * j + 2 * r + 1] * share[r]);
+    lay_rows(sums, made, row, pair, [&](float sum, int r, int) { return sum * share[r]; });
     publish_shared();
     group_barrier(1 + group, 128);
     if ((threadIdx.x & 127) == 0) {

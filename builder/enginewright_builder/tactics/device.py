@@ -19,6 +19,7 @@ from enginewright_builder.tactics.hopper_attention import HopperAttention
 from enginewright_builder.tactics.hopper_couple import HopperCouple
 from enginewright_builder.tactics.hopper_gemm import HopperGemm
 from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
+from enginewright_builder.tactics.hopper_heads import HopperHeads
 from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvolution
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
 from enginewright_builder.tactics.hopper_triple import HopperTriple
@@ -55,6 +56,7 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
 _TOGETHER: Mapping[Kind, Tactic] = {  # layers in one launch: whoever else would take them takes them one by one
     Kind.COUPLE: HopperCouple(),
     Kind.TRIPLE: HopperTriple(),
+    Kind.HEADS: HopperHeads(),
 }
 MOST: Mapping[Effort, int] = {Effort.FAST: 4, Effort.BALANCED: 10, Effort.THOROUGH: 200}  # candidates of one tactic
 # Of a tactic that builds its candidates one at a time, where another takes the layer too: cuDNN compiles for 0.5 s.

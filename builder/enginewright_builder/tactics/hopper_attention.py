@@ -23,7 +23,7 @@ ROWS = 64  # of a warpgroup
 WIDE = 64  # numbers of a row in shared memory: the widest swizzle
 MOST_KEYS = 256  # columns of one product, and half as many registers a thread
 HEAD_BYTES = 2048  # barriers, and what alignment to 1024 bytes may take
-HEADERS = ("hopper.cuh", "activations.cuh")
+HEADERS = ("hopper_softmax.cuh", "hopper.cuh", "activations.cuh")
 
 
 class HopperAttention:
@@ -109,9 +109,10 @@ def source(problem: Problem, warpgroups: int) -> str:
     kernels = resources.files("enginewright_builder") / "kernels"
     text = (kernels / "hopper_attention.cu").read_text()
     for header in HEADERS:
-        text = text.replace(f'#include "{header}"\n', (kernels / header).read_text().replace("#pragma once\n", ""))
+        body = (kernels / header).read_text().replace("#pragma once\n", "")
+        text = text.replace(f'#include "{header}"\n', body, 1).replace(f'#include "{header}"\n', "")
     products = hopper_launch.wgmma(keys, kind, transposed=False) + hopper_launch.wgmma(
-        WIDE, kind, transposed=True, left_in_registers=True
+        WIDE, kind, transposed=True, left_in_registers=True, name="multiply_values"
     )
     text = text.replace('#include "wgmma.generated"\n', products)
     return "".join(f"#define {name} {value}\n" for name, value in choices.items()) + text

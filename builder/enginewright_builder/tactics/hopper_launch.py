@@ -102,8 +102,10 @@ def _patch(form: Form) -> dict[str, int]:
     return dict(zip(("PATCH_WIDTH", "PATCH_HEIGHT", "PATCH_IMAGES"), sizes, strict=True))
 
 
-def wgmma(columns: int, kind: str, *, transposed: bool, left_in_registers: bool = False) -> str:
-    """multiply_add: d (64 x columns) += a (64 x 16) b (columns x 16), the sums in this warpgroup's registers; a in
+def wgmma(
+    columns: int, kind: str, *, transposed: bool, left_in_registers: bool = False, name: str = "multiply_add"
+) -> str:
+    """A function `name`: d (64 x columns) += a (64 x 16) b (columns x 16), the sums in this warpgroup's registers; a in
     shared memory, or in registers too."""
     count = columns // 2
     names = ", ".join(f"%{i}" for i in range(count))
@@ -117,7 +119,7 @@ def wgmma(columns: int, kind: str, *, transposed: bool, left_in_registers: bool 
         parameter, left, given = "uint64_t a", f"%{count}", '"l"(a)'
     right = count + taken
     return (
-        f"INLINE void multiply_add(float (&d)[{count}], {parameter}, uint64_t b, bool add) {{\n"
+        f"INLINE void {name}(float (&d)[{count}], {parameter}, uint64_t b, bool add) {{\n"
         f'    asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{right + 1}, 0;\\n"\n'
         f'        "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{kind}.{kind} {{{names}}}, "\n'
         f'        "{left}, %{right}, {flags};\\n}}"\n'
