@@ -173,7 +173,7 @@ def expected(problem: Problem, inputs: list[Array | None]) -> Array:
     return activated(value if residual is None else value + residual, problem)
 
 
-def check(bench: Bench, tactic: Tactic, problem: Problem) -> None:
+def check(bench: Bench, tactic: Tactic, problem: Problem, tried: slice = slice(TRIED)) -> None:
     """Each candidate that the library takes is right, also replayed from a graph; the first is made again by name."""
     inputs, y = values_of(problem), problem.outputs[0]
     want = expected(problem, inputs)
@@ -184,7 +184,7 @@ def check(bench: Bench, tactic: Tactic, problem: Problem) -> None:
     ]
     operands.append(bench.cupy.full(y.span_bytes, 255, bench.cupy.uint8))
     ran = 0
-    for candidate in tactic.candidates(problem, HERE, KNOWN)[:TRIED]:
+    for candidate in tactic.candidates(problem, HERE, KNOWN)[tried]:
         made = built(candidate)
         if made is None:
             continue
@@ -347,6 +347,12 @@ PRODUCTS = {
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_cublaslt_multiplies(bench: Bench, name: str) -> None:
     check(bench, CublasLtTactic(), PRODUCTS[name])
+
+
+@pytest.mark.parametrize("name", ["odd rows", "residual", "by columns, batched", "float32, odd"])
+def test_cublaslt_multiplies_by_every_algorithm_that_it_has(bench: Bench, name: str) -> None:
+    named = len(CublasLtTactic().candidates(PRODUCTS[name], HERE, KNOWN))
+    check(bench, CublasLtTactic(every=True), PRODUCTS[name], slice(named, None, 7))  # every seventh of them
 
 
 @pytest.mark.parametrize("name", ["residual", "gelu", "bfloat16", "by columns, batched"])

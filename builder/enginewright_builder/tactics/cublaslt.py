@@ -1,15 +1,18 @@
 """cuBLASLt's algorithms as candidates: those that its heuristics name for a product, and more splits of the sum.
 
-An algorithm is 64 bytes that only the library reads, and everything that can be set about one is an integer. A
-candidate's name says those integers, so that the name alone makes the same algorithm again, and the plan carries the
-bytes. This module asks the library, on the device that is built for, and nothing when it is not there.
+Where `every` one is asked for, also all others that the library has, by number, tile and stages. An algorithm is 64
+bytes that only the library reads, and everything that can be set about one is an integer. A candidate's name says
+those integers, so that the name alone makes the same algorithm again, and the plan carries the bytes. This module asks
+the library, on the device that is built for, and nothing when it is not there.
 """
 
 import ctypes
 import functools
+import itertools
 import re
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +20,10 @@ import numpy as np
 
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Problem
+from enginewright_builder.tactics import cublaslt_library
 from enginewright_builder.tactics.cublaslt_product import WEIGHTS, packed_patches, product
 from enginewright_runtime.engine import values
-from enginewright_runtime.engine.cuda import cublaslt, steps
-from enginewright_runtime.engine.cuda.cublaslt import ALGORITHM_BYTES, CublasLtLibrary, Described
+from enginewright_runtime.engine.cuda.cublaslt import ALGORITHM_BYTES, Described
 from enginewright_runtime.engine.cuda.program import MatrixProduct, Pointer, Space, Step
 from enginewright_runtime.errors import PlanError, UnsupportedError
 
@@ -28,6 +31,7 @@ REQUESTED = 32  # algorithms asked of the heuristics
 WORKSPACE_BYTES = 32 << 20  # what NVIDIA recommends for Hopper
 ALIGNMENT = 16  # bytes, of every operand: slices of wider buffers begin at such multiples
 SPLITS = (2, 3, 4, 6, 8, 12, 16)
+_MOST = 200  # by number: no tuner tries more
 _FEW_WAVES = 0.75  # below this share of the multiprocessors, splitting the sum may pay
 _SPLIT_MOST = 6  # the best algorithms that further splits are tried of
 
@@ -94,13 +98,16 @@ class CublasLtTactic:
     name = "cublaslt"
     reason = "NVIDIA's library: matrix products of every shape, and the rival that ours have to beat"
 
+    def __init__(self, *, every: bool = False) -> None:
+        self.every = every
+
     def candidates(self, problem: Problem, device: Device, constant: frozenset[int]) -> tuple[Candidate, ...]:
-        """In the order of the library's heuristics, then with further splits."""
+        """In the order of the library's heuristics, then with further splits, then every other one if so asked."""
         record = product(problem, constant) if self.name in device.libraries else None
         if record is None:
             return ()
-        kind = _bias_dtype(problem)
-        return tuple(self._candidate(record, kind, each) for each in dict.fromkeys(_algorithms(record)))
+        kind, found = _bias_dtype(problem), _every if self.every else _algorithms
+        return tuple(self._candidate(record, kind, each) for each in dict.fromkeys(found(record)))
 
     def named(self, problem: Problem, constant: frozenset[int], name: str) -> Candidate:
         """The candidate of that name, without asking the heuristics. Raises UnsupportedError where there is none."""
@@ -142,31 +149,9 @@ def _bias(dtype: str, constants: Constants) -> Array:
     return np.ascontiguousarray(constants[2].reshape(-1).astype(values.dtype_of(dtype)))
 
 
-@functools.cache
-def _library() -> CublasLtLibrary:
-    """The one that also runs what is built here, with the functions that only building calls."""
-    library = steps.library("cublaslt")
-    assert isinstance(library, CublasLtLibrary), "the runtime's table says so"
-    pointer, integer, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
-    signatures: Mapping[str, tuple[Any, ...]] = {
-        "cublasLtMatmulPreferenceCreate": (pointer,),
-        "cublasLtMatmulPreferenceDestroy": (pointer,),
-        "cublasLtMatmulPreferenceSetAttribute": (pointer, integer, pointer, size),
-        "cublasLtMatmulAlgoGetHeuristic": (*(pointer,) * 7, integer, pointer, pointer),
-        "cublasLtMatmulAlgoInit": (pointer, *(integer,) * 7, pointer),
-        "cublasLtMatmulAlgoConfigSetAttribute": (pointer, integer, pointer, size),
-        "cublasLtMatmulAlgoConfigGetAttribute": (pointer, integer, pointer, size, pointer),
-        "cublasLtMatmulAlgoCheck": (pointer,) * 8,
-    }
-    for name, arguments in signatures.items():
-        function = getattr(library.calls, name)
-        function.argtypes, function.restype = arguments, integer
-    return library
-
-
 def _algorithms(record: MatrixProduct) -> Iterator[Algorithm]:
     """What the heuristics name, then further splits of the first of them where the device would not be full."""
-    library = _library()
+    library = cublaslt_library.library()
     described = _described(record)
     found = (_Found * REQUESTED)()
     count = ctypes.c_int()
@@ -191,15 +176,32 @@ def _algorithms(record: MatrixProduct) -> Iterator[Algorithm]:
             yield from (algorithm.with_split(parts) for parts in SPLITS)
 
 
+def _every(record: MatrixProduct) -> Iterator[Algorithm]:
+    """The same, then each algorithm with each of its tiles and stages that the library takes for this product."""
+    named = list(_algorithms(record))
+    yield from named
+    yield from itertools.islice(_by_number(record, {each.settings[0] for each in named}), _MOST)
+
+
+def _by_number(record: MatrixProduct, liked: set[int]) -> Iterator[Algorithm]:
+    """Those that are liked first."""
+    for number in sorted(cublaslt_library.numbers(record), key=lambda each: each not in liked):
+        for tile, stages in itertools.product(*cublaslt_library.offered(record, number)):
+            algorithm = Algorithm(settings=(number, tile, stages, 1, *(0,) * (len(_SETTINGS) - 4)))
+            with suppress(PlanError):
+                _checked(record, algorithm)
+                yield algorithm
+
+
 def _described(record: MatrixProduct) -> Described:
-    described = Described(record, _library())
+    described = Described(record, cublaslt_library.library())
     if record.bias is not None:
         described.set_bias(1 << 20)  # never read here: the library looks at how it is aligned
     return described
 
 
 def _preference() -> ctypes.c_void_p:
-    library, made = _library(), ctypes.c_void_p()
+    library, made = cublaslt_library.library(), ctypes.c_void_p()
     library.check(library.calls.cublasLtMatmulPreferenceCreate(ctypes.byref(made)), "cublasLtMatmulPreferenceCreate")
     weakref.finalize(made, library.calls.cublasLtMatmulPreferenceDestroy, made.value)
     wanted: list[tuple[int, Any]] = [
@@ -216,7 +218,7 @@ def _preference() -> ctypes.c_void_p:
 
 
 def _settings(found: _Found) -> Algorithm:
-    library, read = _library(), []
+    library, read = cublaslt_library.library(), []
     for attribute, kind in _SETTINGS.values():
         value, written = kind(), ctypes.c_size_t()
         status = library.calls.cublasLtMatmulAlgoConfigGetAttribute(
@@ -229,12 +231,11 @@ def _settings(found: _Found) -> Algorithm:
 
 def _checked(record: MatrixProduct, algorithm: Algorithm) -> tuple[bytes, int]:
     """The algorithm's bytes and the workspace that it takes. Raises PlanError where the library refuses it."""
-    library, described, result = _library(), _described(record), _Found()
-    layouts = (record.a_layout, record.b_layout, record.c_layout, record.d_layout)
-    kinds = [cublaslt.DATA_TYPES[name] for name in (record.scale, *(layout.dtype for layout in layouts))]
+    library, described, result = cublaslt_library.library(), _described(record), _Found()
     data = (ctypes.c_char * ALGORITHM_BYTES)()
-    compute = cublaslt.COMPUTE_TYPES[record.compute]
-    status = library.calls.cublasLtMatmulAlgoInit(library.handle, compute, *kinds, algorithm.settings[0], data)
+    status = library.calls.cublasLtMatmulAlgoInit(
+        library.handle, *cublaslt_library.types(record), algorithm.settings[0], data
+    )
     library.check(status, "cublasLtMatmulAlgoInit")
     for (attribute, kind), setting in list(zip(_SETTINGS.values(), algorithm.settings, strict=True))[1:]:
         value = kind(setting)

@@ -53,6 +53,8 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
     ConvolutionThenPool(_CONVOLUTIONS, RISKY),  # a pooled convolution where no kernel that does both is the fastest
     VendorPair(),  # both halves of a pair by the vendors' libraries, where no kernel of ours takes it
 )
+# Instead of those of the same name, where nobody is in a hurry.
+_THOROUGH: Mapping[str, Tactic] = {CublasLtTactic.name: CublasLtTactic(every=True)}
 _TOGETHER: Mapping[Kind, Tactic] = {  # layers in one launch: whoever else would take them takes them one by one
     Kind.COUPLE: HopperCouple(),
     Kind.TRIPLE: HopperTriple(),
@@ -88,7 +90,8 @@ def _candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str) -
         most = MOST[effort]
         if found and tactic.name in _SERIAL:
             most = FEWER[effort]
-        found += tactic.candidates(layer.problem, device, constant)[:most]
+        asked = _THOROUGH.get(tactic.name, tactic) if effort is Effort.THOROUGH else tactic
+        found += asked.candidates(layer.problem, device, constant)[:most]
     if only not in ("", portable.NAME):
         return found
     last = bool(found) and layer.problem.kind in _PRODUCTS

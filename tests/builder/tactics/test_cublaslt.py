@@ -10,13 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enginewright_builder.device import layout, lower
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, channels_last, plain, row_major
+from enginewright_builder.network.definition import Network
 from enginewright_builder.tactics import cublaslt
+from enginewright_builder.tactics import device as tactics
+from enginewright_builder.tactics.cublaslt import CublasLtTactic
 from enginewright_builder.tactics.cublaslt_product import packed_patches, product
 from enginewright_runtime.engine.cuda.program import MatrixLayout, MatrixProduct, Pointer, Space
-from enginewright_runtime.errors import UnsupportedError
+from enginewright_runtime.errors import PlanError, UnsupportedError
+from enginewright_runtime.plan.recipe import Effort
 
 HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 << 10)
 Flat = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -238,6 +243,47 @@ def test_a_split_adds_its_parts_in_float32() -> None:
 def test_a_name_that_says_no_algorithm_is_refused_with_a_sentence() -> None:
     with pytest.raises(UnsupportedError, match="'engine 3' names no algorithm of cuBLASLt: remove it"):
         cublaslt.parse("engine 3")
+
+
+def test_where_every_algorithm_is_asked_for_those_that_the_library_takes_come_behind_the_named_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = cublaslt.Algorithm(settings=(66, 20, 35, 1, 0, 0, 0, 0, 2))
+
+    def checked(record: MatrixProduct, algorithm: cublaslt.Algorithm) -> tuple[bytes, int]:
+        if algorithm.settings[1] == 9:
+            raise PlanError("no such tile: try another.")
+        return b"", 0
+
+    monkeypatch.setattr(cublaslt, "_algorithms", lambda record: iter([named]))
+    monkeypatch.setattr(cublaslt, "_checked", checked)
+    monkeypatch.setattr(cublaslt.cublaslt_library, "numbers", lambda record: [1, 66])
+    monkeypatch.setattr(cublaslt.cublaslt_library, "offered", lambda record, number: ([8, 9, 10], [number, 2]))
+    problem = matrices(f32(4, 3), f32(3, 5), f32(4, 5))
+    found = [
+        cublaslt.parse(each.name)
+        for each in cublaslt.CublasLtTactic(every=True).candidates(
+            problem, replace(HOPPER, libraries={"cublaslt": "1"}), frozenset()
+        )
+    ]
+    assert found[0] == named
+    assert [each.settings[:3] for each in found[1:]] == [
+        (number, tile, stages) for number in (66, 1) for tile in (8, 10) for stages in (number, 2)
+    ]
+
+
+@pytest.mark.parametrize("effort", Effort)
+def test_every_algorithm_is_asked_for_where_nobody_is_in_a_hurry(
+    effort: Effort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(CublasLtTactic, "candidates", lambda tactic, *given: asked.append(tactic.every) or ())
+    network = Network("product")
+    network.mark_output(network.add_fully_connected(network.add_input("x", (4, 8)), 16, np.ones((16, 8))), "y")
+    placed = layout.assign(network)
+    for layer in lower.lower(network, placed.places, placed.free):
+        tactics.candidates(layer, HOPPER, effort)
+    assert set(asked) == {effort is Effort.THOROUGH}
 
 
 def test_where_the_device_has_no_such_library_nothing_is_offered_and_nothing_asked() -> None:
