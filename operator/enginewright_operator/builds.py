@@ -46,7 +46,8 @@ def judge(inp: PlanInput) -> Finding:
     if _has(inp.job, "Complete"):
         return _built(inp)
     if failure := _has(inp.job, "Failed"):
-        return failed(_result(inp) or _killed(inp, failure))
+        result, status = _result(inp) or _killed(inp, failure), inp.plan.status
+        return failed(result, again=_tried_again(result.outcome, status.workspace if status else 0))
     return _under_way(inp)
 
 
@@ -72,9 +73,10 @@ def _built(inp: PlanInput) -> Finding:
     return Finding(phase=api.Phase.BUILT, verdict=verdict, result=result)
 
 
-def failed(result: BuildResult) -> Finding:
-    """A build that ended without a plan."""
-    verdict = Verdict(state=State.STALLED, reason=Reason.BUILD_FAILED, message=result.message)
+def failed(result: BuildResult, *, again: bool = False) -> Finding:
+    """A build that ended without a plan; only one that is not tried `again` needs a person."""
+    state = State.WORKING if again else State.STALLED
+    verdict = Verdict(state=state, reason=Reason.BUILD_FAILED, message=result.message)
     return Finding(phase=api.Phase.FAILED, verdict=verdict, result=result)
 
 
@@ -212,13 +214,18 @@ def _has(manifest: Manifest, kind: str, *, status: str = "True") -> Manifest | N
 
 def retry_in(status: api.EnginePlanStatus, *, now: datetime.datetime) -> float | None:
     """Seconds until a failed build is tried again; None if the same request would end the same way."""
-    outcome = Outcome.__members__.get(status.outcome, Outcome.INTERNAL)
-    if outcome is Outcome.OUT_OF_MEMORY:
-        return None if status.workspace else 0.0  # once, with less
-    if outcome.permanent or status.finished_at is None:
+    if not _tried_again(status.outcome, status.workspace) or status.finished_at is None:
         return None
+    if status.outcome == Outcome.OUT_OF_MEMORY.name:
+        return 0.0
     delay = min(RETRY_LIMIT, RETRY_FIRST * 2.0 ** min(max(status.attempts - 1, 0), 10))
     return max(0.0, delay - stamps.since(status.finished_at, now))
+
+
+def _tried_again(outcome: str, workspace: int) -> bool:
+    """Whether another try may end otherwise: what ran out of memory with the recipe's workspace has one with less."""
+    ended = Outcome.__members__.get(outcome, Outcome.INTERNAL)
+    return not workspace if ended is Outcome.OUT_OF_MEMORY else not ended.permanent
 
 
 def shown(progress: BuildProgress | None) -> api.BuildProgress | None:

@@ -163,6 +163,26 @@ def test_it_is_tried_again_once_and_then_the_sentence_says_what_to_change() -> N
     assert builds.retry_in(ended_again, now=NOW + datetime.timedelta(days=1)) is None
 
 
+@pytest.mark.parametrize(
+    ("outcome", "workspace", "state"),
+    [
+        (Outcome.GATE_FAILED, 0, State.STALLED),
+        (Outcome.STORAGE, 0, State.WORKING),
+        (Outcome.STORAGE, 1 << 29, State.WORKING),
+        (Outcome.OUT_OF_MEMORY, 0, State.WORKING),
+        (Outcome.OUT_OF_MEMORY, 1 << 29, State.STALLED),
+    ],
+)
+def test_only_a_failure_that_is_not_tried_again_waits_for_a_person(
+    outcome: Outcome, workspace: int, state: State
+) -> None:
+    text = BuildResult.of(outcome, "It failed.").to_termination_message()
+    finding = judge(plan=with_status(workspace=workspace), job=job(FAILED), pods=(ended(text, code=int(outcome)),))
+    assert (finding.phase, finding.verdict.state) == (api.Phase.FAILED, state)
+    after = api.EnginePlanStatus(outcome=outcome.name, workspace=workspace, finished_at="2026-01-01T12:00:00Z")
+    assert (builds.retry_in(after, now=NOW) is None) is (state is State.STALLED), "and it is tried again"
+
+
 def test_other_failures_leave_the_workspace_as_it_is() -> None:
     assert builds.next_workspace(plan()) == 0
     assert builds.next_workspace(with_status(outcome="STORAGE")) == 0

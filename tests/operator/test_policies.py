@@ -103,6 +103,15 @@ def test_a_failed_build_gives_the_builders_sentence_and_says_what_serves() -> No
     assert "plan-old serves meanwhile" in verdict.message
 
 
+def test_a_failed_build_that_is_tried_again_needs_no_person() -> None:
+    verdict = Verdict(state=State.WORKING, reason=Reason.BUILD_FAILED, message="The store is down.")
+    rows = conditions(verdict, generation=1, before=(), now=datetime.datetime.now(datetime.UTC))
+    status = api.EnginePlanStatus(phase=api.Phase.FAILED, message="The store is down.", conditions=rows)
+    told = of_target(wanted=plan().model_copy(update={"status": status}))
+    assert (told.state, told.reason) == (State.WORKING, Reason.BUILD_FAILED)
+    assert told.message.startswith("The store is down.")
+
+
 def test_a_node_is_asked_for_only_while_there_is_something_to_build() -> None:
     assert of_target(nodes=(), wanted=None).reason is Reason.NO_MATCHING_NODE
     assert of_target(nodes=()).reason is Reason.SERVING
@@ -112,8 +121,13 @@ def test_a_plan_that_nobody_has_looked_at_waits() -> None:
     assert of_target(wanted=plan()).reason is Reason.WAITING_FOR_BUILD
 
 
-def test_a_plan_whose_job_is_being_made_is_told_of_in_the_words_of_one_that_nobody_has_looked_at() -> None:
-    verdict = Verdict(state=State.WORKING, reason=Reason.WAITING_FOR_BUILD, message="The build Job is being made.")
+@pytest.mark.parametrize(
+    ("state", "reason"), [(State.WORKING, Reason.WAITING_FOR_BUILD), (State.STALLED, Reason.PAUSED)]
+)
+def test_a_plan_whose_job_is_made_next_is_told_of_in_the_words_of_one_that_nobody_has_looked_at(
+    state: State, reason: Reason
+) -> None:
+    verdict = Verdict(state=state, reason=reason, message="The build Job is being made, or was held until now.")
     rows = conditions(verdict, generation=1, before=(), now=datetime.datetime.now(datetime.UTC))
     status = api.EnginePlanStatus(phase=api.Phase.PENDING, conditions=rows)
     looked_at = plan().model_copy(update={"status": status})

@@ -56,9 +56,12 @@ def no_node(view: TargetView) -> Verdict | None:
 
 
 def build_not_begun(view: TargetView) -> Verdict | None:
-    """There is a build Job. Until then one sentence: each other one would be a write of every engine of the plan."""
+    """There is a build Job. Until then one sentence: each other one would be a write of every engine of the plan.
+
+    A plan is said to be paused for a while after its engine was: this one is not, or it would not be asked.
+    """
     ready = _condition(view.wanted, "Ready")
-    begun = ready is None or ready.reason != Reason.WAITING_FOR_BUILD
+    begun = ready is None or ready.reason not in (Reason.WAITING_FOR_BUILD, Reason.PAUSED)
     if view.wanted is not None and view.wanted.status is not None and begun:
         return None
     name = view.wanted.metadata.name if view.wanted else "of this target"
@@ -70,7 +73,9 @@ def build_failed(view: TargetView) -> Verdict | None:
     plan = view.wanted
     if plan is None or plan.status is None or plan.status.phase is not api.Phase.FAILED:
         return None
-    return stalled(Reason.BUILD_FAILED, f"{plan.status.message} (EnginePlan {plan.metadata.name}{_meanwhile(view)})")
+    found, message = _condition(plan, "Stalled"), f"{plan.status.message} (EnginePlan {plan.metadata.name}"
+    waits = found is not None and found.status == "False"  # for its next try
+    return (working if waits else stalled)(Reason.BUILD_FAILED, f"{message}{_meanwhile(view)})")
 
 
 def build_hindered(view: TargetView) -> Verdict | None:

@@ -231,7 +231,7 @@ async def _tell(engine: api.InferenceEngine, outcomes: list[Outcome], scope: Sco
         old, verdict = before.get(outcome.row.gpu_class), outcome.verdict
         if old is not None and (old.reason, old.message) == (verdict.reason, outcome.row.message):
             continue
-        if verdict.state is State.STALLED:
+        if verdict.state is State.STALLED or verdict.reason is Reason.BUILD_FAILED:
             message = f"{outcome.row.gpu_class}: {verdict.message}"
             await scope.cluster.event(engine, verdict.reason, message, warning=True)
         elif (old is None or old.reason != verdict.reason) and verdict.reason is not Reason.ROLLING_OUT:

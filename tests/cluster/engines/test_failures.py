@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from controlplane.cluster import ControlPlane
+from controlplane.watching import watch
 from engines.engine_case import EngineCase, retrained
 from engines.load import Load
+from gitops import kstatus
+from gitops.kstatus import Status
 
 pytestmark = pytest.mark.cluster
 
@@ -53,11 +56,13 @@ def test_a_plan_that_fails_its_gate_never_serves_and_the_one_before_goes_on(
 
 
 def test_a_build_that_is_oom_killed_is_named_as_that_and_built_with_half_of_its_workspace(
-    engine: EngineCase, eventually: Callable[..., Any]
+    engine: EngineCase, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
-    engine.apply()
-    os.kill(eventually(lambda: builder_of(engine.bucket), 90), signal.SIGKILL)
-    plan = engine.plan(engine.becomes_ready())
+    with watch(engine.cluster, "inferenceengines", engine.namespace, tmp_path) as seen:
+        engine.apply()
+        os.kill(eventually(lambda: builder_of(engine.bucket), 90), signal.SIGKILL)
+        plan = engine.plan(engine.becomes_ready())
+    assert Status.FAILED not in map(kstatus.compute, seen.versions()), "nobody has to do anything"
     assert plan["status"]["workspace"] == plan["spec"]["recipe"].get("workspace", 1 << 30) // 2
     assert plan["status"]["attempts"] == 2
     (told,) = engine.events("BuildFailed")[:1]
