@@ -12,7 +12,8 @@ values:
 
 u_acc is 2**-24 (float32), or 2**-11 where TF32 may round the operands. The last term lets a split sum keep its parts in
 the output's dtype, and is still far below one lost term of the sum. Where the terms themselves were rounded between two
-products of a layer (a triple's first result), it is u_out |a| |b|. Other layers compute in float32 and round once:
+products of a layer (a triple's first result), it is u_out |a| |b|; between a product and attention the reference rounds
+as the layer does. Other layers compute in float32 and round once:
 
     |got - want| <= 8 u_out (|want| + rms(want)) + sqrt(K) 2**-24 |x|
 
@@ -106,6 +107,8 @@ def _reference(layer: DeviceLayer, alone: Network) -> tuple[dict[str, Array], di
 
     def right(feed: Mapping[str, Value]) -> Mapping[str, Value]:
         kept = {name: value for name, value in feed.items() if isinstance(value, np.ndarray)}
+        if layer.problem.kind is Kind.HEADS:
+            return _run(*_behind_the_first(_widened(alone), kept, layer.problem.outputs[0].dtype))
         return _run(wide, {name: _wide(value) for name, value in kept.items()})
 
     feed = _normal(taken)
@@ -148,7 +151,7 @@ def _magnitudes(layer: DeviceLayer, wide: Network, feed: Mapping[str, Array]) ->
     sums = any(node.op_type in _SUMS and not node.domain for node in layer.network.layers())
     if layer.problem.kind not in _WITH_WEIGHTS and not sums:
         return {}
-    if layer.problem.kind is Kind.TRIPLE:
+    if layer.problem.kind is Kind.TRIPLE:  # magnitudes through three layers would say nothing
         wide, feed = _behind_the_first(wide, feed)
     plain = wide.copy()
     for node in plain.layers():
@@ -161,8 +164,10 @@ def _magnitudes(layer: DeviceLayer, wide: Network, feed: Mapping[str, Array]) ->
     return {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
 
 
-def _behind_the_first(wide: Network, feed: Mapping[str, Array]) -> tuple[Network, Mapping[str, Array]]:
-    """All layers but the first, and what they take, its result as it is: magnitudes through three would say nothing."""
+def _behind_the_first(
+    wide: Network, feed: Mapping[str, Array], dtype: str = "float32"
+) -> tuple[Network, Mapping[str, Array]]:
+    """All layers but the first, and what they take, its result rounded to `dtype`."""
     first, *rest = wide.layers()
     inside = {value for node in rest for value in node.outputs}
     parts = [
@@ -172,8 +177,9 @@ def _behind_the_first(wide: Network, feed: Mapping[str, Array]) -> tuple[Network
     ]
     before, behind = parts
     made = _run(before, {value.name or "": _wide(feed[value.name or ""]) for value in before.inputs})
-    known = {**feed, **{name: value for name, value in made.items() if isinstance(value, np.ndarray)}}
-    return behind, {value.name or "": known[value.name or ""] for value in behind.inputs}
+    rounded = {name: value.astype(dtype_of(dtype)) for name, value in made.items() if isinstance(value, np.ndarray)}
+    known = {**feed, **rounded}
+    return behind, {value.name or "": _wide(known[value.name or ""]) for value in behind.inputs}
 
 
 def _allowed(problem: Problem, index: int, want: Array, magnitude: Array | None) -> Array:
