@@ -11,7 +11,9 @@ from enginewright_operator import api, gpu
 from enginewright_operator.gather import Gatherer, PlanInput
 from enginewright_operator.reconcile import plan as plans
 from enginewright_operator.reconcile.scope import Again, Scope
+from enginewright_operator.render import names
 from enginewright_operator.settings import Settings
+from enginewright_operator.watched import Watched
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.request import BuildResult
 
@@ -98,3 +100,21 @@ async def test_a_plan_is_paused_where_all_engines_are_that_want_it(engines: dict
     wanted = plan(ownerReferences=[kind | {"name": name, "uid": name} for name in engines])
     reader = Gatherer(Kube(), None, Settings())  # type: ignore[arg-type]
     assert await reader.is_paused(wanted) is paused
+
+
+async def test_builds_are_counted_for_each_class_and_namespace_by_itself() -> None:
+    watched = Watched(lambda *_: None)
+    ended = {"conditions": [{"type": "Complete", "status": "True"}]}
+    jobs = [("n", "cpu", {}), ("n", "cpu", {}), ("n", "cpu", ended), ("n", "h200", {}), ("other", "cpu", {})]
+    for number, (namespace, of, status) in enumerate(jobs):
+        metadata = {"name": f"j{number}", "namespace": namespace, "uid": f"u{number}", "resourceVersion": "1"}
+        metadata |= {"labels": {names.GPU_CLASS_LABEL: of}}
+        watched.saw("Job", {"kind": "Job", "metadata": metadata, "status": status})
+
+    class Kube:
+        async def find(self, kind: str, namespace: str, *, where: tuple[str, str]) -> list[dict[str, Any]]:
+            return list(watched[kind].list(namespace, where))
+
+    reader = Gatherer(Kube(), None, Settings())  # type: ignore[arg-type]
+    assert await reader.under_way(plan(namespace="n")) == 2
+    assert await reader.under_way(plan(namespace="other")) == 1
