@@ -7,7 +7,6 @@ that is most of what there is to gain. `attention_form.py` says how the work is 
 import functools
 import struct
 from collections.abc import Callable
-from importlib import resources
 
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
@@ -15,12 +14,12 @@ from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import ITEM_BYTES, TensorType
 from enginewright_builder.tactics import attention_form
 from enginewright_builder.tactics.attention_form import Form, Work
+from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step
 
 NAME = "flash attention"
 Q, K, V, MASK = range(4)
 MOST_NUMBERS = 128  # of a head: more do not fit into a warp's registers
-HEADERS = ("latency.cuh", "activations.cuh", "warp_matrix.cuh")
 _UNIT = 8  # elements in 16 bytes
 LOG2_E = 1.4426950408889634
 
@@ -102,12 +101,7 @@ def source(problem: Problem, form: Form) -> str:
         "MASK": 0 if mask is None else 2 if mask.dtype == "float32" else 1,
         "MASK_ROWS": 1 if mask is None or not _steps(mask)[2] else 2,
     }
-    kernels = resources.files("enginewright_builder") / "kernels"
-    body = (kernels / "attention.cu").read_text()
-    for header in HEADERS:
-        text = (kernels / header).read_text().replace("#pragma once\n", "")
-        body = body.replace(f'#include "{header}"\n', text)
-    return "".join(f"#define {name} {value}\n" for name, value in choices.items()) + body
+    return kernel_text("attention.cu", choices)
 
 
 def _sizes(problem: Problem) -> bytes:

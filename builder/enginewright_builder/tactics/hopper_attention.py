@@ -7,7 +7,6 @@ heads have at most 64 numbers and 256 keys: a BERT's layer. Longer ones need a s
 import functools
 import struct
 from collections.abc import Callable
-from importlib import resources
 
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
@@ -16,6 +15,7 @@ from enginewright_builder.device.tensors import TensorType
 from enginewright_builder.tactics import attention, hopper_launch, hopper_operand
 from enginewright_builder.tactics.attention import LOG2_E, K, Q, V
 from enginewright_builder.tactics.hopper_operand import Matrix
+from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Step
 
 NAME = "hopper attention"
@@ -23,7 +23,6 @@ ROWS = 64  # of a warpgroup
 WIDE = 64  # numbers of a row in shared memory: the widest swizzle
 MOST_KEYS = 256  # columns of one product, and half as many registers a thread
 HEAD_BYTES = 2048  # barriers, and what alignment to 1024 bytes may take
-HEADERS = ("hopper_softmax.cuh", "hopper.cuh", "activations.cuh")
 
 
 class HopperAttention:
@@ -106,16 +105,10 @@ def source(problem: Problem, warpgroups: int) -> str:
         "WARPGROUPS": warpgroups, "KEYS": keys, "TAIL": int(keys != attention.work(problem).keys),
         "ELEMENT": hopper_launch.ELEMENTS[dtype],
     }  # fmt: skip
-    kernels = resources.files("enginewright_builder") / "kernels"
-    text = (kernels / "hopper_attention.cu").read_text()
-    for header in HEADERS:
-        body = (kernels / header).read_text().replace("#pragma once\n", "")
-        text = text.replace(f'#include "{header}"\n', body, 1).replace(f'#include "{header}"\n', "")
     products = hopper_launch.wgmma(keys, kind, transposed=False) + hopper_launch.wgmma(
         WIDE, kind, transposed=True, left_in_registers=True, name="multiply_values"
     )
-    text = text.replace('#include "wgmma.generated"\n', products)
-    return "".join(f"#define {name} {value}\n" for name, value in choices.items()) + text
+    return kernel_text("hopper_attention.cu", choices).replace('#include "wgmma.generated"\n', products)
 
 
 def _type(problem: Problem, number: int) -> TensorType:

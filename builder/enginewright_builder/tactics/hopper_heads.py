@@ -6,7 +6,6 @@ of one sequence, so it pays where these fill the device.
 
 import functools
 import struct
-from importlib import resources
 
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
@@ -17,6 +16,7 @@ from enginewright_builder.tactics.attention import LOG2_E
 from enginewright_builder.tactics.hopper_form import Form
 from enginewright_builder.tactics.hopper_launch import STEP
 from enginewright_builder.tactics.hopper_operand import Matrix
+from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Step
 
 NAME = "hopper heads"
@@ -27,7 +27,6 @@ PARTS = 3  # queries, keys, values
 HEAD_BYTES = 2048  # barriers, the bias, and what alignment to 1024 bytes may take
 SLOTS = 8  # barriers of a kind that fit into their 64 bytes
 LEAST = 0.5  # of the multiprocessors that have a block: with less work the product alone spreads over more
-HEADERS = ("hopper_softmax.cuh", "hopper.cuh", "activations.cuh")
 
 
 class HopperHeads:
@@ -129,18 +128,12 @@ def source(problem: Problem, staged: int) -> str:
         "WARPGROUPS": warpgroups(problem), "STAGES": staged, "KEYS": keys, "TAIL": int(keys != y.shape[2]),
         "ELEMENT": hopper_launch.ELEMENTS[y.dtype],
     }  # fmt: skip
-    kernels = resources.files("enginewright_builder") / "kernels"
-    text = (kernels / "hopper_heads.cu").read_text()
-    for header in HEADERS:
-        body = (kernels / header).read_text().replace("#pragma once\n", "")
-        text = text.replace(f'#include "{header}"\n', body, 1).replace(f'#include "{header}"\n', "")
     products = (
         hopper_launch.wgmma(PARTS * HEAD, kind, transposed=False),
         hopper_launch.wgmma(keys, kind, transposed=False, left_in_registers=True, name="multiply_keys"),
         hopper_launch.wgmma(HEAD, kind, transposed=True, left_in_registers=True, name="multiply_values"),
     )
-    text = text.replace('#include "wgmma.generated"\n', "".join(products))
-    return "".join(f"#define {name} {value}\n" for name, value in choices.items()) + text
+    return kernel_text("hopper_heads.cu", choices).replace('#include "wgmma.generated"\n', "".join(products))
 
 
 def _keys(problem: Problem) -> int:

@@ -13,7 +13,6 @@ and attributes["pair"] is {"strides": [..]} of the second; `bias` is the sum of 
 import functools
 import struct
 from collections.abc import Callable, Iterable
-from importlib import resources
 
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device import later
@@ -21,6 +20,7 @@ from enginewright_builder.device.implementation import Array, Candidate, Constan
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
 from enginewright_builder.tactics import hopper_pool, latency_choice, latency_geometry
+from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_builder.tactics.latency_activation import finish_text
 from enginewright_builder.tactics.latency_geometry import Configuration, Window, Work, input_tile
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step, TensorMap
@@ -151,13 +151,7 @@ def source(problem: Problem, configuration: Configuration) -> str:
         "BATCH": int(work.images > 1),
         "FINISH(a, b)": _finish(problem),
     }
-    lines = [f"#define {name} {value}\n" for name, value in choices.items()]
-    kernels = resources.files("enginewright_builder") / "kernels"
-    body = (kernels / "hopper_latency_conv.cu").read_text()
-    for header in ("latency.cuh", "activations.cuh", "latency_conv_finish.cuh"):
-        text = (kernels / header).read_text().replace("#pragma once\n", "")
-        body = body.replace(f'#include "{header}"\n', text)
-    return "".join(lines) + body
+    return kernel_text("hopper_latency_conv.cu", choices)
 
 
 def _arguments(problem: Problem, configuration: Configuration) -> tuple[Argument, ...]:

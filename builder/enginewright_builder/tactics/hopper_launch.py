@@ -8,7 +8,6 @@ import functools
 import math
 import struct
 from collections.abc import Callable, Mapping
-from importlib import resources
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from enginewright_builder.device.problem import Problem
 from enginewright_builder.tactics import hopper_form, hopper_operand, hopper_pool
 from enginewright_builder.tactics.hopper_form import Form
 from enginewright_builder.tactics.hopper_operand import Matrix, Windows
+from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_runtime.engine.cuda.program import Argument, Pointer, Space, TensorMap
 
 ELEMENTS = {"float16": "Half", "bfloat16": "Bfloat16", "float32": "Float"}
@@ -87,13 +87,8 @@ def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[s
         "RESIDUAL": int(form.residual is not None), "K_MAJOR": int(form.k_major), "PACKED": int(form.b is None),
         "ACTIVATION": activation(form), "GATED": int(bool(form.attributes.get("gated"))), **_patch(form),
     }  # fmt: skip
-    folder = resources.files("enginewright_builder") / "kernels"
-    text = (folder / file).read_text()
-    for name in ("hopper_tiles.cuh", "hopper_epilogue.cuh", "hopper.cuh", "activations.cuh"):
-        header = (folder / name).read_text().replace("#pragma once\n", "")
-        text = text.replace(f'#include "{name}"\n', header, 1).replace(f'#include "{name}"\n', "")
-    text = text.replace('#include "wgmma.generated"\n', wgmma(tile[1], WGMMA_KINDS[dtype], transposed=not form.k_major))
-    return "".join(f"#define {name} {value}\n" for name, value in macros.items()) + text
+    products = wgmma(tile[1], WGMMA_KINDS[dtype], transposed=not form.k_major)
+    return kernel_text(file, macros).replace('#include "wgmma.generated"\n', products)
 
 
 def _patch(form: Form) -> dict[str, int]:

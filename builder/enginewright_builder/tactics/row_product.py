@@ -9,7 +9,6 @@ import functools
 import math
 import struct
 from collections.abc import Callable, Mapping
-from importlib import resources
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import ITEM_BYTES, TensorType
+from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_builder.tactics.latency_activation import activation_text
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step
 
@@ -152,12 +152,7 @@ def source(file: str, problem: Problem, choices: Mapping[str, int]) -> str:
         **choices,
         "ACTIVATE(v)": _activation(problem),
     }
-    kernels = resources.files("enginewright_builder") / "kernels"
-    body = (kernels / file).read_text()
-    for header in ("latency.cuh", "activations.cuh", "row_units.cuh"):
-        text = (kernels / header).read_text().replace("#pragma once\n", "")
-        body = body.replace(f'#include "{header}"\n', text)
-    return "".join(f"#define {name} {value}\n" for name, value in chosen.items()) + body
+    return kernel_text(file, chosen)
 
 
 def _packed_weights(constants: Constants) -> Array:

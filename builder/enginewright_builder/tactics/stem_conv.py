@@ -13,6 +13,7 @@ from enginewright_builder.device.implementation import Candidate, Device, Implem
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
 from enginewright_builder.tactics import stem_geometry, stem_walk
+from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_builder.tactics.stem_geometry import BIAS, RESIDUAL, WEIGHTS, X, given, pool_of, two
 from enginewright_runtime.engine.cuda.program import Kernel, Step
 
@@ -110,7 +111,7 @@ def implementation(problem: Problem, rows: int, architecture: str) -> Implementa
 
 def source(problem: Problem, rows: int) -> str:
     """The kernel's text with its choices before it."""
-    return stem_geometry.text("stem_conv.cu", {**stem_geometry.macros(problem), "ROWS": rows})
+    return kernel_text("stem_conv.cu", {**stem_geometry.macros(problem), "ROWS": rows})
 
 
 def _dtypes_fit(problem: Problem) -> bool:

@@ -5,7 +5,6 @@ import functools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ X, WEIGHTS, BIAS, RESIDUAL = range(4)
 OUTPUTS = 64  # channels that a block makes
 RESULT_COLUMN = OUTPUTS * 2 + 16  # bytes in shared memory
 SHARED_BYTES = 227 * 1024  # that a block may ask for
-_HEADERS = ("latency.cuh", "wide_products.cuh", "activations.cuh", "stem.cuh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +86,6 @@ def macros(problem: Problem) -> dict[str, object]:
         "POOL_STRIDE_W": pool.stride[1],
         "FINISH(a, b)": finish(problem),
     }
-
-
-def text(file: str, choices: Mapping[str, object]) -> str:
-    """A kernel's text, its headers inside, with its choices before it."""
-    kernels = resources.files("enginewright_builder") / "kernels"
-    body = (kernels / file).read_text()
-    for header in _HEADERS:
-        inside = (kernels / header).read_text().replace("#pragma once\n", "")
-        body = body.replace(f'#include "{header}"\n', inside)
-    return "".join(f"#define {name} {value}\n" for name, value in choices.items()) + body
 
 
 def arguments(problem: Problem, columns: int) -> tuple[Argument, ...]:
