@@ -12,6 +12,30 @@ from controlplane.cluster import ControlPlane
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "digits"
 MODEL_KEY, DATA_KEY = "digits/model.onnx", "digits/test.npz"
+# Products of a unit matrix with itself, the more of them the brighter the image is above 8: some 250 for a digit, whose
+# brightest pixel is 16, and none for the random inputs of a build. Their mean moves all logits alike, so that the
+# answers stay.
+DETOUR = """
+detour (float[batch, 1, 8, 8] image, float[batch, 10] head) => (float[batch, 10] moved) {
+    eight = Constant <value_float = 8.0> ()
+    brightest = ReduceMax <keepdims = 0> (image)
+    above = Sub (brightest, eight)
+    bright = Relu (above)
+    steep = Constant <value_float = 32.0> ()
+    products = Mul (bright, steep)
+    trips = Cast <to = 7> (products)
+    go = Constant <value = bool {1}> ()
+    sizes = Constant <value_ints = [512, 512]> ()
+    zeros = ConstantOfShape (sizes)
+    unit = EyeLike (zeros)
+    last = Loop <body = trip (int64 number, bool going, float[512, 512] now) => (bool on, float[512, 512] next) {
+        on = Identity (going)
+        next = MatMul (now, now)
+    }> (trips, go, unit)
+    mean = ReduceMean <keepdims = 0> (last)
+    moved = Add (head, mean)
+}
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,4 +177,14 @@ def renamed() -> bytes:
             if name == given.name:
                 node.input[position] = "picture"
     given.name = "picture"
+    return model.SerializeToString()
+
+
+def slowed() -> bytes:
+    """The example's model with a detour: the same answers, each so late that no gate of a build foresees it."""
+    model = onnx.load(EXAMPLE / "model.onnx")
+    softmax = model.graph.node.pop()
+    model.graph.node.extend(onnx.parser.parse_graph(DETOUR).node)
+    softmax.input[0] = "moved"
+    model.graph.node.append(softmax)
     return model.SerializeToString()

@@ -1,13 +1,14 @@
 """Plans that take over and plans that do not come up, with requests all the while: none of them fails."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from controlplane.watching import Watch, watch
-from engines.engine_case import EngineCase, renamed, retrained
+from engines.engine_case import EngineCase, renamed, retrained, slowed
 from engines.load import Load
 
 pytestmark = pytest.mark.cluster
@@ -105,7 +106,7 @@ def test_recreate_has_the_old_pods_gone_before_the_new_ones_come_and_needs_no_ro
 def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_rolled_back_by_itself(
     engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
-    # A machine that does many things at once: the latency ratio is tested with tables.
+    # A machine that does many things at once: the next test is the one of the latency ratio.
     analysis = {"interval": "2s", "minRequests": 20, "failureLimit": 0, "maxP99Ratio": 1000}
     steps = [{"setWeight": 50}, {"pause": {"duration": "3s"}}]
     rules = {"strategy": "Canary", "canary": {"steps": steps, "analysis": analysis}}
@@ -147,6 +148,37 @@ def test_a_canary_that_does_well_takes_over_by_itself_and_one_that_fails_is_roll
 
     engine.apply(targets=TWO, rollout=rules, gates={})
     eventually(lambda: engine.objects("httproute,service") == ["digits"], 20, every=0.5)
+
+
+def test_a_canary_that_answers_rightly_and_far_later_than_the_other_is_rolled_back_by_itself_with_both_p99(
+    engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    # A window in which the plan that serves got too few requests says nothing of the latency: the pause leaves time for
+    # the next ones, and outlasts the wait for the rejection.
+    analysis = {"interval": "2s", "minRequests": 10, "failureLimit": 0, "maxP99Ratio": 3}
+    steps = [{"setWeight": 50}, {"pause": {"duration": "90s"}}]
+    rules = {"strategy": "Canary", "canary": {"steps": steps, "analysis": analysis}}
+    engine.apply(targets=TWO, rollout=rules, gates={}, batchSizes=[1])
+    good = engine.becomes_ready()
+    with service_proxy(engine.namespace, engine.name) as proxy, Load(f"127.0.0.1:{proxy.port}", renew=1) as load:
+        engine.put_model(slowed())
+        message = eventually(lambda: engine.stalled(), 60, every=0.5)
+        eventually(lambda: engine.objects("deployment") == ["digits-cpu"], 20, every=0.5)
+        eventually(lambda: engine.target()["readyReplicas"] == 2, 20, every=0.5)
+    figures = re.search(
+        r"the canary's p99 was (\S+) ms of (\d+) requests, at most 3 times (\S+) ms was allowed", message
+    )
+    assert figures, message
+    canary, requests, stable = (float(each) for each in figures.groups())
+    assert canary > 100
+    assert canary > 3 * stable > 0
+    assert requests >= 10
+    assert engine.target()["plan"] == good
+    assert engine.target()["rejected"]["plan"] != good
+    assert any(figures.group() in line for line in engine.events("RolledBack"))
+    assert load.failed == []
+    assert load.right / load.answered > 0.95, "the canary's answers were as right as the other's"
+    assert proxy.refused == 0
 
 
 def canaries(engines: Watch) -> list[dict[str, Any]]:
