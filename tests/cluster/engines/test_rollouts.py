@@ -154,7 +154,7 @@ def test_a_canary_that_answers_rightly_and_far_later_than_the_other_is_rolled_ba
     engine: EngineCase, service_proxy: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
     # A window in which the plan that serves got too few requests says nothing of the latency: the pause leaves time for
-    # the next ones, and outlasts the wait for the rejection.
+    # the next ones.
     analysis = {"interval": "2s", "minRequests": 10, "failureLimit": 0, "maxP99Ratio": 3}
     steps = [{"setWeight": 50}, {"pause": {"duration": "90s"}}]
     rules = {"strategy": "Canary", "canary": {"steps": steps, "analysis": analysis}}
