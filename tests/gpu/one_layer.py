@@ -1,4 +1,4 @@
-"""An implementation run by itself on a card, its operands in memory as their types say."""
+"""An implementation run by itself on a card, its operands in memory as their types say, and such types."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,6 +13,13 @@ from enginewright_runtime.engine.cuda.program import Argument, DeviceProgram, Po
 from enginewright_runtime.engine.values import dtype_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def pixels(shape: tuple[int, int, int, int], dtype: str, step: int = 0) -> TensorType:
+    """NHWC, `step` elements from one pixel to the next."""
+    _, channels, height, width = shape
+    step = step or channels
+    return TensorType(dtype=dtype, shape=shape, strides=(height * width * step, 1, width * step, step))
 
 
 def run(

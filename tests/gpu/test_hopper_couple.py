@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import one_layer
 import pytest
+from one_layer import pixels
 
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
-from enginewright_builder.device.tensors import TensorType, plain
+from enginewright_builder.device.tensors import plain
 from enginewright_builder.tactics import hopper_couple, hopper_order
 from enginewright_runtime.engine.values import dtype_of
 
@@ -22,13 +23,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_bytes=227 * 1024)
 CONSTANT = frozenset({1, 2, 5, 6, 7})
 ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3}  # of the output's norm: a step of rounding, and a half
-
-
-def pixels(shape: tuple[int, int, int, int], dtype: str, step: int = 0) -> TensorType:
-    """NHWC, `step` elements from one pixel to the next."""
-    _, channels, height, width = shape
-    step = step or channels
-    return TensorType(dtype=dtype, shape=shape, strides=(height * width * step, 1, width * step, step))
 
 
 def couple(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import one_layer
 import pytest
+from one_layer import pixels
 
 from enginewright_builder.device.implementation import Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
@@ -34,13 +35,6 @@ HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_by
 CONSTANT = frozenset({1, 2, 5})
 TRIED = 6  # configurations of a problem
 ALLOWED = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-5}  # of the output's norm: a step of rounding, and a half
-
-
-def pixels(shape: tuple[int, int, int, int], dtype: str, step: int = 0) -> TensorType:
-    """NHWC, `step` elements from one pixel to the next."""
-    _, channels, height, width = shape
-    step = step or channels
-    return TensorType(dtype=dtype, shape=shape, strides=(height * width * step, 1, width * step, step))
 
 
 def convolution(
