@@ -198,6 +198,8 @@ def _allowed(problem: Problem, index: int, want: Array, magnitude: Array | None)
         accumulate = ROUNDOFF["float16"]
     share = 1.0 if problem.kind is Kind.TRIPLE and index == 0 else 1 / 8
     bound: Array = 2 * out * size + (_terms(problem) * accumulate + out * share) * np.abs(magnitude)
+    if problem.attributes.get("halves"):  # where one half is rounded the other way, the other makes up for it
+        bound = np.concatenate([bound[:, : bound.shape[1] // 2]] * 2, axis=1)
     return bound
 
 

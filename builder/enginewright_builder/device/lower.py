@@ -129,6 +129,8 @@ def _convolution(_network: Network, node: ir.Node, _places: Mapping[str, Place])
         inputs = (*inputs, *node.inputs[4:6])
     if (pool := fused.pool_of(node)) is not None:
         attributes["pool"] = {"kernel": pool.kernel, "strides": pool.strides, "pads": pool.pads}
+    if fused.in_halves(node):
+        attributes["halves"] = True
     kind = Kind.CONVOLUTION
     if node.op_type in ("ConvTranspose", "FusedConvTranspose"):
         if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in node.attributes:

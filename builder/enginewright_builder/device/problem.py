@@ -37,8 +37,10 @@ class Problem:
                   None; attributes strides, pads (begin... end...), dilations, groups, activation ("" or an ONNX name),
                   activation_parameters, gated: y = act(conv(x, w) + bias + residual), or v * act(v) if gated.
                   With a "pair" {"strides", "pads"}, inputs 4 and 5 are x2 and w2 of a second, 1x1 convolution that is
-                  added before the activation; with a "pool" {"kernel", "strides", "pads"}, y is max pooled at the end.
-                  x may be of another dtype than the weights: it is cast to theirs.
+                  added before the activation; with a "pool" {"kernel", "strides", "pads"}, y is max pooled at the end;
+                  with "halves", y has 2 k channels: the result rounded, then what that lost.
+                  x may be of another dtype than the weights: it is cast to theirs. y may be of another, which the
+                  result is rounded to.
     COUPLE        a 1x1 convolution and a second one of its result (device/couples.py): inputs and attributes of the
                   first (inputs 3 to 5 None where absent), then the second's weights and bias or None; attributes "next"
                   {"activation", "activation_parameters", "gated"}. Outputs are both results.

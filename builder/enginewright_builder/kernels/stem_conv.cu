@@ -10,8 +10,10 @@
 //     <---- window of column 0 ---->         the matrix of all windows, 64 rows of K, is this very row, read with
 //              <---- of column 1 ---->       steps of 16 bytes both down and along: im2col by wgmma's descriptor
 //
-// Set before this text: ELEMENT_IS_BFLOAT16, INPUT_IS_FLOAT, CHANNELS, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W (1 or 2),
-// ROWS (1 to 8), POOL_H, POOL_W, POOL_STRIDE_H, POOL_STRIDE_W, FINISH(a, b): two sums, activated and packed.
+// Set before this text: ELEMENT_IS_BFLOAT16, INPUT_IS_FLOAT, WHOLE (stem.cuh; x is float32 then), CHANNELS, KERNEL_H,
+// KERNEL_W, STRIDE_H, STRIDE_W (1 or 2), ROWS (1 to 8), POOL_H, POOL_W, POOL_STRIDE_H, POOL_STRIDE_W, FINISH(a, b): two
+// sums, activated and packed; LOW_FROM (the channel from which on y is what rounding those before lost; 0: none), and
+// ACTIVATE(v): one sum, activated.
 #include "latency.cuh"
 #include "activations.cuh"
 #include "stem.cuh"
@@ -23,27 +25,23 @@ constexpr int OUT_ROWS = (ROWS - POOL_H) / POOL_STRIDE_H + 1;
 constexpr int THREADS = 128 * ROWS;
 
 // Shared memory: the barrier, the weights, the input rows, the convolution's result.
-constexpr int RESULT_AT = INPUT_AT + (IN_ROWS * ROW_UNITS * 16 + 127) / 128 * 128;
+constexpr int INPUT_PART = IN_ROWS * ROW_UNITS * 16;
+constexpr int RESULT_AT = INPUT_AT + (PARTS * INPUT_PART + 127) / 128 * 128;
 
-// Pixels of the block's input rows, converted, with zeros around the picture and in the channels that fill a unit.
+// Pixels of the block's input rows, with zeros around the picture.
 DEVICE void load_rows(const Sizes& sizes, const Input* x, u8* memory, int top, int left) {
   constexpr int PIXELS = IN_ROWS * ROW_UNITS * STRIDE_W, ROUNDS = (PIXELS + THREADS - 1) / THREADS;
-  u16 v[ROUNDS][UNIT_CHANNELS];
+  Input v[ROUNDS][CHANNELS];
   UNROLL for (int i = 0; i < ROUNDS; i++) {  // all loads before the first store, to be on their way together
     const int pixel = threadIdx.x + i * THREADS, r = pixel / (ROW_UNITS * STRIDE_W), c = pixel % (ROW_UNITS * STRIDE_W);
     const int row = top + r, column = left + c;
     const bool inside = pixel < PIXELS && row >= 0 && row < sizes.in_height && column >= 0 && column < sizes.in_width;
-    UNROLL for (int channel = 0; channel < UNIT_CHANNELS; channel++)
-      v[i][channel] = channel < CHANNELS && inside
-                          ? to_element(x[row * sizes.x_row + column * sizes.x_column + channel * sizes.x_channel])
-                          : (u16)0;
+    UNROLL for (int channel = 0; channel < CHANNELS; channel++)
+      v[i][channel] = inside ? x[row * sizes.x_row + column * sizes.x_column + channel * sizes.x_channel] : (Input)0;
   }
   UNROLL for (int i = 0; i < ROUNDS; i++) {
     const int pixel = threadIdx.x + i * THREADS;
-    u8* target = memory + INPUT_AT + pixel * (UNIT_CHANNELS * 2);
-    if (pixel < PIXELS) UNROLL for (int channel = 0; channel < UNIT_CHANNELS; channel += 4)
-      *(uint2*)(target + channel * 2) = make_uint2(v[i][channel] | v[i][channel + 1] << 16,
-                                                   v[i][channel + 2] | v[i][channel + 3] << 16);
+    if (pixel < PIXELS) keep_pixel(memory + INPUT_AT + pixel * (UNIT_CHANNELS * 2), v[i], INPUT_PART);
   }
 }
 
@@ -80,17 +78,19 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const u64 a = matrix(shared + WEIGHTS_AT, 1024, 128, NONE);
   const u64 b = matrix(shared + INPUT_AT + group * STRIDE_H * ROW_UNITS * 16, 16, 128, NONE);
   products_begin();
-  UNROLL for (int r = 0; r < KERNEL_H; r++) UNROLL for (int k = 0; k < UNITS; k += 2) {
-    const int step = (r * UNITS + k) / 2;
-    multiply_add(d, a + step * 128, b + r * ROW_UNITS + k, step > 0);
-  }
+  UNROLL for (int p = 0; p < PRODUCTS; p++)
+    UNROLL for (int r = 0; r < KERNEL_H; r++) UNROLL for (int k = 0; k < UNITS; k += 2) {
+      const int step = (r * UNITS + k) / 2;
+      multiply_add(d, a + weight_part(p) + step * 128, b + input_part(p, INPUT_PART) + r * ROW_UNITS + k, p + step > 0);
+    }
   products_end();
   settle(d);
 
+  const bool low = LOW_FROM && tile * 64 + warp * 16 + 2 * g >= LOW_FROM;
   u8* result = memory + RESULT_AT + group * COLUMNS * RESULT_COLUMN + (warp * 16 + 2 * g) * 2;
   UNROLL for (int j = 0; j < 8; j++) UNROLL for (int h = 0; h < 2; h++) {
     const float first = d[4 * j + h] + added.x, second = d[4 * j + 2 + h] + added.y;
-    *(u32*)(result + (8 * j + 2 * t + h) * RESULT_COLUMN) = FINISH(first, second);
+    *(u32*)(result + (8 * j + 2 * t + h) * RESULT_COLUMN) = finished(first, second, low);
   }
   __syncthreads();
 

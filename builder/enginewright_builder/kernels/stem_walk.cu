@@ -27,7 +27,7 @@ constexpr int AHEAD = ((NEW - 1) * STRIDE_H + KERNEL_H + BATCH - 1) / BATCH, SLO
 constexpr int ROW_UNITS = COLUMNS - 1 + UNITS, ROW_PIXELS = (NEEDED - 1 + UNITS) * STRIDE_W;
 constexpr int ROUNDS = (ROW_PIXELS + THREADS - 1) / THREADS;
 constexpr int WORDS = COLUMNS / 4;  // of two elements, a thread's share of a row
-constexpr int RESULT_AT = INPUT_AT + SLOTS * BATCH * ROW_UNITS * 16;
+constexpr int INPUT_PART = SLOTS * BATCH * ROW_UNITS * 16, RESULT_AT = INPUT_AT + PARTS * INPUT_PART;
 constexpr int RESULT_ROW = COLUMNS * RESULT_COLUMN;
 constexpr u32 LOWEST = ELEMENT_IS_BFLOAT16 ? 0xff80ff80u : 0xfc00fc00u;  // minus infinity, twice
 
@@ -54,16 +54,13 @@ DEVICE void load_rows(Rows& v, const Sizes& sizes, const Input* x, int top, int 
   }
 }
 
-// Puts them into a slot of the ring, converted, the channels that fill a unit zero.
+// Puts them into a slot of the ring.
 DEVICE void keep_rows(const Rows& v, u8* memory, int slot) {
   UNROLL for (int i = 0; i < ROUNDS; i++) {
     const int pixel = threadIdx.x + i * THREADS;
     if (pixel < ROW_PIXELS) UNROLL for (int r = 0; r < BATCH; r++) {
-      Input all[UNIT_CHANNELS];
-      UNROLL for (int c = 0; c < UNIT_CHANNELS; c++) all[c] = c < CHANNELS ? v[r][i][c < CHANNELS ? c : 0] : (Input)0;
       u8* target = memory + INPUT_AT + (slot * BATCH + r) * (ROW_UNITS * 16) + pixel * (UNIT_CHANNELS * 2);
-      UNROLL for (int c = 0; c < UNIT_CHANNELS; c += 4)
-        *(uint2*)(target + c * 2) = make_uint2(to_pair(all[c], all[c + 1]), to_pair(all[c + 2], all[c + 3]));
+      keep_pixel(target, v[r][i], INPUT_PART);
     }
   }
 }
@@ -73,20 +70,23 @@ DEVICE void multiply(float (&d)[NEW][COLUMNS / 2], u32 shared, int slot, float2 
   UNROLL for (int n = 0; n < NEW; n++) UNROLL for (int i = 0; i < COLUMNS / 2; i++) d[n][i] = i & 2 ? added.y : added.x;
   const u64 a = matrix(shared + WEIGHTS_AT, 1024, 128, NONE), b = matrix(shared + INPUT_AT, 16, 128, NONE);
   products_begin();
-  UNROLL for (int r = 0; r < KERNEL_H; r++) UNROLL for (int k = 0; k < UNITS; k += 2) UNROLL for (int n = 0; n < NEW; n++) {
-    const int row = slot * BATCH + n * STRIDE_H + r, place = row < SLOTS * BATCH ? row : row - SLOTS * BATCH;
-    multiply_add(d[n], a + (r * UNITS + k) / 2 * 128, b + (u32)(place * ROW_UNITS + k), 1);
-  }
+  UNROLL for (int p = 0; p < PRODUCTS; p++)
+    UNROLL for (int r = 0; r < KERNEL_H; r++) UNROLL for (int k = 0; k < UNITS; k += 2) UNROLL for (int n = 0; n < NEW; n++) {
+      const int row = slot * BATCH + n * STRIDE_H + r, place = row < SLOTS * BATCH ? row : row - SLOTS * BATCH;
+      multiply_add(d[n], a + weight_part(p) + (r * UNITS + k) / 2 * 128,
+                   b + input_part(p, INPUT_PART) + (u32)(place * ROW_UNITS + k), 1);
+    }
   products_start();
 }
 
 // The maximum down each of the step's pools, to `result`; `row` is the step's first new row of the convolution.
-DEVICE void finish(const float (&d)[NEW][COLUMNS / 2], u32 (&kept)[KEPT + 1][WORDS], u8* result, int row, int height) {
+DEVICE void finish(const float (&d)[NEW][COLUMNS / 2], bool low, u32 (&kept)[KEPT + 1][WORDS], u8* result, int row,
+                   int height) {
   UNROLL for (int j = 0; j < COLUMNS / 8; j++) UNROLL for (int h = 0; h < 2; h++) {
     u32 rows[KEPT + NEW];
     UNROLL for (int i = 0; i < KEPT; i++) rows[i] = kept[i][2 * j + h];
     UNROLL for (int n = 0; n < NEW; n++) {
-      const u32 v = FINISH(d[n][4 * j + h], d[n][4 * j + 2 + h]);
+      const u32 v = finished(d[n][4 * j + h], d[n][4 * j + 2 + h], low);
       rows[KEPT + n] = POOL_H == 1 || (row + n >= 0 && row + n < height) ? v : LOWEST;  // the pooling's padding
     }
     UNROLL for (int m = 0; m < MADE; m++) {
@@ -127,6 +127,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     barrier_expect(shared, WEIGHT_BYTES);
     copy_to_shared(shared + WEIGHTS_AT, weights + (u64)tile * WEIGHT_BYTES, WEIGHT_BYTES, shared);
   }
+  const bool low = LOW_FROM && tile * 64 + warp * 16 + 2 * g >= LOW_FROM;
   const float2 added = *(const float2*)(bias + tile * 64 + warp * 16 + 2 * g);
 
   // down: the rows of y here, and the first that a step makes of the convolution
@@ -175,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (step > warmup) store(step - 1);
     products_wait();
     UNROLL for (int n = 0; n < NEW; n++) settle(d[n]);
-    finish(d, kept, mine + (step & 1) * MADE * RESULT_ROW, conv_row + step * NEW, sizes.conv_height);
+    finish(d, low, kept, mine + (step & 1) * MADE * RESULT_ROW, conv_row + step * NEW, sizes.conv_height);
     if (more) keep_rows(v, memory, slot ? slot - 1 : AHEAD);  // where nothing reads: the step before's first batch
     fence_for_async();
     __syncthreads();

@@ -1,4 +1,4 @@
-"""Our fused layers around a convolution or matrix product: what they mean, and how they expand back into operators.
+"""Our fused layers around a convolution or matrix product: what they mean (network/expansion.py says it in operators).
 
 `enginewright.FusedConv(x, w, bias?, residual?, x2?, w2?)`, and FusedConvTranspose, FusedGemm and FusedMatMul alike, is
 
@@ -7,6 +7,7 @@
     y = y + conv(x2, w2)                                 only where there is a pair (`Pair`): a second, 1x1 convolution
     y = activation(y), or y * activation(y) if gated     (SiLU is a gated Sigmoid)
     y = maxpool(y)                                       only where there is a pool (`Pool`)
+    y = concat(high, y - high), high = y rounded         only where the result is in halves: twice the channels
 
 in the model's own opset. MatMul has no bias of its own: there it is a further Add. All is computed in the type of the
 weights: x is cast to it where it has another (the stem reads a picture as it is given), and the result from it (a
@@ -14,14 +15,12 @@ classifier gives float32). The attributes that begin with "epilogue_" are ours, 
 keeps the names of those it was made of, for reports and so that expanding gives the names back.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 
-from enginewright_builder.network.gelu import gelu
-from enginewright_builder.network.network import FUSED_DOMAIN, Network
+from enginewright_builder.network.network import FUSED_DOMAIN, static_shape
 
 BASES: Mapping[str, str] = {
     "Conv": "FusedConv",
@@ -36,6 +35,7 @@ LAYERS = "enginewright.layers"  # the metadata that keeps the names of the parts
 _ACTIVATION, _GATED, _SCALE = "epilogue_activation", "epilogue_gated", "epilogue_scale"
 _PARAMETER = "epilogue_parameter_"
 _PAIR, _POOL = "epilogue_pair_", "epilogue_pool_"
+_HALVES = "epilogue_halves"
 
 Parameters = Mapping[str, float | str]
 Inputs = tuple[ir.Value | None, ir.Value | None, ir.Value | None, ir.Value | None]
@@ -112,6 +112,18 @@ def pool_of(node: ir.Node) -> Pool | None:
     return Pool(kernel=tuple(kernel), strides=tuple(strides), pads=tuple(pads)) if kernel and strides and pads else None
 
 
+def in_halves(node: ir.Node) -> bool:
+    """Whether a fused layer gives its result rounded, then what that lost, as twice the channels."""
+    return bool(node.attributes.get_int(_HALVES, 0))
+
+
+def give_halves(node: ir.Node) -> None:
+    """Let a fused layer of pictures, whose shape is known and whose result is of a half type, give it so."""
+    images, channels, *pixels = static_shape(node.outputs[0]) or ()
+    node.attributes[_HALVES] = ir.AttrInt64(_HALVES, 1)
+    node.outputs[0].shape = ir.Shape((images, 2 * channels, *pixels))
+
+
 def base_attributes(node: ir.Node) -> list[ir.Attr]:
     """The attributes that are the base's."""
     return [attribute for name, attribute in node.attributes.items() if not name.startswith("epilogue_")]
@@ -161,100 +173,6 @@ def with_pool(node: ir.Node, pool: ir.Node, window: Pool) -> ir.Node:
     return _node("FusedConv", list(node.inputs), attributes, (node, pool))
 
 
-def expand(network: Network, node: ir.Node) -> list[ir.Node]:
-    """The layers that a fused one stands for; the last one's output stands for the fused layer's."""
-    return list(_Expansion(network, node).run())
-
-
-class _Expansion:
-    """One run. Each layer is named after the part that it stands for, as long as there are names."""
-
-    def __init__(self, network: Network, node: ir.Node) -> None:
-        self.network, self.node = network, node
-        self.names = iter(layers_of(node))
-        self.end: ir.Value | None = None
-        weights = node.inputs[1]
-        self.type = weights.type if weights is not None and weights.type is not None else node.outputs[0].type
-
-    def run(self) -> Iterator[ir.Node]:
-        x, weights, bias, residual = padded_inputs(self.node)
-        base = BASE_OF[self.node.op_type]
-        if x is not None and _differ(x, self.type):
-            yield self._cast(x, self.type)
-            x = self.end
-        first = self._pair() if pair_of(self.node) else None
-        if first is not None:
-            yield first
-        beside = self.end if first is not None else residual
-        given = [x, weights] if bias is None or base == "MatMul" else [x, weights, bias]
-        yield self._make(base, given, base_attributes(self.node))
-        yield from self._scaled()
-        if bias is not None and base == "MatMul":
-            yield self._make("Add", [self.end, bias])
-        if beside is not None:
-            yield self._make("Add", [self.end, beside])
-        yield from self._activate()
-        if (pool := pool_of(self.node)) is not None:
-            attributes = [
-                ir.AttrInt64s("kernel_shape", pool.kernel),
-                ir.AttrInt64s("strides", pool.strides),
-                ir.AttrInt64s("pads", pool.pads),
-            ]
-            yield self._make("MaxPool", [self.end], attributes)
-        result = self.node.outputs[0]
-        if self.end is not None and _differ(self.end, result.type):
-            yield self._cast(self.end, result.type)
-
-    def _cast(self, value: ir.Value, to: ir.TypeProtocol | None) -> ir.Node:
-        """A Cast that none of the names is for."""
-        assert to is not None, f"{value.name} is cast to a type that is known"
-        output = self.network.add_output(self.node.outputs[0], "Cast")
-        output.type, output.shape, self.end = to, value.shape, output
-        return ir.Node("", "Cast", [value], [ir.AttrInt64("to", to.dtype.value)], name=f"Cast:{output.name}",
-                       outputs=[output])  # fmt: skip
-
-    def _pair(self) -> ir.Node:
-        pair, (x, weights) = pair_of(self.node), pair_inputs(self.node)
-        assert pair is not None, f"{self.node.name} has a pair"
-        attributes = [ir.AttrInt64s("strides", pair.strides), ir.AttrInt64s("pads", pair.pads)]
-        return self._make("Conv", [x, weights], attributes)
-
-    def _scaled(self) -> Iterator[ir.Node]:
-        scale, before = epilogue_of(self.node).scale, self.end
-        if scale != 1.0 and before is not None and before.dtype is not None:
-            factor = self.network.add_constant(f"{before.name}_scale", np.array(scale, before.dtype.numpy()))
-            yield self._make("Mul", [before, factor])
-
-    def _activate(self) -> Iterator[ir.Node]:
-        epilogue, before = epilogue_of(self.node), self.end
-        assert before is not None, "the base comes first"
-        if epilogue.activation == "Gelu":
-            tanh = epilogue.parameters.get("approximate") == "tanh"
-            nodes = gelu(self.network, self.node, before, next(self.names, "Gelu"), tanh=tanh)
-            self.end = nodes[-1].outputs[0]
-            yield from nodes
-            return
-        if epilogue.activation:
-            inputs, attributes = _activation_arguments(self.network, before, epilogue)
-            yield self._make(epilogue.activation, inputs, attributes)
-            if epilogue.gated:
-                yield self._make("Mul", [before, self.end])
-
-    def _make(self, operator: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = ()) -> ir.Node:
-        output = self.network.add_output(self.node.outputs[0], operator)
-        output.type = self.type
-        if pool_of(self.node) is not None:
-            output.shape = None  # not the layer's own shape; whoever needs it infers it
-        self.end = output
-        name = next(self.names, f"{operator}:{output.name}")
-        return ir.Node("", operator, inputs, attributes, name=name, outputs=[output])
-
-
-def _differ(value: ir.Value, other: ir.TypeProtocol | None) -> bool:
-    """Whether a value certainly has another type."""
-    return value.type is not None and other is not None and value.dtype is not other.dtype
-
-
 def _node(operator: str, inputs: list[ir.Value | None], attributes: list[ir.Attr], parts: Sequence[ir.Node]) -> ir.Node:
     while inputs[-1] is None:
         inputs.pop()
@@ -275,18 +193,3 @@ def _epilogue_attributes(epilogue: Epilogue) -> list[ir.Attr]:
         key = _PARAMETER + name
         attributes.append(ir.AttrString(key, value) if isinstance(value, str) else ir.AttrFloat32(key, value))
     return attributes
-
-
-def _activation_arguments(
-    network: Network, before: ir.Value, epilogue: Epilogue
-) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    numbers = {name: float(value) for name, value in epilogue.parameters.items()}
-    if epilogue.activation == "Clip" and network.opset >= 11:  # bounds became inputs, of the tensor's own type
-        assert before.dtype is not None, f"the type of {before.name} was known when it was fused"
-        dtype = before.dtype.numpy()
-        bounds = [numbers.get(name) for name in ("min", "max")]
-        inputs = [
-            None if b is None else network.add_constant(f"{before.name}_bound", np.array(b, dtype)) for b in bounds
-        ]
-        return [before, *inputs], []
-    return [before], [ir.AttrFloat32(name, value) for name, value in numbers.items()]

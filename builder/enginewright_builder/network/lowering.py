@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from enginewright_builder.network import composites, fused, rewire
+from enginewright_builder.network import composites, expansion, fused, rewire
 from enginewright_builder.network.fused import Epilogue
 from enginewright_builder.network.network import FUSED_DOMAIN, Network
 
@@ -53,7 +53,7 @@ def to_onnx(network: Network, *, contrib: bool = False) -> ir.Model:
 def _expanded(network: Network, node: ir.Node, *, contrib: bool) -> list[ir.Node]:
     if composites.is_composite(node):
         return composites.expand(network, node)
-    return (_contrib(node) if contrib else None) or fused.expand(network, node)
+    return (_contrib(node) if contrib else None) or expansion.expand(network, node)
 
 
 def _is_contrib(node: ir.Node) -> bool:

@@ -10,14 +10,14 @@ import onnx_ir as ir
 
 from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.fused import Epilogue, Pool
-from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, only_use, static_shape
+from enginewright_builder.network.network import FUSED_DOMAIN, Network, only_use
+from enginewright_builder.passes import stems
 from enginewright_builder.passes.base import PassReport
 from enginewright_builder.passes.fuse_pools import plain_window
 
 _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
 _UNARY = ("Softmax", "LogSoftmax", "Sigmoid")  # how classifiers end
-_MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class FuseStem:
         details: list[str] = []
         declined: list[str] = []
         for node in list(network.layers()):
-            if not _is_stem(node):
+            if not stems.is_stem(node) or node.outputs[0].dtype not in _NARROW:
                 continue
             cast = _cast_before(node)
             pool = only_use(node.outputs[0])
@@ -110,19 +110,6 @@ def _hoist(network: Network) -> list[str]:
         rewire.remove(network, cast)
         pending.append(wide)
     return details
-
-
-def _is_stem(node: ir.Node) -> bool:
-    if node.op_type not in ("Conv", "FusedConv") or node.domain not in ("", FUSED_DOMAIN):
-        return False
-    shape = static_shape(node.inputs[1])
-    if shape is None or len(shape) != 4 or shape[1] > _MOST_CHANNELS or shape[0] % 8 or max(shape[2:]) > 11:
-        return False
-    _, weights, bias, residual = fused.padded_inputs(node)
-    constant = all(is_constant(value) for value in (weights, bias) if value is not None)
-    strides = tuple(node.attributes.get_ints("strides", [1, 1]) or (1, 1))
-    plain = node.attributes.get_int("group", 1) == 1 and max(node.attributes.get_ints("dilations", [1]) or [1]) == 1
-    return constant and plain and residual is None and strides[1] <= 2 and node.outputs[0].dtype in _NARROW
 
 
 def _cast_before(node: ir.Node) -> ir.Node | None:

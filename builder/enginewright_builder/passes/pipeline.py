@@ -25,6 +25,7 @@ from enginewright_builder.passes.pad_channels import PadChannels
 from enginewright_builder.passes.pair_convolutions import PairConvolutions
 from enginewright_builder.passes.precision import NarrowFloats
 from enginewright_builder.passes.siblings import WidenSiblings
+from enginewright_builder.passes.stem_halves import StemInHalves
 from enginewright_builder.passes.unread import Unread
 from enginewright_runtime.plan.recipe import Precision, PrecisionRule
 
@@ -72,12 +73,13 @@ def gpu_pipeline(
         wide = tuple(rule.layers for rule in keep if rule.precision in (Precision.FP32, Precision.TF32))
         passes += [
             PadChannels(),  # before the precision: weights are rounded once
-            NarrowFloats(dtype=narrow, keep=wide),  # after the weights are final
+            NarrowFloats(dtype=narrow, keep=wide, stems=capability == _HOPPER),  # after the weights are final
             FuseCasts(),  # after the casts are there
         ]
     if narrow is not None and capability == _HOPPER:  # elsewhere nothing is faster than the separate layers
         passes += [
             PairConvolutions(),  # after the precision: only narrow kernels take pairs
+            StemInHalves(),  # after the precision, whose rounding of weights sees them once
             FuseStem(),  # takes up the cast of the picture
             FusePools(),  # after the stem, which does any pool
         ]

@@ -2,8 +2,9 @@
 
 Inputs and outputs of the network keep their types. A layer stays in float32 where a rule of the recipe keeps it, where
 ONNX has no narrow form of it, where it works with angles, coordinates, counts or scales that ten bits cannot hold or
-makes them for one that does, and where a constant of it would overflow or vanish. Weights are rounded once, from
-float32, so this pass runs after those that compute new weights.
+makes them for one that does, and where a constant of it would overflow or vanish. Some stems (passes/stems.py) stay
+float32 but for their result. Weights are rounded once, from float32, so this pass runs after those that compute new
+weights.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.network import FUSED_DOMAIN, Array, Network, bodies, is_constant, static_shape
 from enginewright_builder.network.pointwise import is_pointwise
-from enginewright_builder.passes import balanced_rounding
+from enginewright_builder.passes import balanced_rounding, stems
 from enginewright_builder.passes.base import PassReport
 
 Floats = NDArray[np.float32]
@@ -41,10 +42,12 @@ _NO_MATTER = 1e30  # a mask's "minus infinity": anything so low means the same a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NarrowFloats:
-    """See the module. `keep` holds globs: a layer of which any part has such a name stays in float32."""
+    """See the module. `keep` holds globs: a layer of which any part has such a name stays in float32. `stems` says that
+    there are kernels for stems that multiply in float32."""
 
     dtype: ir.DataType = ir.DataType.FLOAT16
     keep: tuple[str, ...] = ()
+    stems: bool = False
     name: str = "precision"
     reason: str = "half the bytes, and the tensor cores"
 
@@ -65,6 +68,9 @@ class NarrowFloats:
                 why = "what it computes is for a layer that does"
             if why:
                 declined.append(f"{node.name}: stays in float32, {why}")
+            elif self.stems and stems.stays_whole(node):
+                details.append(f"{node.name}: multiplies in float32 and rounds its result alone, {stems.WHY}")
+                narrow[node] = ()
             else:
                 narrow[node] = _indices(network, node, self.dtype)
         declined.reverse()

@@ -104,7 +104,7 @@ def _convolution(problem: Problem, constant: frozenset[int]) -> GraphSketch | No
     y, attributes = problem.outputs[0], problem.attributes
     if x is None or weights is None or len(x.shape) not in (3, 4, 5) or x.dtype != weights.dtype:
         return None
-    if "pair" in attributes or "pool" in attributes:
+    if not attributes.keys().isdisjoint(("pair", "pool", "halves")):
         return None
     transposed = problem.kind is Kind.TRANSPOSED_CONVOLUTION
     spatial = len(x.shape) - 2

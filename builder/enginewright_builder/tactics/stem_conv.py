@@ -1,8 +1,10 @@
 """The first convolution of a network on pictures (kernels/stem_conv.cu): few channels, read as the user gives them.
 
 What would be three or four layers (cast, transpose to NHWC, convolution, max pool) is one launch. So x may be float32
-or of y's type, in any layout; y is float16 or bfloat16 in NHWC. A problem may carry attributes["pool"] = {"kernel":
-[h, w], "strides": [h, w], "pads": [top, left, bottom, right]}: a max pool behind the activation, and y is its result.
+or of y's type, in any layout; y is float16 or bfloat16 in NHWC. Where the weights are float32 as well, so are the
+products, and y alone is rounded, or with attributes["halves"] is what rounding lost as well. A problem may carry
+attributes["pool"] = {"kernel": [h, w], "strides": [h, w], "pads": [top, left, bottom, right]}: a max pool behind the
+activation, and y is its result.
 """
 
 import functools
@@ -55,7 +57,7 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: problem.kind is Kind.CONVOLUTION, "it is no convolution"),
         (lambda: device.capability == 90, "its instructions exist on compute capability 9.0 alone"),
         (lambda: len(problem.outputs[0].shape) == 4, "it is not two-dimensional"),
-        (lambda: _dtypes_fit(problem), "x is neither float32 nor of y's type, or y is not float16 or bfloat16"),
+        (lambda: _dtypes_fit(problem), "y is not float16 or bfloat16, or x or weights are neither float32 nor that"),
         (lambda: problem.attributes.get("groups", 1) == 1, "it is grouped"),
         (lambda: two(problem, "dilations", 1) == (1, 1), "it is dilated"),
         (lambda: all(each is None for each in problem.inputs[RESIDUAL:]), "it has a residual or a pair"),
@@ -63,6 +65,7 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: _channels_fit(problem), "it has too many input channels"),
         (lambda: max(given(problem, WEIGHTS).shape[2:]) <= 11, "its kernel is larger than 11"),
         (lambda: _constants(problem) <= constant, "its weights or bias are not constant"),
+        (lambda: not (stem_geometry.in_halves(problem) and "pool" in problem.attributes), "it pools halves"),
         (lambda: _is_whole(problem.outputs[0]), "y is not NHWC with pixels in 16-byte units"),
         (lambda: stem_geometry.finish(problem) is not None, "its activation has no device expression"),
         (lambda: bool(rows_of(problem)), "its rows don't fit into shared memory"),
@@ -81,7 +84,8 @@ def rows_of(problem: Problem) -> tuple[int, ...]:
 def shared_bytes(problem: Problem, rows: int) -> int:
     """The kernel's dynamic shared memory: barrier, weights, input rows, the convolution's result."""
     in_rows = (rows - 1) * two(problem, "strides", 1)[0] + given(problem, WEIGHTS).shape[2]
-    inputs = -(-in_rows * (COLUMNS - 1 + stem_geometry.units(problem)) * 16 // 128) * 128
+    part = in_rows * (COLUMNS - 1 + stem_geometry.units(problem)) * 16
+    inputs = -(-part * stem_geometry.parts(problem) // 128) * 128
     result = rows * COLUMNS * stem_geometry.RESULT_COLUMN
     return 1024 + stem_geometry.weight_bytes(problem) + inputs + result
 
@@ -116,8 +120,9 @@ def source(problem: Problem, rows: int) -> str:
 
 def _dtypes_fit(problem: Problem) -> bool:
     element = problem.outputs[0].dtype
-    weights = given(problem, WEIGHTS).dtype
-    return element in ("float16", "bfloat16") and weights == element and given(problem, X).dtype in (element, "float32")
+    pair = given(problem, X).dtype, given(problem, WEIGHTS).dtype
+    known = ((element, element), ("float32", element), ("float32", "float32"))
+    return element in ("float16", "bfloat16") and pair in known
 
 
 def _channels_fit(problem: Problem) -> bool:

@@ -12,8 +12,9 @@ import numpy as np
 from enginewright_builder.device.implementation import Array, Constants
 from enginewright_builder.device.problem import Problem
 from enginewright_builder.device.tensors import TensorType
-from enginewright_builder.tactics.latency_activation import finish_text
+from enginewright_builder.tactics.latency_activation import activation_text, finish_text
 from enginewright_runtime.engine.cuda.program import Argument, Pointer, Space
+from enginewright_runtime.engine.values import dtype_of
 
 X, WEIGHTS, BIAS, RESIDUAL = range(4)
 OUTPUTS = 64  # channels that a block makes
@@ -55,7 +56,12 @@ def output_tiles(problem: Problem) -> int:
 
 def weight_bytes(problem: Problem) -> int:
     """Of a tile in shared memory."""
-    return given(problem, WEIGHTS).shape[2] * units(problem) // 2 * 2048
+    return parts(problem) * given(problem, WEIGHTS).shape[2] * units(problem) // 2 * 2048
+
+
+def parts(problem: Problem) -> int:
+    """In how many elements numbers are kept: two where x and weights are float32 (WHOLE), so that nothing is lost."""
+    return 2 if given(problem, WEIGHTS).dtype == "float32" else 1
 
 
 def units(problem: Problem) -> int:
@@ -68,6 +74,11 @@ def unit_count(kernel: int, stride: int) -> int:
     return (-(-kernel // stride) + 1) // 2 * 2
 
 
+def in_halves(problem: Problem) -> bool:
+    """Whether y has twice the channels: its own, then what rounding those lost."""
+    return bool(problem.attributes.get("halves", False))
+
+
 def macros(problem: Problem) -> dict[str, object]:
     """The choices that both kernels want before their text."""
     pool, weights = pool_of(problem), given(problem, WEIGHTS)
@@ -75,6 +86,7 @@ def macros(problem: Problem) -> dict[str, object]:
     return {
         "ELEMENT_IS_BFLOAT16": int(problem.outputs[0].dtype == "bfloat16"),
         "INPUT_IS_FLOAT": int(given(problem, X).dtype == "float32"),
+        "WHOLE": int(parts(problem) == 2),
         "CHANNELS": weights.shape[1],
         "KERNEL_H": weights.shape[2],
         "KERNEL_W": weights.shape[3],
@@ -85,6 +97,8 @@ def macros(problem: Problem) -> dict[str, object]:
         "POOL_STRIDE_H": pool.stride[0],
         "POOL_STRIDE_W": pool.stride[1],
         "FINISH(a, b)": finish(problem),
+        "LOW_FROM": weights.shape[0] if in_halves(problem) else 0,
+        "ACTIVATE(v)": activation_text(*_activation(problem), "(v)"),
     }
 
 
@@ -102,8 +116,8 @@ def arguments(problem: Problem, columns: int) -> tuple[Argument, ...]:
 def packers(problem: Problem) -> Mapping[str, Callable[[Constants], Array]]:
     """What makes the kernels' constants."""
     return {
-        "weights": functools.partial(_packed_weights, two(problem, "strides", 1)[1]),
-        "bias": functools.partial(_packed_bias, problem.outputs[0].shape[1]),
+        "weights": functools.partial(_packed_weights, problem),
+        "bias": functools.partial(_packed_bias, problem.outputs[0].shape[1], in_halves(problem)),
     }
 
 
@@ -122,14 +136,22 @@ def pack_weights(weights: Array, stride: int) -> Array:
     return np.ascontiguousarray(parts.transpose(0, 2, 3, 4, 1, 5))
 
 
-def _packed_weights(stride: int, constants: Constants) -> Array:
-    return pack_weights(constants[WEIGHTS], stride)
+def _packed_weights(problem: Problem, constants: Constants) -> Array:
+    """A tile's weights; of float32 ones what y's type keeps of them, then what it keeps of the rest. Where y is in
+    halves, both are sums of the same weights."""
+    stride, element = two(problem, "strides", 1)[1], problem.outputs[0].dtype
+    weights = np.concatenate([constants[WEIGHTS]] * (2 if in_halves(problem) else 1))
+    if weights.dtype != np.float32:
+        return pack_weights(weights, stride)
+    high = weights.astype(dtype_of(element))
+    low = (weights - high.astype(np.float32)).astype(dtype_of(element))
+    return np.stack([pack_weights(part, stride) for part in (high, low)], axis=1)
 
 
-def _packed_bias(outputs: int, constants: Constants) -> Array:
+def _packed_bias(outputs: int, twice: bool, constants: Constants) -> Array:
     whole = np.zeros(-(-outputs // OUTPUTS) * OUTPUTS, dtype=np.float32)
     if BIAS in constants:
-        whole[:outputs] = constants[BIAS].astype(np.float32)
+        whole[:outputs] = np.tile(constants[BIAS].astype(np.float32), 2 if twice else 1)
     return whole
 
 
@@ -162,7 +184,11 @@ def two(problem: Problem, attribute: str, default: int) -> tuple[int, int]:
 
 def finish(problem: Problem) -> str | None:
     """C++ that activates and packs two sums; None where there is no such function."""
+    return finish_text(*_activation(problem))
+
+
+def _activation(problem: Problem) -> tuple[str, Mapping[str, float], bool]:
+    """Its name, parameters, and whether it is gated."""
     attributes = problem.attributes
-    return finish_text(
-        attributes.get("activation", ""), attributes.get("activation_parameters", {}), attributes.get("gated", False)
-    )
+    name, parameters = attributes.get("activation", ""), attributes.get("activation_parameters", {})
+    return name, parameters, attributes.get("gated", False)

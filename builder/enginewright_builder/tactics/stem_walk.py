@@ -78,7 +78,8 @@ def time(problem: Problem, walk: Walk, a_row: int, multiprocessors: int) -> floa
 def shared_bytes(problem: Problem, walk: Walk) -> int:
     """The kernel's dynamic shared memory: barrier, weights, the ring of input rows, two buffers of the result."""
     _, batch, ahead = _batches(problem, walk.rows)
-    ring = (ahead + 1) * batch * (walk.products - 1 + stem_geometry.units(problem)) * 16
+    row = (walk.products - 1 + stem_geometry.units(problem)) * 16
+    ring = stem_geometry.parts(problem) * (ahead + 1) * batch * row
     return 1024 + stem_geometry.weight_bytes(problem) + ring + 2 * walk.rows * walk.products * RESULT_COLUMN
 
 

@@ -25,9 +25,10 @@ def stem(
     pooled: bool = True,
     dtype: str = "float16",
     size: int = 224,
+    whole: bool = False,
     **changes: Any,
 ) -> Problem:
-    """ResNet's first layer, or what the arguments make of it."""
+    """ResNet's first layer, or what the arguments make of it; `whole` has float32 weights."""
     conv = (size + 2 * (kernel // 2) - kernel) // stride + 1
     made = (conv - 1) // 2 + 1 if pooled else conv
     shape = (1, 64, made, made)
@@ -42,7 +43,8 @@ def stem(
         **({"pool": POOL} if pooled else {}),
         **changes,
     }
-    x, weights = plain("float32", (1, channels, size, size)), plain(dtype, (64, channels, kernel, kernel))
+    x = plain("float32", (1, channels, size, size))
+    weights = plain("float32" if whole else dtype, (64, channels, kernel, kernel))
     y = TensorType(dtype=dtype, shape=shape, strides=channels_last(shape))
     bias = plain("float32", (64,))
     return Problem(kind=Kind.CONVOLUTION, inputs=(x, weights, bias, None), outputs=(y,), attributes=attributes)
@@ -64,13 +66,14 @@ def test_a_stem_without_a_pool_is_offered() -> None:
     ("given", "reason"),
     [
         (dataclasses.replace(stem(), kind=Kind.POOLING), "it is no convolution"),
-        (stem(dtype="float32"), "x is neither float32 nor of y's type, or y is not float16 or bfloat16"),
+        (stem(dtype="float32"), "y is not float16 or bfloat16, or x or weights are neither float32 nor that"),
         (stem(groups=3), "it is grouped"),
         (stem(dilations=[2, 2]), "it is dilated"),
         (stem(stride=4), "its horizontal stride is not 1 or 2"),
         (stem(channels=5), "it has too many input channels"),
         (stem(kernel=13), "its kernel is larger than 11"),
         (stem(activation="Mish"), "its activation has no device expression"),
+        (stem(whole=True, halves=True), "it pools halves"),
     ],
 )
 def test_declines_with_a_reason(given: Problem, reason: str) -> None:
@@ -104,6 +107,24 @@ def test_packed_weights_fill_a_window_with_zeros() -> None:
     assert packed.sum() == 32 * 27
 
 
+def test_float32_weights_are_two_parts_that_add_up_to_them() -> None:
+    weights = np.random.default_rng(3).standard_normal((64, 3, 7, 7)).astype(np.float32)
+    packed = stem_geometry.packers(stem(whole=True))["weights"]({1: weights})
+    assert packed.shape == (1, 2, 7, 2, 2, 64, 8)
+    want = stem_geometry.pack_weights(weights, 2)
+    np.testing.assert_allclose(packed.astype(np.float32).sum(1), want, rtol=2.0**-21, atol=2.0**-24)
+
+
+def test_halves_are_sums_of_the_same_weights_and_bias() -> None:
+    weights, bias = np.ones((24, 3, 3, 3), np.float32), np.arange(24, dtype=np.float32)
+    given = stem(kernel=3, pooled=False, whole=True, halves=True)
+    narrow = dataclasses.replace(given, inputs=(given.inputs[0], plain("float32", weights.shape), *given.inputs[2:]))
+    y = TensorType(dtype="float16", shape=(1, 48, 112, 112), strides=channels_last((1, 48, 112, 112)))
+    packers = stem_geometry.packers(dataclasses.replace(narrow, outputs=(y,)))
+    assert packers["weights"]({1: weights}).sum() == 2 * weights.sum()
+    np.testing.assert_array_equal(packers["bias"]({2: bias})[:48], np.concatenate([bias, bias]))
+
+
 def test_sizes_are_the_kernels() -> None:
     kernel = stem_conv.implementation(stem(), 3, HOPPER.architecture).steps[0].kernel
     assert kernel is not None
@@ -121,6 +142,8 @@ def test_sizes_are_the_kernels() -> None:
         (stem(dtype="bfloat16"), 7),
         (stem(kernel=3, stride=1, pooled=False), 4),
         (stem(channels=1, kernel=11, pooled=False, activation=""), 8),
+        (stem(kernel=3, pooled=False, whole=True), 4),
+        (stem(kernel=3, pooled=False, whole=True, halves=True, activation="HardSwish"), 2),
     ],
 )
 def test_compiles_without_spilling(given: Problem, rows: int) -> None:
