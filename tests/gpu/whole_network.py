@@ -61,7 +61,7 @@ def assembled(network: Network, device: Device) -> tuple[Assembled, Blobs]:
     blobs = Blobs()
     implementations = [next(implementations_of(layer, device)) for layer in layers]
     packing = assemble.Packing(blobs)
-    return assemble.assemble(layers, implementations, placed.places, border, packing, {}), blobs
+    return assemble.assemble(layers, implementations, placed.places, border, packing, {}, device.l2_bytes), blobs
 
 
 def implementations_of(layer: DeviceLayer, device: Device) -> Iterator[Implementation]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from enginewright_builder import memory
-from enginewright_builder.device import later
+from enginewright_builder.device import later, retention
 from enginewright_builder.device.implementation import Array, Implementation
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
@@ -92,24 +92,34 @@ def assemble(
     border: Border,
     packing: Packing,
     libraries: Mapping[str, str],
+    l2_bytes: int | None,
 ) -> Assembled:
-    """One program of these layers, each run by its implementation. New blobs are added to those of `packing`."""
+    """One program of these layers, each run by its implementation. New blobs are added to those of `packing`.
+    `l2_bytes` is the cache's size, None for a layer that is tried by itself: its weights are kept as all else."""
     arena = memory.place(_tensors(layers, implementations, places, border))
     needed: list[str] = []
     steps: list[Step] = []
-    able: set[int] = set()  # numbers of the steps that may ask for later weights
+    asking: set[int] = set()  # numbers of the steps that may ask for later weights
+    marking: set[int] = set()  # and of those that may say how the L2 keeps their own
     spaces = {binding.name: Space.INPUT for binding in border.inputs}
     spaces |= {binding.name: Space.OUTPUT for binding in border.outputs}
     for number, (layer, made) in enumerate(zip(layers, implementations, strict=True)):
         move = _mover(number, layer, made, places, spaces, arena, packing, needed)
         bound = [_bound(step, layer, made, move, packing.blobs, needed) for step in made.steps]
-        able |= set(range(len(steps), len(steps) + len(bound))) if made.fetches_later else set()
+        numbers = range(len(steps), len(steps) + len(bound))
+        asking |= set(numbers) if made.fetches_later else set()
+        marking |= set(numbers) if made.marks_weights else set()
         steps += bound
+
+    def size(name: str) -> int:
+        return packing.blobs.blob(name).nbytes
+
+    marked = retention.with_marks(later.with_later(steps, asking, size), marking, size, l2_bytes)
     program = DeviceProgram(
         inputs=tuple(_tensor(binding) for binding in border.inputs),
         outputs=tuple(_tensor(binding) for binding in border.outputs),
         arena_bytes=arena.bytes,
-        steps=hopper_order.alternate(later.with_later(steps, able, lambda name: packing.blobs.blob(name).nbytes)),
+        steps=hopper_order.alternate(marked),
         libraries=dict(libraries),
     )
     return Assembled(program=program, arena=arena, blobs=tuple(dict.fromkeys(needed)))

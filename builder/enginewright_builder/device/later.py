@@ -20,7 +20,7 @@ _UNIT = 256  # bytes of which a share is a multiple; the instruction wants multi
 
 
 def nothing(pointer: Pointer) -> tuple[Argument, Argument]:
-    """A kernel's two last arguments, where its launch stands alone. `pointer` only has to point somewhere."""
+    """A kernel's two arguments before its last, where its launch stands alone. `pointer` has to point somewhere."""
     return _arguments(pointer, 0, 0)
 
 
@@ -47,7 +47,7 @@ def _fetching(step: Step, later: Step, blob_bytes: Callable[[str], int]) -> Step
 
 def _asking(kernel: Kernel, pointer: Pointer, count: int) -> Kernel:
     share = -(-count // (math.prod(kernel.grid) * _UNIT)) * _UNIT
-    return replace(kernel, arguments=(*kernel.arguments[:-2], *_arguments(pointer, count, share)))
+    return replace(kernel, arguments=(*kernel.arguments[:-3], *_arguments(pointer, count, share), kernel.arguments[-1]))
 
 
 def _arguments(pointer: Pointer, count: int, share: int) -> tuple[Argument, Argument]:

@@ -184,11 +184,12 @@ def _device_part(
     feed = inputs.random(border.inputs, inputs.LADDER[0])
     together = [found for find in (couples.find, triples.find) for found in find(part, layers, able)]
     together += heads.find(part, layers, placed.places, able)
-    with whole.timed(placed.places, border, feed, workshop.bench) as timed:
+    with whole.timed(placed.places, border, feed, workshop.bench, workshop.device.l2_bytes) as timed:
         line, chosen = tuner.tune(layers, placed.places, timed, together)
     layers, implementations = [layer for layer, _ in line], [implementation for _, implementation in line]
     libraries = tactics.libraries(implementations, workshop.device)
-    made = assemble.assemble(layers, implementations, placed.places, border, assemble.Packing(blobs), libraries)
+    packing, l2_bytes = assemble.Packing(blobs), workshop.device.l2_bytes
+    made = assemble.assemble(layers, implementations, placed.places, border, packing, libraries, l2_bytes)
     blob = blobs.add(f"programs/{label}.json", records.canonical(made.program))
     segment = Segment(
         executor="cuda",

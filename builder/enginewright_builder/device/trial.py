@@ -162,7 +162,7 @@ def _assembled(tried: Subject, implementation: Implementation) -> assemble.Assem
     layer = tried.layer
     taken = [name for name in dict.fromkeys(layer.inputs) if name is not None and name in tried.places]
     border = assemble.Border(inputs=_flat(taken, tried.places), outputs=_flat(layer.outputs, tried.places))
-    return assemble.assemble([layer], [implementation], tried.places, border, tried.packing, {})
+    return assemble.assemble([layer], [implementation], tried.places, border, tried.packing, {}, None)
 
 
 def _flat(names: Sequence[str], places: Mapping[str, Place]) -> tuple[Binding, ...]:

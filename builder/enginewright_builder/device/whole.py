@@ -21,7 +21,9 @@ Whole = Callable[[Line], float]  # its microseconds
 
 
 @contextmanager
-def timed(places: Mapping[str, Place], border: Border, feed: Mapping[str, Array], bench: Sharing) -> Iterator[Whole]:
+def timed(
+    places: Mapping[str, Place], border: Border, feed: Mapping[str, Array], bench: Sharing, l2_bytes: int
+) -> Iterator[Whole]:
     """What times a network on the inputs of `feed`; nothing happens before the first time is asked for."""
     packing = assemble.Packing(Blobs())
     with ExitStack() as stack:
@@ -31,7 +33,7 @@ def timed(places: Mapping[str, Place], border: Border, feed: Mapping[str, Array]
             if not benches:
                 benches.append(stack.enter_context(bench.sharing()))
             layers, implementations = [layer for layer, _ in line], [implementation for _, implementation in line]
-            made = assemble.assemble(layers, implementations, places, border, packing, {})
+            made = assemble.assemble(layers, implementations, places, border, packing, {}, l2_bytes)
             with benches[0].opened(made.program, packing.blobs.content()) as running:
                 running.run(feed)
                 return running.microseconds(1)

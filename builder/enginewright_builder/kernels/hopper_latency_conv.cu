@@ -30,6 +30,7 @@
 // HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the channel from which on they are the pair's), PAIR_STRIDE_H,
 // PAIR_STRIDE_W, POOL, WALK, BATCH (whether there may be several images), FINISH(a, b): two sums, activated and packed.
 #include "latency.cuh"
+#include "weight_policy.cuh"
 #include "activations.cuh"
 
 struct Sizes {
@@ -111,7 +112,7 @@ DEVICE int landing_bytes(const Place& at) {
   return (units < 0 ? 0 : units < SHARE ? units : SHARE) * (SPLITS - 1) * UNIT_BYTES * WARPGROUPS;
 }
 
-DEVICE void fetch_weights(const Place& at, const u8* weights, int first_tile) {
+DEVICE void fetch_weights(const Place& at, const u8* weights, int first_tile, u64 policy) {
   constexpr int PIECE = 18432;
   barrier_expect(at.shared + WEIGHT_BARRIER, WEIGHT_BYTES * WARPGROUPS);
   UNROLL for (int group = 0; group < WARPGROUPS; group++) {
@@ -119,7 +120,7 @@ DEVICE void fetch_weights(const Place& at, const u8* weights, int first_tile) {
     const u32 target = at.shared + WEIGHTS_AT + group * WEIGHT_BYTES;
     UNROLL for (int k = 0; k < WEIGHT_BYTES; k += PIECE)
       copy_to_shared(target + k, source + k, WEIGHT_BYTES - k < PIECE ? WEIGHT_BYTES - k : PIECE,
-                     at.shared + WEIGHT_BARRIER);
+                     at.shared + WEIGHT_BARRIER, policy);
   }
 }
 
@@ -172,12 +173,12 @@ DEVICE void multiply(const Place& at, float (&d)[4 * TILE_ROWS], int buffer, int
 
 // Grid: (tiles of output channels / WARPGROUPS x SPLITS, the rank fastest; tiles across; items / walk).
 // `weights` as tactics/hopper_latency_conv.py packs them; `bias` float32, padded to whole tiles of 64. `later_weights`
-// are another launch's, to be asked for.
+// are another launch's, to be asked for; how the L2 cache keeps both weights says `first_to_leave`.
 extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
     convolution(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap pair,
                 const __grid_constant__ TensorMap residual_map, const u8* weights, const float* bias, u16* y,
                 const u16* residual, const __grid_constant__ Sizes sizes, const u8* later_weights,
-                const __grid_constant__ Later later) {
+                const __grid_constant__ Later later, int first_to_leave) {
   extern __shared__ __align__(1024) u8 memory[];
   const Maps maps = {&x, &pair, &residual_map};
   const int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0), first_tile = blockIdx.x / SPLITS * WARPGROUPS;
@@ -199,7 +200,7 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
     }
     barrier_init(at.shared + WEIGHT_BARRIER);
     barriers_are_ready();
-    fetch_weights(at, weights, first_tile);
+    fetch_weights(at, weights, first_tile, weight_policy(first_to_leave));
     UNROLL for (int buffer = 0; buffer < BUFFERS; buffer++) if (buffer < count) expect_tile(at, buffer);
     prefetch_map(maps.x);
     if (PAIR) prefetch_map(maps.pair);
@@ -232,7 +233,7 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
     if (WALK && count > 1) fetch_next(1);
   }
   let_next_start();  // earlier, its blocks would take room and copies from this one's
-  if (warp == 1 && is_elected()) ask_for_later(later_weights, later);
+  if (warp == 1 && is_elected()) ask_for_later(later_weights, later, weight_policy(first_to_leave));
 
   for (int item = 0; item < count; item++) {
     const int buffer = WALK ? item & 1 : 0, parity = WALK ? item >> 1 & 1 : 0;

@@ -74,6 +74,15 @@ DEVICE void copy_to_shared(u32 target, const void* source, int bytes, u32 barrie
                : "memory");
 }
 
+// `policy` is of the L2 cache, as weight_policy makes it.
+DEVICE void copy_to_shared(u32 target, const void* source, int bytes, u32 barrier, u64 policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+          target),
+      "l"(source), "r"(bytes), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
 DEVICE void prefetch_map(const TensorMap* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 
 // A box of (channels, columns, rows, images) that begins at these coordinates; outside of the tensor it is zero.
@@ -90,19 +99,20 @@ struct Later {
   u32 bytes, share;
 };
 
-DEVICE void ask_for_later(const u8* stretch, const Later& later) {
+DEVICE void ask_for_later(const u8* stretch, const Later& later, u64 policy) {
   const u32 from = ((blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * later.share;
   if (from < later.bytes)
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(stretch + from), "r"(min(later.share, later.bytes - from))
+    asm volatile("cp.async.bulk.prefetch.L2.global.L2::cache_hint [%0], %1, %2;" ::"l"(stretch + from),
+                 "r"(min(later.share, later.bytes - from)), "l"(policy)
                  : "memory");
 }
 
 // A constant that is read once: it needn't wait for the previous kernel, nor stay in the L1.
-DEVICE uint4 load_constant16(const void* p) {
+DEVICE uint4 load_constant16(const void* p, u64 policy) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
+               : "l"(p), "l"(policy));
   return v;
 }
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 from enginewright_builder.device import compile as compiler
-from enginewright_builder.device import later
+from enginewright_builder.device import later, retention
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
@@ -117,6 +117,7 @@ def implementation(problem: Problem, configuration: Configuration, architecture:
             "weights": functools.partial(_packed_weights, packing, dtype),
             "bias": functools.partial(_packed_bias, packing, work.outputs),
         },
+        marks_weights=True,
         fetches_later=True,
     )
 
@@ -189,6 +190,7 @@ def _arguments(problem: Problem, configuration: Configuration) -> tuple[Argument
         Argument(pointer=residual_pointer),
         Argument(value=sizes.hex()),
         *later.nothing(weights),
+        retention.argument(first_to_leave=False),
     )
 
 

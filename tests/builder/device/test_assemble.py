@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from enginewright_builder import emit
-from enginewright_builder.device import assemble, layout, lower
+from enginewright_builder.device import assemble, layout, lower, retention
 from enginewright_builder.device.implementation import Implementation
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import shapes
@@ -50,7 +50,7 @@ def _operands(layer, **more) -> Implementation:
     return _pointing(*(Pointer(space=Space.OPERAND, name=str(number)) for number in numbers), **more)
 
 
-def _assembled(network, blobs, implement):
+def _assembled(network, blobs, implement, l2_bytes=None):
     placed = layout.assign(network)
     layers = lower.lower(network, placed.places, placed.free)
     border = assemble.Border(
@@ -58,7 +58,7 @@ def _assembled(network, blobs, implement):
         outputs=tuple(emit.binding(value) for value in network.outputs),
     )
     return assemble.assemble(
-        layers, [implement(layer) for layer in layers], placed.places, border, assemble.Packing(blobs), {}
+        layers, [implement(layer) for layer in layers], placed.places, border, assemble.Packing(blobs), {}, l2_bytes
     )
 
 
@@ -90,6 +90,20 @@ def test_kernels_that_can_walk_either_way_take_turns(chain):
 
     steps = _assembled(chain, Blobs(), walking).program.steps
     assert [step.kernel.arguments[-1] == forwards for step in steps] == [True, False, True, False]
+
+
+@pytest.mark.parametrize(("l2_bytes", "marked"), [(32, True), (512, False), (None, False)])
+def test_weights_that_do_not_fit_into_the_l2_are_marked_by_kernels_that_can(chain, l2_bytes, marked):
+    unmarked = retention.argument(first_to_leave=False)
+
+    def marking(layer):
+        made = _operands(layer)
+        kernel = made.steps[0].kernel
+        kernel = replace(kernel, arguments=(*kernel.arguments, unmarked))
+        return replace(made, steps=(Step(layer="", kernel=kernel),), marks_weights=not layer.name.startswith("Neg"))
+
+    steps = _assembled(chain, Blobs(), marking, l2_bytes).program.steps
+    assert [step.kernel.arguments[-1] != unmarked for step in steps] == [marked, marked, False, marked]
 
 
 def test_what_lives_at_the_same_time_does_not_overlap_and_what_is_dead_makes_room(chain):

@@ -105,7 +105,7 @@ def test_couples_in_the_place_of_their_layers_answer_as_the_model_does(three: bo
         inputs=tuple(map(emit.binding, given.inputs)), outputs=tuple(emit.binding(value) for value in given.outputs)
     )
     nothing = [Implementation(steps=())] * len(running)
-    made = assemble.assemble(running, nothing, placed.places, border, assemble.Packing(Blobs()), {})
+    made = assemble.assemble(running, nothing, placed.places, border, assemble.Packing(Blobs()), {}, None)
     memory = Memory(made, border, placed.places)
     memory.at("x")[...] = X
     for layer in running:

@@ -2,16 +2,17 @@
 
 import struct
 
-from enginewright_builder.device import later
+from enginewright_builder.device import later, retention
 from enginewright_runtime.engine.cuda.program import Argument, Fill, Kernel, Pointer, Space, Step
 
+UNMARKED = retention.argument(first_to_leave=False)
 SIZES = {"w0": 5000, "w1": 1 << 20, "b1": 64, "w2": 64 << 20, "w3": 24}
 
 
 def kernel(*blobs: str, blocks: int = 8) -> Step:
-    """A launch that reads these blobs; its last two arguments ask for nothing."""
+    """A launch that reads these blobs; its arguments ask for nothing and mark nothing."""
     arguments = tuple(Argument(pointer=Pointer(space=Space.BLOB, name=name)) for name in blobs)
-    asks = later.nothing(Pointer(space=Space.BLOB, name=blobs[0]))
+    asks = (*later.nothing(Pointer(space=Space.BLOB, name=blobs[0])), UNMARKED)
     record = Kernel(cubin="k", function="k", grid=(blocks // 2, 2, 1), block=(128, 1, 1), arguments=(*arguments, *asks))
     return Step(layer="", kernel=record)
 
@@ -19,7 +20,8 @@ def kernel(*blobs: str, blocks: int = 8) -> Step:
 def asked(step: Step) -> tuple[str, int, int]:
     """The blob, its bytes and a block's share."""
     assert step.kernel is not None
-    pointer, value = step.kernel.arguments[-2:]
+    pointer, value, mark = step.kernel.arguments[-3:]
+    assert mark == UNMARKED
     assert pointer.pointer is not None
     bytes_, share = struct.unpack("<2I", bytes.fromhex(value.value))
     return pointer.pointer.name, bytes_, share

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from enginewright_builder.device import compile as compiler
-from enginewright_builder.device import later
+from enginewright_builder.device import later, retention
 from enginewright_builder.device.implementation import Device
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, channels_last, plain, row_major
@@ -256,7 +256,8 @@ def test_arguments_are_the_kernels() -> None:
     assert [each.name for each in pointers if each is not None] == ["weights", "bias", "4", "3"]
     sizes = struct.unpack("<11i4x2Q", bytes.fromhex(kernel.arguments[7].value))
     assert sizes[:7] == (64, 14, 14, 7, 2, 2, 1)
-    assert kernel.arguments[8:] == later.nothing(Pointer(space=Space.CONSTANT, name="weights"))
+    asks = later.nothing(Pointer(space=Space.CONSTANT, name="weights"))
+    assert kernel.arguments[8:] == (*asks, retention.argument(first_to_leave=False))
     assert kernel.grid == (1, 2, 2)
     assert kernel.dependent
 
