@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 TOOLS = ("memcheck", "racecheck", "synccheck")
 SILENT = "nothing"  # the tool did not come to its end
 _CONVOLUTION = "test_hopper_latency_conv.py::test_every_convolution_is_right"
+_ABREAST = "test_hopper_latency_conv.py::test_tiles_abreast_are_right"
 _MATRICES = "test_hopper_gemm.py::test_candidates_are_right"
 _ATTENTION = "test_attention.py::test_every_candidate_is_right"
 _GENERATED = "test_generated.py::test_every_schedule_computes_what_the_expression_means"
@@ -55,6 +56,11 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
     "hopper latency convolution: clusters": (f"{_CONVOLUTION}[residual and clusters]",),
     "hopper latency convolution that walks": (
         "test_hopper_latency_conv.py::test_a_block_that_walks_over_tiles_is_right[3]",
+    ),
+    "hopper latency convolution: tiles abreast": (
+        f"{_ABREAST}[2-residual]",
+        f"{_ABREAST}[2-pooled]",
+        f"{_ABREAST}[3-stride 2]",
     ),
     "hopper couple": (
         "test_hopper_couple.py::test_both_results_are_right[odd sizes]",

@@ -215,6 +215,42 @@ def test_a_block_that_walks_over_tiles_is_right(walk: int) -> None:
         assert distance(run(made, problem, values), want) < ALLOWED["float16"], configuration.name
 
 
+ABREAST = {
+    "residual": convolution((3, 128, 15, 9), 72, (3, 3), residual=True),
+    "no residual": convolution((3, 128, 15, 18), 64, (3, 3), dtype="bfloat16"),
+    "two warpgroups a tile": convolution((3, 96, 15, 9), 200, residual=True),
+    "stride 2": convolution((5, 128, 13, 13), 64, (3, 3), strides=(2, 2)),
+    "pooled": with_pool(convolution((3, 128, 30, 18), 72, (3, 3)), 2, 2, 0),
+}
+
+
+@pytest.mark.parametrize("name", ABREAST)
+@pytest.mark.parametrize("abreast", [2, 3, 4])
+def test_tiles_abreast_are_right(name: str, abreast: int) -> None:
+    """There are nine tiles above one another, or 15: some blocks have too few."""
+    problem = ABREAST[name]
+    values = values_of(problem)
+    want = expected(problem, values)
+    work, exact = hopper_latency_conv.work_of(problem), problem.outputs[0].dtype == "bfloat16"
+    choices = [
+        latency_geometry.Configuration(
+            block_channels=block,
+            blocks=-(-work.channels // (block * splits)),
+            splits=splits,
+            rows=6 if work.pooled else 5,
+            groups=2 if name == "two warpgroups a tile" else 1,
+            abreast=abreast,
+            half=splits == 4 and not exact,
+        )
+        for block, splits in ((64, 1), (64, 2), (32, 4))
+    ]
+    tried = [each for each in choices if latency_choice.fits(work, each)]
+    assert tried
+    for each in tried:
+        made = hopper_latency_conv.implementation(problem, each, HOPPER.architecture)
+        assert distance(run(made, problem, values), want) < ALLOWED[problem.outputs[0].dtype], each.name
+
+
 @pytest.mark.parametrize("walk", [1, 3])
 def test_every_cluster_pools(walk: int) -> None:
     problem = with_pool(convolution((3, 256, 15, 18), 128, (3, 3)), 2, 2, 0)

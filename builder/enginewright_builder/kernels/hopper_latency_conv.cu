@@ -20,15 +20,24 @@
 //     the cluster: SPLITS blocks, block `rank` sums channels rank * BLOCKS * BLOCK_CHANNELS ... and then owns a share of
 //     the tile's rows; each pushes its partial sums of a row into the owner's shared memory, the owner adds and stores
 //
-// A block may work through `walk` tiles with the same weights, the next tile on its way meanwhile (WALK).
+// A block may work through `walk` tiles with the same weights, the next tile on its way meanwhile (WALK), or through some
+// at a time (ABREAST), each by warpgroups of its own: one's products hide what another waits for.
+//
+//     weights  [ 64 outputs x all steps ] [ the next 64 outputs ]      warpgroups: slot 0 [ group 0 ] [ group 1 ]
+//     buffers  [ tile of slot 0 ] [ tile of slot 1 ]                               slot 1 [ group 0 ] [ group 1 ]
+//
+// The weights come whole or in PIECES (a row of taps of BLOCK_CHANNELS each), in the order in which they are multiplied, so
+// that products need not wait for all of them: the first EARLY pieces before the wait for the previous kernel, the rest
+// after the pixels, since what the copy engine is asked for comes one after the other.
 // POOL: 2x2 max pooling at the end, stride 2, no padding. A tile has even rows and columns then, and a window's four
 // results are two neighbouring columns of a thread's own in two rows of its own, so that a quarter of them is stored.
 // PAIR: a second, 1x1 convolution of another input (a residual block's downsampling) is summed as further channels.
 //
 // Set before this text: ELEMENT_IS_BFLOAT16, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W, DILATION_H,
-// DILATION_W, BLOCK_CHANNELS (16, 32 or 64), BLOCKS, SPLITS (1, 2, 4, 8), TILE_ROWS (1 to 8), WARPGROUPS,
-// HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the channel from which on they are the pair's), PAIR_STRIDE_H,
-// PAIR_STRIDE_W, POOL, WALK, BATCH (whether there may be several images), FINISH(a, b): two sums, activated and packed.
+// DILATION_W, BLOCK_CHANNELS (16, 32 or 64), BLOCKS, SPLITS (1, 2, 4, 8), TILE_ROWS (1 to 8), WARPGROUPS (of a tile,
+// each with 64 outputs), ABREAST, PIECES (1 or BLOCKS x KERNEL_H), EARLY, HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the
+// channel from which on they are the pair's), PAIR_STRIDE_H, PAIR_STRIDE_W, POOL, WALK, BATCH (whether there may be several
+// images), FINISH(a, b): two sums, activated and packed.
 #include "latency.cuh"
 #include "weight_policy.cuh"
 #include "activations.cuh"
@@ -37,7 +46,7 @@ struct Sizes {
   int outputs, height, width;  // of y
   int columns;                 // of a tile of sums that are used, at most 8
   int tiles_down;              // tiles above one another in a picture
-  int items, walk;             // pictures x tiles_down; how many of them a block works through
+  int items, walk;             // pictures x tiles_down; how many of them a block works through one after another
   int y_pixel, y_row, residual_pixel, residual_row;  // steps in elements
   u64 y_image, residual_image;
 };
@@ -77,10 +86,13 @@ constexpr int SHRUNK = POOL ? 2 : 1;
 constexpr int STAGE_COLUMNS = 8 / SHRUNK, STAGE_BYTES = TILE_ROWS / SHRUNK * STAGE_COLUMNS * 64 * 2;
 constexpr int FINISH_BYTES = SPLITS == 1 ? STAGE_BYTES : LANDING_BYTES;
 constexpr int BUFFER_BYTES = TILE_BYTES + (FINISH_BYTES * WARPGROUPS + 1023) / 1024 * 1024;
-constexpr int BUFFERS = WALK ? 2 : 1;
+constexpr int BUFFERS = WALK ? 2 : ABREAST;
+static_assert(!WALK || ABREAST == 1, "tiles come one after the other or abreast");
 constexpr int WEIGHTS_AT = 1024, BUFFERS_AT = WEIGHTS_AT + WEIGHT_BYTES * WARPGROUPS;
-constexpr int WEIGHT_BARRIER = 0, LANDING_BARRIER = 8, RESIDUAL_BARRIER = 24, PIXEL_BARRIER = 64;
-static_assert(PIXEL_BARRIER + 8 * BUFFERS * BLOCKS <= 1024, "the barriers must fit into their KiB");
+constexpr int PIECE_BYTES = WEIGHT_BYTES / PIECES, PIECE_ROWS = BLOCKS * KERNEL_H / PIECES;  // of one warpgroup's weights
+constexpr int LANDING_BARRIERS = 0, RESIDUAL_BARRIERS = 8 * BUFFERS, PIXEL_BARRIERS = 16 * BUFFERS;
+constexpr int WEIGHT_BARRIERS = PIXEL_BARRIERS + 8 * BUFFERS * BLOCKS;
+static_assert(WEIGHT_BARRIERS + 8 * PIECES <= 1024, "the barriers must fit into their KiB");
 
 constexpr int ROUNDS = SPLITS == 1 ? (STAGE_BYTES / 16 + 127) / 128 : (SHARE + 127) / 128;  // stores of a thread
 
@@ -90,10 +102,11 @@ struct Maps {
 
 // Where a thread is and what it works on.
 struct Place {
-  int thread, warp, group, lane;  // in the warpgroup; its warp; which warpgroup; in the warp
-  int rank, channel, column;      // first output channel of the warpgroup, first output column
-  u32 shared;                     // where the block's shared memory begins
-  bool leads;                     // the warp whose elected thread starts copies
+  int thread, warp, lane;             // in the warpgroup; its warp; in the warp
+  int warpgroup, slot, group;         // in the block; which tile is its; which of the tile's warpgroups it is
+  int rank, first, channel, column;   // first tile of output channels of the block; the warpgroup's channel; its column
+  u32 shared;                         // where the block's shared memory begins
+  bool leads;                         // the warp whose elected thread starts the copies of a tile
 };
 
 DEVICE u32 buffer_at(const Place& at, int buffer) { return at.shared + BUFFERS_AT + buffer * BUFFER_BYTES; }
@@ -101,10 +114,11 @@ DEVICE u32 finish_at(const Place& at, int buffer) {
   return buffer_at(at, buffer) + TILE_BYTES + at.group * FINISH_BYTES;
 }
 DEVICE u32 pixel_barrier(const Place& at, int buffer, int block) {
-  return at.shared + PIXEL_BARRIER + 8 * (buffer * BLOCKS + block);
+  return at.shared + PIXEL_BARRIERS + 8 * (buffer * BLOCKS + block);
 }
-DEVICE u32 landing_barrier(const Place& at, int buffer) { return at.shared + LANDING_BARRIER + 8 * buffer; }
-DEVICE u32 residual_barrier(const Place& at, int buffer) { return at.shared + RESIDUAL_BARRIER + 8 * buffer; }
+DEVICE u32 landing_barrier(const Place& at, int buffer) { return at.shared + LANDING_BARRIERS + 8 * buffer; }
+DEVICE u32 residual_barrier(const Place& at, int buffer) { return at.shared + RESIDUAL_BARRIERS + 8 * buffer; }
+DEVICE u32 weight_barrier(const Place& at, int piece) { return at.shared + WEIGHT_BARRIERS + 8 * piece; }
 
 // Bytes that the other blocks push into this one: nothing for the rows that only pad.
 DEVICE int landing_bytes(const Place& at) {
@@ -112,15 +126,18 @@ DEVICE int landing_bytes(const Place& at) {
   return (units < 0 ? 0 : units < SHARE ? units : SHARE) * (SPLITS - 1) * UNIT_BYTES * WARPGROUPS;
 }
 
-DEVICE void fetch_weights(const Place& at, const u8* weights, int first_tile, u64 policy) {
-  constexpr int PIECE = 18432;
-  barrier_expect(at.shared + WEIGHT_BARRIER, WEIGHT_BYTES * WARPGROUPS);
-  UNROLL for (int group = 0; group < WARPGROUPS; group++) {
-    const u8* source = weights + (u64)((first_tile + group) * SPLITS + at.rank) * WEIGHT_BYTES;
-    const u32 target = at.shared + WEIGHTS_AT + group * WEIGHT_BYTES;
-    UNROLL for (int k = 0; k < WEIGHT_BYTES; k += PIECE)
-      copy_to_shared(target + k, source + k, WEIGHT_BYTES - k < PIECE ? WEIGHT_BYTES - k : PIECE,
-                     at.shared + WEIGHT_BARRIER, policy);
+// The pieces from `from` on, until `until`.
+DEVICE void fetch_weights(const Place& at, const u8* weights, u64 policy, int from, int until) {
+  constexpr int COPY = 24576;
+  UNROLL for (int piece = from; piece < until; piece++) {
+    barrier_expect(weight_barrier(at, piece), PIECE_BYTES * WARPGROUPS);
+    UNROLL for (int group = 0; group < WARPGROUPS; group++) {
+      const u8* source = weights + (u64)((at.first + group) * SPLITS + at.rank) * WEIGHT_BYTES + piece * PIECE_BYTES;
+      const u32 target = at.shared + WEIGHTS_AT + group * WEIGHT_BYTES + piece * PIECE_BYTES;
+      UNROLL for (int k = 0; k < PIECE_BYTES; k += COPY)
+        copy_to_shared(target + k, source + k, PIECE_BYTES - k < COPY ? PIECE_BYTES - k : COPY, weight_barrier(at, piece),
+                       policy);
+    }
   }
 }
 
@@ -156,7 +173,9 @@ DEVICE void multiply(const Place& at, float (&d)[4 * TILE_ROWS], int buffer, int
   products_begin();
   UNROLL for (int block = 0; block < BLOCKS; block++) {
     barrier_wait(pixel_barrier(at, buffer, block), parity);
-    UNROLL for (int r = 0; r < KERNEL_H; r++)
+    UNROLL for (int r = 0; r < KERNEL_H; r++) {
+      const int row = block * KERNEL_H + r;
+      if (row % PIECE_ROWS == 0) barrier_wait(weight_barrier(at, row / PIECE_ROWS), 0);
       UNROLL for (int s = 0; s < KERNEL_W; s++)
         UNROLL for (int k = 0; k < BLOCK_CHANNELS; k += 16, step++) {
           const int part = s * DILATION_W % STRIDE_W, column = s * DILATION_W / STRIDE_W;
@@ -164,6 +183,7 @@ DEVICE void multiply(const Place& at, float (&d)[4 * TILE_ROWS], int buffer, int
                              (r * DILATION_H * IN_COLUMNS + column) * PIXEL_BYTES + k * 2;
           multiply_add(d, a + step * 128, b + (offset >> 4), step > 0);
         }
+    }
   }
   products_end();
   settle(d);
@@ -171,37 +191,39 @@ DEVICE void multiply(const Place& at, float (&d)[4 * TILE_ROWS], int buffer, int
 
 #include "latency_conv_finish.cuh"
 
-// Grid: (tiles of output channels / WARPGROUPS x SPLITS, the rank fastest; tiles across; items / walk).
+// Grid: (tiles of output channels / WARPGROUPS x SPLITS, the rank fastest; tiles across; items / walk or / ABREAST).
 // `weights` as tactics/hopper_latency_conv.py packs them; `bias` float32, padded to whole tiles of 64. `later_weights`
 // are another launch's, to be asked for; how the L2 cache keeps both weights says `first_to_leave`.
-extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
+extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS * ABREAST)
     convolution(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap pair,
                 const __grid_constant__ TensorMap residual_map, const u8* weights, const float* bias, u16* y,
                 const u16* residual, const __grid_constant__ Sizes sizes, const u8* later_weights,
                 const __grid_constant__ Later later, int first_to_leave) {
   extern __shared__ __align__(1024) u8 memory[];
   const Maps maps = {&x, &pair, &residual_map};
-  const int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0), first_tile = blockIdx.x / SPLITS * WARPGROUPS;
+  const int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0);
   Place at;
   at.thread = threadIdx.x & 127, at.lane = threadIdx.x & 31, at.warp = warp & 3;
-  at.group = WARPGROUPS > 1 ? warp >> 2 : 0;
-  at.rank = SPLITS > 1 ? blockIdx.x % SPLITS : 0;
-  at.channel = (first_tile + at.group) * 64, at.column = blockIdx.y * sizes.columns;
-  at.shared = shared_address(memory), at.leads = warp == 0;
-  const int first = WALK ? blockIdx.z * sizes.walk : blockIdx.z;
-  const int count = WALK ? min(sizes.walk, sizes.items - first) : 1;
+  at.warpgroup = WARPGROUPS * ABREAST > 1 ? warp >> 2 : 0;
+  at.slot = at.warpgroup / WARPGROUPS, at.group = at.warpgroup % WARPGROUPS;
+  at.rank = SPLITS > 1 ? blockIdx.x % SPLITS : 0, at.first = blockIdx.x / SPLITS * WARPGROUPS;
+  at.channel = (at.first + at.group) * 64, at.column = blockIdx.y * sizes.columns;
+  at.shared = shared_address(memory), at.leads = warp % (4 * WARPGROUPS) == 0;
+  const int first = WALK ? blockIdx.z * sizes.walk : blockIdx.z * ABREAST + at.slot;
+  const int count = WALK ? min(sizes.walk, sizes.items - first) : ABREAST == 1 || first < sizes.items;
   int image = BATCH ? first / sizes.tiles_down : 0, tile = first - image * sizes.tiles_down;
 
-  if (at.leads && is_elected()) {
+  if (warp == 0 && is_elected()) {
     UNROLL for (int buffer = 0; buffer < BUFFERS; buffer++) {
       barrier_init(landing_barrier(at, buffer));
       barrier_init(residual_barrier(at, buffer));
       UNROLL for (int block = 0; block < BLOCKS; block++) barrier_init(pixel_barrier(at, buffer, block));
     }
-    barrier_init(at.shared + WEIGHT_BARRIER);
+    UNROLL for (int piece = 0; piece < PIECES; piece++) barrier_init(weight_barrier(at, piece));
     barriers_are_ready();
-    fetch_weights(at, weights, first_tile, weight_policy(first_to_leave));
-    UNROLL for (int buffer = 0; buffer < BUFFERS; buffer++) if (buffer < count) expect_tile(at, buffer);
+    fetch_weights(at, weights, weight_policy(first_to_leave), 0, EARLY);
+    const int tiles = ABREAST == 1 ? count : sizes.items - first;
+    UNROLL for (int buffer = 0; buffer < BUFFERS; buffer++) if (buffer < tiles) expect_tile(at, buffer);
     prefetch_map(maps.x);
     if (PAIR) prefetch_map(maps.pair);
     if (SPLITS == 1 && RESIDUAL) prefetch_map(maps.residual);
@@ -229,14 +251,15 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
   };
   wait_for_previous();
   if (at.leads && is_elected()) {
-    fetch_next(0);
+    if (ABREAST == 1 || count > 0) fetch_next(at.slot);
+    if (warp == 0) fetch_weights(at, weights, weight_policy(first_to_leave), EARLY, PIECES);
     if (WALK && count > 1) fetch_next(1);
   }
   let_next_start();  // earlier, its blocks would take room and copies from this one's
   if (warp == 1 && is_elected()) ask_for_later(later_weights, later, weight_policy(first_to_leave));
 
   for (int item = 0; item < count; item++) {
-    const int buffer = WALK ? item & 1 : 0, parity = WALK ? item >> 1 & 1 : 0;
+    const int buffer = WALK ? item & 1 : at.slot, parity = WALK ? item >> 1 & 1 : 0;
     Stores to;
     place_stores(at, sizes, BATCH ? y + image * sizes.y_image : y,
                  BATCH ? residual + image * sizes.residual_image : residual, tile * TILE_ROWS / SHRUNK, to);
@@ -245,7 +268,6 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS)
       UNROLL for (int i = 0; i < ROUNDS; i++) added[i] = to.inside[i] ? load8(to.residual[i]) : make_uint2(0, 0);
     float d[4 * TILE_ROWS];
     UNROLL for (int i = 0; i < 4 * TILE_ROWS; i++) d[i] = 0.f;
-    if (item == 0) barrier_wait(at.shared + WEIGHT_BARRIER, 0);
     multiply(at, d, buffer, parity);
     if (SPLITS == 1) finish_alone(at, to, memory, d, bias_alone, buffer, parity);
     else finish_together(at, to, memory, d, bias_together, added, buffer, parity);

@@ -74,7 +74,7 @@ DEVICE void finish_alone(const Place& at, const Stores& to, u8* memory, float (&
     }
     *(u32*)((h ? odd : even) + j * 1024) = FINISH(first, second);
   }
-  sync_warpgroup(at.group);
+  sync_warpgroup(at.warpgroup);
   const u8* source = stage + (at.thread >> 3) * 128 + (((at.thread & 7) ^ (at.thread >> 3 & 7)) << 4);
   uint4 v[ROUNDS];
   UNROLL for (int i = 0; i < ROUNDS; i++)
@@ -104,7 +104,7 @@ DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float
                                   __float_as_uint(sum[3])), there);
     }
   }
-  sync_warpgroup(at.group);
+  sync_warpgroup(at.warpgroup);
   barrier_wait(barrier, parity);
   const u8* landed = memory + (landing - at.shared);
   uint2 above = make_uint2(0, 0);

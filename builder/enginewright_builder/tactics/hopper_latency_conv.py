@@ -103,7 +103,7 @@ def implementation(problem: Problem, configuration: Configuration, architecture:
         cubin="convolution",
         function="convolution",
         grid=latency_geometry.grid(work, configuration),
-        block=(128 * configuration.groups, 1, 1),
+        block=(configuration.threads, 1, 1),
         cluster=(configuration.splits, 1, 1) if configuration.splits > 1 else (),
         shared_bytes=latency_geometry.shared_bytes(work, configuration),
         arguments=_arguments(problem, configuration),
@@ -126,6 +126,7 @@ def source(problem: Problem, configuration: Configuration) -> str:
     """The kernel's text with its choices before it."""
     work, window = work_of(problem), _window(problem)
     pair_strides = _pair_strides(problem) if work.pair else (1, 1)
+    pieces, early = latency_geometry.pieces(work, configuration)
     choices = {
         "ELEMENT_IS_BFLOAT16": int(problem.outputs[0].dtype == "bfloat16"),
         "KERNEL_H": window.kernel[0],
@@ -141,6 +142,9 @@ def source(problem: Problem, configuration: Configuration) -> str:
         "SPLITS": configuration.splits,
         "TILE_ROWS": configuration.rows,
         "WARPGROUPS": configuration.groups,
+        "ABREAST": configuration.abreast,
+        "PIECES": pieces,
+        "EARLY": early,
         "HALF_PARTIALS": int(configuration.half),
         "RESIDUAL": int(work.residual),
         "PAIR": int(work.pair > 0),

@@ -14,6 +14,9 @@ from enginewright_builder.device.implementation import Array
 OUTPUTS_A_TILE = 64  # output channels of a warpgroup: wgmma's M
 COLUMNS = 8  # of a tile
 SHARED_BYTES = 227 * 1024  # that a block may have (CUDA C++ Programming Guide, compute capability 9.0)
+RESERVED_BYTES = 1024  # that a block takes beside them
+LEAST_MULTIPROCESSORS = 114  # of a Hopper GPU: an H100 for PCIe; others have 132
+AWAITED_BYTES = 40 * 1024  # that a block fetches while others of the kernel before still work (docs/performance.md)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +63,8 @@ class Work:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """The kernel's choices: `splits` blocks of a cluster share the channels, each takes `blocks` times
-    `block_channels`; `rows` of a tile, `groups` (warpgroups) with 64 outputs each, `walk` tiles a block; `half` sends
-    sums as float16."""
+    `block_channels`; `rows` of a tile, `groups` (warpgroups) with 64 outputs each, `walk` tiles a block one after the
+    other or `abreast` at a time; `half` sends sums as float16."""
 
     block_channels: int
     blocks: int
@@ -69,20 +72,32 @@ class Configuration:
     rows: int = 7
     groups: int = 1
     walk: int = 1
+    abreast: int = 1
     half: bool = False
 
     @property
     def name(self) -> str:
         """All of it in words; what the timing cache keeps."""
         sums = " as float16" if self.half else ""
+        tiles = f"{self.abreast} abreast" if self.abreast > 1 else f"walk {self.walk}"
         return (
             f"{self.splits} x {self.blocks} x {self.block_channels} channels{sums}, {self.rows} rows, "
-            f"{self.groups * OUTPUTS_A_TILE} outputs, walk {self.walk}"
+            f"{self.groups * OUTPUTS_A_TILE} outputs, {tiles}"
         )
 
     def packing(self) -> "Configuration":
         """Equal for configurations that want their constants packed alike."""
-        return replace(self, rows=1, walk=1, half=False)
+        return replace(self, rows=1, walk=1, abreast=1, half=False)
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return 128 * self.groups * self.abreast
+
+    @property
+    def buffers(self) -> int:
+        """Tiles that a block holds at a time."""
+        return 2 if self.walk > 1 else self.abreast
 
     def virtual_channels(self) -> int:
         """Channels that a cluster sums, the filling included."""
@@ -128,7 +143,7 @@ def weight_bytes(window: Window, configuration: Configuration) -> int:
 
 
 def shared_bytes(work: Work, configuration: Configuration) -> int:
-    """The kernel's dynamic shared memory: barriers, weights, one buffer or two."""
+    """The kernel's dynamic shared memory: barriers, weights, buffers."""
     window, rows = work.window, configuration.rows
     tile = input_tile(window, rows)
     part = _up(tile.rows * tile.columns * configuration.block_channels * 2, 1024)
@@ -139,12 +154,29 @@ def shared_bytes(work: Work, configuration: Configuration) -> int:
         finish = configuration.splits * share * (8 if configuration.half else 16) + share * 16
     buffer = configuration.blocks * tile.parts * part + _up(finish * configuration.groups, 1024)
     weights = weight_bytes(window, configuration) * configuration.groups
-    return 1024 + weights + buffer * (2 if configuration.walk > 1 else 1)
+    return 1024 + weights + buffer * configuration.buffers
 
 
-def barrier_bytes(configuration: Configuration) -> int:
-    """How far the barriers reach into their KiB."""
-    return 64 + 8 * configuration.blocks * (2 if configuration.walk > 1 else 1)
+def pieces(work: Work, configuration: Configuration) -> tuple[int, int]:
+    """How many the weights come in, and those of them that are fetched before the wait for the previous kernel.
+
+    Whole, where this kernel's blocks find room beside that one's. Where they do not, they begin when that ends, with
+    everything still to come, and the pixels would wait behind all weights: then a row of taps of a block of channels
+    each, before the wait as many as come until that kernel's last block has ended. Whole too where a 1x1 kernel
+    multiplies so briefly that nothing is gained.
+    """
+    twice = 2 * (shared_bytes(work, configuration) + RESERVED_BYTES) <= SHARED_BYTES + RESERVED_BYTES
+    spare = 2 * math.prod(grid(work, configuration)) <= LEAST_MULTIPROCESSORS
+    if twice or spare or work.window.is_point:
+        return 1, 1
+    count = configuration.blocks * work.window.kernel[0]
+    piece = weight_bytes(work.window, configuration) * configuration.groups // count
+    return count, max(1, min(AWAITED_BYTES // piece, count))
+
+
+def barrier_bytes(window: Window, configuration: Configuration) -> int:
+    """How far the barriers may reach into their KiB: two and one a block of channels for each buffer, the weights'."""
+    return 8 * ((2 + configuration.blocks) * configuration.buffers + configuration.blocks * window.kernel[0])
 
 
 def padded_rows(rows: int) -> int:
@@ -153,10 +185,11 @@ def padded_rows(rows: int) -> int:
 
 
 def grid(work: Work, configuration: Configuration) -> tuple[int, int, int]:
-    """Blocks: outputs and splits, tiles across, tiles down of all images over the walk."""
+    """Blocks: outputs and splits, tiles across, tiles down of all images over those of a block."""
     outputs = -(-work.outputs // (OUTPUTS_A_TILE * configuration.groups))
     items = work.images * -(-work.height // configuration.rows)
-    return (outputs * configuration.splits, work.tiles_across, -(-items // configuration.walk))
+    down = -(-items // (configuration.walk * configuration.abreast))
+    return (outputs * configuration.splits, work.tiles_across, down)
 
 
 def pack_weights(weights: Array, pair: Array | None, configuration: Configuration) -> Array:

@@ -188,9 +188,44 @@ def test_what_does_not_change_the_packing_packs_once() -> None:
         return made.constants["weights"]
 
     one = maker(rows=7)
-    for alike in (maker(rows=4, half=True), maker(rows=7, walk=2)):
+    for alike in (maker(rows=4, half=True), maker(rows=7, walk=2), maker(rows=7, abreast=2)):
         assert (alike.func, alike.args) == (one.func, one.args)
     assert maker(groups=2).args != one.args
+
+
+def test_a_block_holds_a_buffer_for_each_tile_abreast_and_the_weights_once() -> None:
+    work = hopper_latency_conv.work_of(problem())
+
+    def memory(**choice: int) -> int:
+        return latency_geometry.shared_bytes(work, Configuration(block_channels=64, blocks=1, **choice))
+
+    buffer = memory(walk=2) - memory()
+    assert memory(abreast=3) == memory() + 2 * buffer
+
+
+def test_pixels_wait_for_few_weights_where_a_kernel_begins_when_the_one_before_ends() -> None:
+    given = problem(channels=256, outputs=256)
+    x = pixels((8, 256, 14, 14))
+    batch = dataclasses.replace(given, inputs=(x, *given.inputs[1:]), outputs=(x,))
+
+    def pieces(of: Problem, **choice: Any) -> tuple[int, int]:
+        configuration = Configuration(**{"block_channels": 64, **choice})
+        return latency_geometry.pieces(hopper_latency_conv.work_of(of), configuration)
+
+    assert pieces(batch, blocks=2, splits=2, half=True, abreast=2) == (6, 1)  # of 24 KiB each
+    assert pieces(batch, blocks=1, splits=4, half=True) == (1, 1)  # two blocks fit
+    assert pieces(given, blocks=2, splits=2, half=True, abreast=2) == (1, 1)  # other multiprocessors are free
+
+
+def test_pictures_are_beside_one_another_in_a_block() -> None:
+    """Seven tiles above one another, in pairs."""
+    given = problem()
+    x = pixels((7, 64, 7, 7))
+    given = dataclasses.replace(given, inputs=(x, *given.inputs[1:]), outputs=(x,))
+    configuration = Configuration(block_channels=64, blocks=1, abreast=2)
+    kernel = hopper_latency_conv.implementation(given, configuration, HOPPER.architecture).steps[0].kernel
+    assert kernel is not None
+    assert (kernel.grid, kernel.block) == ((1, 1, 4), (256, 1, 1))
 
 
 def test_packed_weights_fill_with_zeros() -> None:
@@ -285,6 +320,9 @@ FAMILIES = [
     (pair(), {"block_channels": 64, "blocks": 3}),
     (pooled(problem()), {"rows": 8, "walk": 2}),
     (pooled(problem(channels=512)), {"splits": 4, "rows": 6, "half": True}),
+    (problem(channels=256, residual=True), {"splits": 2, "blocks": 2, "abreast": 2, "half": True}),
+    (problem(kernel=1, residual=True), {"groups": 2, "abreast": 2}),
+    (pooled(problem(channels=256)), {"splits": 4, "rows": 8, "abreast": 4}),
 ]
 
 

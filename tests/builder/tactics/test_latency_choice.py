@@ -36,6 +36,31 @@ BEST = [
 ]
 
 
+# At batch 8, in chains on an H200.
+ABREAST = [
+    (work(256, 256, 14, 3, images=8), configuration(2, 2, 7, half=True), 2, 1),
+    (work(128, 128, 28, 3, images=8), configuration(1, 2, 7), 2, 1),
+    (work(512, 512, 7, 3, images=8), configuration(8, 1, 7, half=True), 3, 1),
+    (work(256, 1024, 14, images=8), configuration(1, 4, 7), 2, 2),
+]
+
+
+@pytest.mark.parametrize(("given", "one", "abreast", "groups"), ABREAST)
+def test_tiles_abreast_are_among_the_first_at_batch_8(
+    given: Work, one: Configuration, abreast: int, groups: int
+) -> None:
+    best = dataclasses.replace(one, abreast=abreast, groups=groups)
+    assert best in latency_choice.configurations(given, 132, "float16")[:3]
+
+
+def test_clusters_of_four_fill_fewer_multiprocessors() -> None:
+    """32 clusters of four, one block a multiprocessor: an H200 holds 30, so the last two come in a second wave."""
+    given, one = work(512, 512, 7, 3, images=8), configuration(4, 2, 7, half=True)
+    fits = dataclasses.replace(given, outputs=448)
+    both = [latency_choice.microseconds(each, dataclasses.replace(one, abreast=2), 132) for each in (given, fits)]
+    assert both[0] > 1.4 * both[1]
+
+
 @pytest.mark.parametrize(("given", "best"), BEST)
 def test_the_best_measured_is_offered(given: Work, best: Configuration) -> None:
     assert best in latency_choice.configurations(given, 132, "float16")
