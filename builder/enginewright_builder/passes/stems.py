@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from enginewright_builder.network import fused
 from enginewright_builder.network.network import FUSED_DOMAIN, is_constant, static_shape
+from enginewright_builder.tactics.latency_activation import FUNCTIONS
 
 _MOST_CHANNELS, _LARGEST_WINDOW = 4, 11
 _FEW_WINDOWS = 3
@@ -34,8 +35,8 @@ def is_stem(node: ir.Node) -> bool:
 
 def stays_whole(node: ir.Node) -> bool:
     """Whether a float32 stem is to multiply in float32 although its result becomes narrow. A plain Conv is not: ONNX's
-    has one type for all."""
-    if not fused.is_fused(node) or not is_stem(node):
+    has one type for all. Nor is one whose activation the stem's kernels do not know."""
+    if not fused.is_fused(node) or not is_stem(node) or fused.epilogue_of(node).activation not in FUNCTIONS:
         return False
     x, taps = node.inputs[0], math.prod((static_shape(node.inputs[1]) or ())[2:])
     wide = x is not None and x.dtype is ir.DataType.FLOAT and x.producer() is None

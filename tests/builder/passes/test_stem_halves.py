@@ -55,6 +55,14 @@ def test_other_stems_are_narrow(network_of, near, window, stems):
     assert [types(node) for node in made.layers()][1] == ["FLOAT16", "FLOAT16", "FLOAT16"]
 
 
+def test_a_stem_of_an_activation_that_its_kernels_do_not_know_is_narrow(network_of, near):
+    made = network(network_of, STEM.replace("Relu(a)", "Softplus(a)") + READER)
+    near(NarrowFloats(stems=True), made)
+    assert {value.dtype.name for node in made.layers() if "Conv" in node.op_type for value in node.inputs} == {
+        "FLOAT16"
+    }
+
+
 def test_a_stem_of_what_another_layer_made_is_narrow(network_of, near):
     made = network(network_of, "n = Neg(x) " + STEM.replace("(x", "(n") + READER)
     near(NarrowFloats(stems=True), made)
