@@ -51,12 +51,12 @@ class CudaBlock:
 
 
 class CudaGraph:
-    """An instantiated graph."""
+    """An instantiated graph. Its first launch brings it to the device: one that is there and was never launched makes
+    each launch of all other graphs of the process slower, by 0.12 us on an H200 (docs/performance.md)."""
 
     def __init__(self, native: Any, stream: Any) -> None:
         self._native = native
         self._streams = {int(stream.ptr): stream}
-        native.upload(stream)
 
     def launch(self, stream: int) -> None:
         """Raises DeviceError."""
