@@ -51,9 +51,13 @@ ROUNDOFF: Mapping[str, float] = {
     "float16": 2.0**-11,
     "bfloat16": 2.0**-8,
 }
-_WITH_WEIGHTS = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRIPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.PRODUCT)
+_WITH_WEIGHTS = (
+    Kind.CONVOLUTION, Kind.COUPLE, Kind.TRIPLE, Kind.MEAN, Kind.TRANSPOSED_CONVOLUTION, Kind.PRODUCT,
+)  # fmt: skip
 _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
-_BY_PICTURE = (Kind.CONVOLUTION, Kind.COUPLE, Kind.TRIPLE, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING)
+_BY_PICTURE = (
+    Kind.CONVOLUTION, Kind.COUPLE, Kind.TRIPLE, Kind.MEAN, Kind.TRANSPOSED_CONVOLUTION, Kind.POOLING,
+)  # fmt: skip
 _PICTURES = 7  # that are told apart in a batch; a prime
 _SEED = 20240311
 _DRAWN = (1 << 20) + 7  # random numbers at most; larger inputs repeat them, out of step with every power of two

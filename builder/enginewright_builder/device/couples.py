@@ -81,12 +81,12 @@ def _joint(first: DeviceLayer, second: DeviceLayer, network: Network) -> DeviceL
     )
 
 
-def alone(network: Network, layers: Sequence[DeviceLayer]) -> Network:
-    """These layers, one behind the other, as a network that gives the results of the last two."""
+def alone(network: Network, layers: Sequence[DeviceLayer], *, last: int = 2) -> Network:
+    """These layers, one behind the other, as a network that gives the results of the last ones."""
     nodes = {value.name: node for node in network.layers() for value in node.outputs if value.name}
     chain = [nodes[each.outputs[0]] for each in layers]
     made = [[value for value in node.outputs if value.name] for node in chain]
     inside = {value for values in made for value in values}
     read = dict.fromkeys(value for node in chain for value in reads(node) if not is_constant(value))
-    given = [value for values in made[-2:] for value in values]
+    given = [value for values in made[-last:] for value in values]
     return extract(network, chain, [value for value in read if value not in inside], given, name="couple")

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     CONVOLUTION = "convolution"
     COUPLE = "couple of convolutions"
     TRIPLE = "triple of convolutions"
+    MEAN = "convolution and mean"
     TRANSPOSED_CONVOLUTION = "transposed convolution"
     PRODUCT = "product"
     HEADS = "product and attention"
@@ -46,6 +47,8 @@ class Problem:
                   {"activation", "activation_parameters", "gated"}. Outputs are both results.
     TRIPLE        a 3x3 convolution whose result only a couple reads: its inputs x, weights, bias or None, then the
                   couple's without the first; the couple's attributes, and "before": those of the 3x3 convolution.
+    MEAN          a convolution and the mean of its pixels (device/means.py): inputs and attributes of the convolution,
+                  and "size": that of its result (spatial...). The output is the mean alone, (n, k, 1...).
     TRANSPOSED_CONVOLUTION the same with weights (c, k/groups, spatial...) and output_padding.
     PRODUCT       inputs a (..., m, k), b (..., k, n), bias or None (broadcastable to y), residual or None; attributes
                   alpha, activation, activation_parameters, gated. Transposed operands show in the strides.

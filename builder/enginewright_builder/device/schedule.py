@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from enginewright_builder import causes, emit, passes, planning
 from enginewright_builder.calibration.samples import Samples
-from enginewright_builder.device import assemble, couples, heads, layout, lower, triples, whole
+from enginewright_builder.device import assemble, couples, heads, layout, lower, means, triples, whole
 from enginewright_builder.device.implementation import Candidate, Device
 from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.operators.layer import Declined
@@ -182,7 +182,7 @@ def _device_part(
         rehearsals=workshop.rehearsals,
     )
     feed = inputs.random(border.inputs, inputs.LADDER[0])
-    together = [found for find in (couples.find, triples.find) for found in find(part, layers, able)]
+    together = [found for find in (couples.find, triples.find, means.find) for found in find(part, layers, able)]
     together += heads.find(part, layers, placed.places, able)
     with whole.timed(placed.places, border, feed, workshop.bench, workshop.device.l2_bytes) as timed:
         line, chosen = tuner.tune(layers, placed.places, timed, together)

@@ -31,13 +31,14 @@
 // after the pixels, since what the copy engine is asked for comes one after the other.
 // POOL: 2x2 max pooling at the end, stride 2, no padding. A tile has even rows and columns then, and a window's four
 // results are two neighbouring columns of a thread's own in two rows of its own, so that a quarter of them is stored.
+// MEAN: the mean over all pixels at the end, of pictures of one tile by one block (SPLITS 1); only that is stored.
 // PAIR: a second, 1x1 convolution of another input (a residual block's downsampling) is summed as further channels.
 //
 // Set before this text: ELEMENT_IS_BFLOAT16, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W, DILATION_H,
 // DILATION_W, BLOCK_CHANNELS (16, 32 or 64), BLOCKS, SPLITS (1, 2, 4, 8), TILE_ROWS (1 to 8), WARPGROUPS (of a tile,
 // each with 64 outputs), ABREAST, PIECES (1 or BLOCKS x KERNEL_H), EARLY, HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the
-// channel from which on they are the pair's), PAIR_STRIDE_H, PAIR_STRIDE_W, POOL, WALK, BATCH (whether there may be several
-// images), FINISH(a, b): two sums, activated and packed.
+// channel from which on they are the pair's), PAIR_STRIDE_H, PAIR_STRIDE_W, POOL, MEAN, WALK, BATCH (whether there may be
+// several images), FINISH(a, b): two sums, activated and packed.
 #include "latency.cuh"
 #include "weight_policy.cuh"
 #include "activations.cuh"
@@ -75,6 +76,7 @@ constexpr int SHARE = PADDED_ROWS * 128 / SPLITS;
 constexpr int UNIT_BYTES = HALF_PARTIALS ? 8 : 16;
 constexpr int LANDING_BYTES = SPLITS * SHARE * UNIT_BYTES + SHARE * 16;
 static_assert(!POOL || (TILE_ROWS % 2 == 0 && (SPLITS == 1 || SHARE % 256 == 0)), "both rows of a window have one owner");
+static_assert(!MEAN || (SPLITS == 1 && !POOL), "one block has all pixels of its channels");
 static_assert(SHARE >= 32 && (SPLITS & (SPLITS - 1)) == 0, "a warp's units of a row must have one owner");
 
 // Shared memory: 1 KiB of barriers, the weights, then one buffer or two: tile of inputs, then the outputs' staging area
@@ -269,7 +271,7 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS * ABREAST)
     float d[4 * TILE_ROWS];
     UNROLL for (int i = 0; i < 4 * TILE_ROWS; i++) d[i] = 0.f;
     multiply(at, d, buffer, parity);
-    if (SPLITS == 1) finish_alone(at, to, memory, d, bias_alone, buffer, parity);
+    if (SPLITS == 1) finish_alone(at, sizes, to, memory, d, bias_alone, buffer, parity);
     else finish_together(at, to, memory, d, bias_together, added, buffer, parity);
     if (WALK && item + 1 < count) {  // free the buffer, in the whole cluster, for the tile after the next
       if (SPLITS == 1) fence_for_async();

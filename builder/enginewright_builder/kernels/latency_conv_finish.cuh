@@ -14,6 +14,11 @@ struct Stores {
 };
 
 DEVICE void place_stores(const Place& at, const Sizes& sizes, u16* y, const u16* residual, int row, Stores& to) {
+  if (MEAN) {  // two channels by one thread of four
+    const int channel = at.channel + at.warp * 16 + 2 * (at.lane >> 2);
+    to.target[0] = y + channel, to.inside[0] = (at.lane & 3) == 0 && channel < sizes.outputs;
+    return;
+  }
   UNROLL for (int i = 0; i < ROUNDS; i++) {
     int down, column, channel;
     if (SPLITS == 1) {  // 8 channels of a pixel
@@ -41,8 +46,8 @@ DEVICE void place_stores(const Place& at, const Sizes& sizes, u16* y, const u16*
 
 // A block that sums all channels: sums to the staging area in the copy engine's swizzle (a row of 128 bytes a pixel, so
 // that the residual can come there by copy), then whole rows from there to y.
-DEVICE void finish_alone(const Place& at, const Stores& to, u8* memory, float (&d)[4 * TILE_ROWS], float2 bias, int buffer,
-                         int parity) {
+DEVICE void finish_alone(const Place& at, const Sizes& sizes, const Stores& to, u8* memory, float (&d)[4 * TILE_ROWS],
+                         float2 bias, int buffer, int parity) {
   u8* stage = memory + (finish_at(at, buffer) - at.shared);
   const int g = at.lane >> 2, t = at.lane & 3, chunk = 2 * at.warp + (g >> 2);
   if (POOL) {
@@ -66,13 +71,29 @@ DEVICE void finish_alone(const Place& at, const Stores& to, u8* memory, float (&
       residual[2 * j + 1] = *(const u32*)(odd + j * 1024);
     }
   }
+  float2 mean = make_float2(0.f, 0.f);
   UNROLL for (int j = 0; j < (POOL ? 0 : TILE_ROWS); j++) UNROLL for (int h = 0; h < 2; h++) {
     float first = d[4 * j + h] + bias.x, second = d[4 * j + 2 + h] + bias.y;
     if (RESIDUAL) {
       const float2 r = unpack(residual[2 * j + h]);
       first += r.x, second += r.y;
     }
-    *(u32*)((h ? odd : even) + j * 1024) = FINISH(first, second);
+    const u32 finished = FINISH(first, second);
+    if (!MEAN) *(u32*)((h ? odd : even) + j * 1024) = finished;
+    else if (j < sizes.height && 2 * t + h < sizes.width) {
+      const float2 v = unpack(finished);
+      mean.x += v.x, mean.y += v.y;
+    }
+  }
+  if (MEAN) {
+    UNROLL for (int step = 1; step < 4; step *= 2) {
+      mean.x += __shfl_xor_sync(~0u, mean.x, step);
+      mean.y += __shfl_xor_sync(~0u, mean.y, step);
+    }
+    const float share = 1.f / (float)(sizes.width * sizes.height);
+    const u32 both = pack(mean.x * share, mean.y * share);
+    if (to.inside[0]) to.target[0][0] = (u16)both, to.target[0][1] = (u16)(both >> 16);  // any place of two bytes will do
+    return;
   }
   sync_warpgroup(at.warpgroup);
   const u8* source = stage + (at.thread >> 3) * 128 + (((at.thread & 7) ^ (at.thread >> 3 & 7)) << 4);

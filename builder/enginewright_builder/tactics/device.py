@@ -23,6 +23,7 @@ from enginewright_builder.tactics.hopper_heads import HopperHeads
 from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvolution
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
 from enginewright_builder.tactics.hopper_triple import HopperTriple
+from enginewright_builder.tactics.latency_mean import LatencyMean
 from enginewright_builder.tactics.row_product import RowProduct
 from enginewright_builder.tactics.stem_conv import StemConvolution
 from enginewright_builder.tactics.then_pool import ConvolutionThenPool
@@ -58,6 +59,7 @@ _THOROUGH: Mapping[str, Tactic] = {CublasLtTactic.name: CublasLtTactic(every=Tru
 _TOGETHER: Mapping[Kind, Tactic] = {  # layers in one launch: whoever else would take them takes them one by one
     Kind.COUPLE: HopperCouple(),
     Kind.TRIPLE: HopperTriple(),
+    Kind.MEAN: LatencyMean(),
     Kind.HEADS: HopperHeads(),
 }
 MOST: Mapping[Effort, int] = {Effort.FAST: 4, Effort.BALANCED: 10, Effort.THOROUGH: 200}  # candidates of one tactic

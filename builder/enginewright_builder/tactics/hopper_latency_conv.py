@@ -152,6 +152,7 @@ def source(problem: Problem, configuration: Configuration) -> str:
         "PAIR_STRIDE_H": pair_strides[0],
         "PAIR_STRIDE_W": pair_strides[1],
         "POOL": int(work.pooled),
+        "MEAN": int(bool(problem.attributes.get("mean"))),
         "WALK": int(configuration.walk > 1),
         "BATCH": int(work.images > 1),
         "FINISH(a, b)": _finish(problem),
