@@ -62,6 +62,10 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
         f"{_ABREAST}[2-pooled]",
         f"{_ABREAST}[3-stride 2]",
     ),
+    "hopper latency mean": (
+        "test_latency_mean.py::test_the_mean_is_right[no activation, odd sizes]",
+        "test_latency_mean.py::test_the_mean_is_right[bfloat16]",
+    ),
     "hopper couple": (
         "test_hopper_couple.py::test_both_results_are_right[odd sizes]",
         "test_hopper_couple.py::test_both_results_are_right[pair of odd sizes]",

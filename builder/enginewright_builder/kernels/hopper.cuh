@@ -47,12 +47,6 @@ INLINE void load_box(uint32_t to, const TensorMap* map, int x, int y, uint32_t b
         "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
         "l"(map), "r"(x), "r"(y), "r"(barrier) : "memory");
 }
-// `policy` is of the L2 cache, as weight_policy makes it.
-INLINE void load_box_kept(uint32_t to, const TensorMap* map, int x, int y, uint32_t barrier, uint64_t policy) {
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], "
-        "[%4], %5;" ::"r"(to), "l"(map), "r"(x), "r"(y), "r"(barrier), "l"(policy) : "memory");
-}
 INLINE void load_box(uint32_t to, const TensorMap* map, int x, int y, int z, int w, uint32_t barrier) {
     asm volatile(
         "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(

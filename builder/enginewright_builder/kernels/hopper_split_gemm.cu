@@ -14,7 +14,6 @@
 // Macros: as in hopper_gemm.cu, and SPLITS; no STAGING and PINGPONG.
 constexpr int ROWS = 64 * WARPGROUPS;
 #include "hopper_tiles.cuh"
-#include "weight_policy.cuh"
 
 constexpr int THREADS = 128 * WARPGROUPS;
 constexpr int SHARE = RESULTS / 2;  // sums of a thread that one block finishes
@@ -22,8 +21,7 @@ constexpr int SHARE = RESULTS / 2;  // sums of a thread that one block finishes
 extern "C" __global__ void __launch_bounds__(THREADS + 32)
     hopper_split_gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap second,
                       const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap residual,
-                      const __grid_constant__ TensorMap out, const float* bias, const __grid_constant__ Geometry g,
-                      int first_to_leave) {
+                      const __grid_constant__ TensorMap out, const float* bias, const __grid_constant__ Geometry g) {
     extern __shared__ unsigned char unaligned[];
     unsigned char* shared = unaligned + ((1024 - (shared_address(unaligned) & 1023)) & 1023);
     const uint32_t base = shared_address(shared), full = base, empty = base + 128, ready = base + 256;
@@ -47,15 +45,10 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32)
             expect_map(&b);
             expect_map(&a);
             if (PAIRED) expect_map(&second);
-            const uint64_t policy = weight_policy(first_to_leave);
-            auto fetch_weights = [&](uint32_t to, int step, uint32_t arrived) {
-                if (PACKED) load_packed(to, &b, g, tile, step, arrived, policy);
-                else load_weights(to, &b, g, tile, step, arrived);
-            };
             const int early = PACKED ? min(STAGES, steps) : 0;
             for (int i = 0; i < early; i++) {
                 barrier_expect(full + 8 * i, STAGE_BYTES);
-                fetch_weights(pipe + i * STAGE_BYTES + A_BYTES, from + i, full + 8 * i);
+                load_weights(pipe + i * STAGE_BYTES + A_BYTES, &b, g, tile, from + i, full + 8 * i);
             }
             wait_for_previous();
             if (RESIDUAL) load_residual(staging, &residual, mine, ready);
@@ -66,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + 32)
                 if (step >= early) {
                     barrier_wait(empty + 8 * slot, phase);
                     barrier_expect(arrived, STAGE_BYTES);
-                    fetch_weights(to + A_BYTES, from + step, arrived);
+                    load_weights(to + A_BYTES, &b, g, tile, from + step, arrived);
                 }
 #pragma unroll
                 for (int i = 0; i < PIECES; i++) walk.load(to + i * A_PIECE, &a, &second, g, tile, arrived);

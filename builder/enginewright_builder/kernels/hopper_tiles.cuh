@@ -54,14 +54,6 @@ INLINE void load_weights(uint32_t to, const TensorMap* b, const Geometry& g, con
     }
 }
 
-// The same of weights that are PACKED, as `policy` has the L2 cache keep them (weight_policy).
-INLINE void load_packed(uint32_t to, const TensorMap* b, const Geometry& g, const Tile& tile, int step, uint32_t full,
-                        uint64_t policy) {
-#pragma unroll
-    for (int i = 0; i < PIECES; i++)
-        load_box_kept(to + i * B_PIECE, b, 0, (step * PIECES + i) * g.columns + tile.column, full, policy);
-}
-
 struct Patch {
     int x, y, image;
 };

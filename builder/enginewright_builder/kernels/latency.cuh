@@ -108,11 +108,11 @@ DEVICE void ask_for_later(const u8* stretch, const Later& later, u64 policy) {
 }
 
 // A constant that is read once: it needn't wait for the previous kernel, nor stay in the L1.
-DEVICE uint4 load_constant16(const void* p, u64 policy) {
+DEVICE uint4 load_constant16(const void* p) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p), "l"(policy));
+               : "l"(p));
   return v;
 }
 

@@ -9,7 +9,6 @@
 // Set before this text: what row_units.cuh wants, ROWS (1 to 8), WARPS (1, 2, 4, 8: of a block that share an output),
 // ACTIVATE(v).
 #include "latency.cuh"
-#include "weight_policy.cuh"
 #include "activations.cuh"
 #include "row_units.cuh"
 
@@ -18,19 +17,17 @@ constexpr int DEPTH = 8, THREADS = 256, OUTPUTS = THREADS / 32 / WARPS;
 // `b` is [output][k], contiguous; `bias` float32, one an output. Grid: outputs / OUTPUTS. Two blocks a multiprocessor: left to
 // itself, ptxas 13.5 stops at 80 registers on compute capability 10.0 and 12.0 and spills one.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-    row_product(const Element* a, const Element* b, const float* bias, Output* y, const __grid_constant__ Sizes sizes,
-                int first_to_leave) {
+    row_product(const Element* a, const Element* b, const float* bias, Output* y, const __grid_constant__ Sizes sizes) {
   __shared__ float partial[OUTPUTS][WARPS][ROWS];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, slot = warp / WARPS, share = warp % WARPS;
   const int output = blockIdx.x * OUTPUTS + slot, units = sizes.k / UNIT;
   const bool exists = output < sizes.outputs;
   const Element* weights = b + (u64)(exists ? output : 0) * sizes.k;
   const int first = share * 32 + lane;  // unit; the next one of this thread is WARPS * 32 on
-  const u64 policy = weight_policy(first_to_leave);
   auto fetch = [&](uint4 (&w)[DEPTH], int from) {
     UNROLL for (int i = 0; i < DEPTH; i++) {
       const int unit = from + i * WARPS * 32;
-      w[i] = unit < units ? load_constant16(weights + unit * UNIT, policy) : make_uint4(0, 0, 0, 0);
+      w[i] = unit < units ? load_constant16(weights + unit * UNIT) : make_uint4(0, 0, 0, 0);
     }
   };
   uint4 next[DEPTH];

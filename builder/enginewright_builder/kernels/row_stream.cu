@@ -10,7 +10,6 @@
 //
 // Set before this text: what row_units.cuh wants, ROWS (1 to 8), OUTPUTS, STAGES, ACTIVATE(v).
 #include "latency.cuh"
-#include "weight_policy.cuh"
 #include "activations.cuh"
 #include "row_units.cuh"
 
@@ -19,8 +18,7 @@ constexpr int WARPS = 8, LANES = 32, UNIT_BYTES = 16, CHUNK_BYTES = OUTPUTS * LA
 // `b` is packed as in the picture, absent outputs of the last group as zeros; `bias` float32, one an output. Grid: any number
 // of blocks; groups are dealt to them in turns. Shared memory: WARPS * STAGES * CHUNK_BYTES.
 extern "C" __global__ void __launch_bounds__(WARPS* LANES, 1)
-    row_stream(const Element* a, const Element* b, const float* bias, Output* y, const __grid_constant__ Sizes sizes,
-               int first_to_leave) {
+    row_stream(const Element* a, const Element* b, const float* bias, Output* y, const __grid_constant__ Sizes sizes) {
   extern __shared__ __align__(128) u8 memory[];
   __shared__ u64 barriers[WARPS][STAGES];
   __shared__ float partial[2][WARPS][SUMS];  // of this group and the one before
@@ -32,7 +30,6 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 1)
   u8* const ring = memory + warp * STAGES * CHUNK_BYTES;
   const u32 arrived = shared_address(&barriers[warp][0]);
 
-  const u64 policy = weight_policy(first_to_leave);
   auto width = [&](int chunk) { return min(LANES, units - chunk * LANES); };  // units an output
   auto fetch = [&](int number, int stage) {
     if (number >= all) return;
@@ -41,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 1)
     barrier_expect(arrived + stage * 8, bytes);
     copy_to_shared(shared_address(ring + stage * CHUNK_BYTES),
                    (const u8*)b + ((u64)group * units * OUTPUTS + (u64)chunk * LANES * OUTPUTS) * UNIT_BYTES, bytes,
-                   arrived + stage * 8, policy);
+                   arrived + stage * 8);
   };
   if (lane == 0) {
     UNROLL for (int stage = 0; stage < STAGES; stage++) barrier_init(arrived + stage * 8);

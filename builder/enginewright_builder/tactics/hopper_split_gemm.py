@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, replace
 
 from enginewright_builder.device import compile as compiler
-from enginewright_builder.device import retention
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.problem import Problem
 from enginewright_builder.tactics import hopper_form, hopper_launch
@@ -139,7 +138,6 @@ def implementation(problem: Problem, constant: frozenset[int], tile: Tile, devic
         steps=(Step(layer="", kernel=kernel),),
         cubins={NAME: compiler.compile(text, device.architecture)},
         constants=hopper_launch.packers(form, tile.columns),
-        marks_weights=form.b is None,
     )
 
 
@@ -151,5 +149,4 @@ def _arguments(form: Form, tile: Tile) -> tuple[Argument, ...]:
         *hopper_launch.result_maps(form, tile.rows, tile.columns // tile.splits),
         hopper_launch.bias_argument(),
         Argument(value=hopper_launch.geometry(form, tile.rows, tile.columns).hex()),
-        retention.argument(first_to_leave=False),
     )

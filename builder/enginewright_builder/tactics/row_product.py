@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from enginewright_builder.device import compile as compiler
-from enginewright_builder.device import retention
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import ITEM_BYTES, TensorType
@@ -130,7 +129,6 @@ def _arguments(problem: Problem) -> tuple[Argument, ...]:
         Argument(pointer=Pointer(space=Space.CONSTANT, name="bias")),
         Argument(pointer=Pointer(space=Space.OPERAND, name=str(len(problem.inputs)))),
         Argument(value=sizes.hex()),
-        retention.argument(first_to_leave=False),
     )
 
 
@@ -140,7 +138,6 @@ def _made(problem: Problem, kernel: Kernel, cubin: bytes, pack: Callable[[Consta
         steps=(Step(layer="", kernel=kernel),),
         cubins={kernel.cubin: cubin},
         constants={"weights": pack, "bias": functools.partial(_packed_bias, outputs)},
-        marks_weights=True,
     )
 
 
