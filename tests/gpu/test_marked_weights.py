@@ -38,7 +38,7 @@ def values_of(problem: Problem) -> dict[int, Array | None]:
 
 
 def marked(made: Implementation) -> Implementation:
-    assert made.marks_weights
+    assert made.fetches_later
     steps = retention.with_marks(made.steps, range(len(made.steps)), lambda _name: 0, -1)
     assert steps != made.steps
     return replace(made, steps=steps)

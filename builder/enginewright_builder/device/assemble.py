@@ -99,22 +99,19 @@ def assemble(
     arena = memory.place(_tensors(layers, implementations, places, border))
     needed: list[str] = []
     steps: list[Step] = []
-    asking: set[int] = set()  # numbers of the steps that may ask for later weights
-    marking: set[int] = set()  # and of those that may say how the L2 keeps their own
+    able: set[int] = set()  # numbers of the steps that may ask for later weights, and mark their own
     spaces = {binding.name: Space.INPUT for binding in border.inputs}
     spaces |= {binding.name: Space.OUTPUT for binding in border.outputs}
     for number, (layer, made) in enumerate(zip(layers, implementations, strict=True)):
         move = _mover(number, layer, made, places, spaces, arena, packing, needed)
         bound = [_bound(step, layer, made, move, packing.blobs, needed) for step in made.steps]
-        numbers = range(len(steps), len(steps) + len(bound))
-        asking |= set(numbers) if made.fetches_later else set()
-        marking |= set(numbers) if made.marks_weights else set()
+        able |= set(range(len(steps), len(steps) + len(bound))) if made.fetches_later else set()
         steps += bound
 
     def size(name: str) -> int:
         return packing.blobs.blob(name).nbytes
 
-    marked = retention.with_marks(later.with_later(steps, asking, size), marking, size, l2_bytes)
+    marked = retention.with_marks(later.with_later(steps, able, size), able, size, l2_bytes)
     program = DeviceProgram(
         inputs=tuple(_tensor(binding) for binding in border.inputs),
         outputs=tuple(_tensor(binding) for binding in border.outputs),

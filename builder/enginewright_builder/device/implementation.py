@@ -23,15 +23,14 @@ Constants = Mapping[
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Implementation:
     """One way to run one problem. `constants` are made from the problem's constant inputs, packed as the steps want.
-    `marks_weights`: each step is a kernel whose last argument says how the L2 cache keeps its weights (retention.py).
-    `fetches_later`: and its two before that may name later weights to ask for (later.py)."""
+    `fetches_later`: each step is a kernel whose last three arguments may name later weights to ask for (later.py), and
+    say how the L2 cache keeps those and its own (retention.py)."""
 
     steps: tuple[Step, ...]
     cubins: Mapping[str, bytes] = field(default_factory=dict)
     graphs: Mapping[str, bytes] = field(default_factory=dict)
     constants: Mapping[str, Callable[[Constants], Array]] = field(default_factory=dict)
     workspace_bytes: int = 0
-    marks_weights: bool = False
     fetches_later: bool = False
 
 

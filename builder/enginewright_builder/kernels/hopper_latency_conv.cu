@@ -40,7 +40,6 @@
 // channel from which on they are the pair's), PAIR_STRIDE_H, PAIR_STRIDE_W, POOL, MEAN, WALK, BATCH (whether there may be
 // several images), FINISH(a, b): two sums, activated and packed.
 #include "latency.cuh"
-#include "weight_policy.cuh"
 #include "activations.cuh"
 
 struct Sizes {

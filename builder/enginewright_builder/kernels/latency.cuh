@@ -74,6 +74,15 @@ DEVICE void copy_to_shared(u32 target, const void* source, int bytes, u32 barrie
                : "memory");
 }
 
+// How the L2 cache keeps weights: as all else, or as the first to leave it where a network's weights do not fit
+// (device/retention.py).
+DEVICE u64 weight_policy(int first_to_leave) {
+  u64 first, normal;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(first));
+  asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(normal));
+  return first_to_leave ? first : normal;
+}
+
 // `policy` is of the L2 cache, as weight_policy makes it.
 DEVICE void copy_to_shared(u32 target, const void* source, int bytes, u32 barrier, u64 policy) {
   asm volatile(

@@ -117,7 +117,6 @@ def implementation(problem: Problem, configuration: Configuration, architecture:
             "weights": functools.partial(_packed_weights, packing, dtype),
             "bias": functools.partial(_packed_bias, packing, work.outputs),
         },
-        marks_weights=True,
         fetches_later=True,
     )
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from enginewright_builder import emit
-from enginewright_builder.device import assemble, layout, lower, retention
+from enginewright_builder.device import assemble, later, layout, lower, retention
 from enginewright_builder.device.implementation import Implementation
 from enginewright_builder.emit import Blobs
 from enginewright_builder.network import shapes
@@ -99,8 +99,9 @@ def test_weights_that_do_not_fit_into_the_l2_are_marked_by_kernels_that_can(chai
     def marking(layer):
         made = _operands(layer)
         kernel = made.steps[0].kernel
-        kernel = replace(kernel, arguments=(*kernel.arguments, unmarked))
-        return replace(made, steps=(Step(layer="", kernel=kernel),), marks_weights=not layer.name.startswith("Neg"))
+        asks = later.nothing(kernel.arguments[0].pointer)
+        kernel = replace(kernel, arguments=(*kernel.arguments, *asks, unmarked))
+        return replace(made, steps=(Step(layer="", kernel=kernel),), fetches_later=not layer.name.startswith("Neg"))
 
     steps = _assembled(chain, Blobs(), marking, l2_bytes).program.steps
     assert [step.kernel.arguments[-1] != unmarked for step in steps] == [marked, marked, False, marked]
