@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from enginewright_builder.tuning.lineup import APART
 from enginewright_builder.tuning.mixture import Mixture
 from enginewright_builder.tuning.problems import Problem
 from enginewright_runtime.plan.recipe import Effort
@@ -89,11 +90,18 @@ class Race:
         before = problem.choice
         if not self.over():
             self._standing.append(self.whole())
-        most = problem.right[0].microseconds * _NEAR
-        for number, rival in enumerate(problem.right[: self.finalists]):
-            if number != problem.choice and rival.microseconds <= most and self.matters(problem) and not self.over():
+        for number in self._rivals(problem):
+            if number != problem.choice and self.matters(problem) and not self.over():
                 self._challenge(problem, number)
         return problem.choice != before
+
+    def _rivals(self, problem: Problem) -> list[int]:
+        """The numbers of those worth a try: the finalists that come near the fastest. And of a couple to run apart,
+        however it stands by its chains: who is faster there may be slower in the network."""
+        most = problem.right[0].microseconds * _NEAR
+        near = [n for n, each in enumerate(problem.right[: self.finalists]) if each.microseconds <= most]
+        apart = [n for n, each in enumerate(problem.right) if (each.tactic, each.name) == APART and n not in near]
+        return near + apart
 
     def _challenge(self, problem: Problem, number: int) -> None:
         """The first time only says who is worth more of them: it was not taken beside the standing choice's."""

@@ -5,6 +5,7 @@ from itertools import chain, count, repeat
 
 import pytest
 
+from enginewright_builder.tuning.lineup import APART
 from enginewright_builder.tuning.problems import Problem
 from enginewright_builder.tuning.race import Race
 from enginewright_builder.tuning.timings import Timed
@@ -43,6 +44,13 @@ def test_a_choice_that_changes_nothing_is_not_tried() -> None:
     race.matters = lambda given: given is other
     race.run()
     assert (one.choice, other.choice) == (0, 1)
+
+
+def test_a_couple_may_run_apart_however_far_behind_that_is_in_chains() -> None:
+    couple = problem(1.0, 1.1, 1.2, 1.3, 1.4)
+    couple.timed = (*couple.timed, Timed(tactic=APART[0], name=APART[1], microseconds=1.7))
+    run([couple], lambda: 100.0 - (couple.choice == 5))
+    assert couple.chosen == APART
 
 
 def scripted(given: Problem, standing: Iterator[float], rival: Iterator[float]) -> Callable[[], float]:
