@@ -17,7 +17,7 @@ from enginewright_builder.calibration import samples as calibration
 from enginewright_builder.calibration.samples import Samples
 from enginewright_builder.emit import Blobs
 from enginewright_builder.importers import table
-from enginewright_builder.network import inference, specialize
+from enginewright_builder.network import specialize
 from enginewright_builder.network.network import Network
 from enginewright_builder.planning import Built, Shapes
 from enginewright_builder.plugins import collection
@@ -52,7 +52,6 @@ def build(
     here, check = _require_buildable(recipe), seal.check if seal else None
     if not overwrite and (there := delivery.already_there(request, workdir, check=check)) is not None:
         return there
-    inference.begin()
     with progress.phase("Fetching the model and its data") as step:
         fetched = sources.fetch(request, workdir, step)
     with progress.phase("Reading the network") as step, sources.named_as_given(request, fetched):

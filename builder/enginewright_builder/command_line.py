@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import enginewright_runtime
-from enginewright_builder import sources
+from enginewright_builder import identities
 from enginewright_runtime.errors import InputError, ModelError, StorageDeniedError, UsageError
 from enginewright_runtime.plan.recipe import (
     AccuracyGate,
@@ -224,7 +224,7 @@ def _refuse_uri(path: Path, what: str) -> None:
 def _identity(path: Path, *, what: str) -> str:
     _refuse_uri(path, what)
     try:
-        return sources.identity(path)
+        return identities.of(path)
     except OSError as error:
         kind = ModelError if what == "model" else InputError
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enginewright_builder import options
+from enginewright_builder import identities, options
 from enginewright_builder.gates import GatesFailedError
+from enginewright_builder.network import inference
 from enginewright_runtime import tracing
 from enginewright_runtime.engine import available
 from enginewright_runtime.errors import EnginewrightError, InputError, StorageError, UsageError
@@ -72,8 +73,11 @@ def build(
             --gate accuracy=test.npz,max-drop=0.005 --report model.html
     """
     if _is_for_gpu(target, from_environment=request_from_environment):
-        available.wake_gpu()  # while the imports run
-    from enginewright_builder import announced, progress, summary
+        available.wake_gpu()  # all three while the imports run
+    inference.begin()
+    if model is not None:
+        identities.begin(model)
+    from enginewright_builder import announced, progress
     from enginewright_builder import build as builder
 
     shown: progress.Progress = progress.Traced(progress.on_standard_error())
@@ -117,6 +121,8 @@ def build(
     if as_json:
         typer.echo(json.dumps(records.to_json(result), ensure_ascii=False))
     else:
+        from enginewright_builder import summary
+
         summary.show(result, found, plan=output)
 
 

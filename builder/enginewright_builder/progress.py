@@ -3,13 +3,10 @@
 Standard output belongs to the result (with --json: to one JSON object), so nothing here may ever write there.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from typing import Protocol, TextIO
 
 from enginewright_runtime import tracing
 
@@ -41,8 +38,8 @@ class Silent:
 class Lines:
     """One line a phase and a step, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
     @contextmanager
     def phase(self, name: str, total: int = 0) -> Iterator[Step]:
@@ -62,36 +59,7 @@ class Lines:
         self._print(f"note: {sentence}")
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-class Live:
-    """Moving bars, for a terminal; a finished phase stays as a line with its time."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    @contextmanager
-    def phase(self, name: str, total: int = 0) -> Iterator[Step]:
-        """A bar where the number of steps is known, a spinner where it is not."""
-        columns = [SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description:<28}", markup=False)]
-        counts = [BarColumn(bar_width=24), MofNCompleteColumn()] if total else []
-        tail = [TimeElapsedColumn(), TextColumn("[dim]{task.fields[step]}[/]")]
-        with Bars(*columns, *counts, *tail, console=self._console) as bars:
-            task = bars.add_task(name, total=total or None, step="")
-            done = 0
-
-            def step(what: str) -> None:
-                nonlocal done
-                bars.update(task, completed=done, step=what)
-                done += 1
-
-            yield step
-            bars.update(task, total=max(total, done, 1), completed=max(total, done, 1), step="")
-
-    def note(self, sentence: str) -> None:
-        """A line of its own."""
-        self._console.print(f"note: {sentence}", highlight=False, markup=False)
+        print(line, file=self._stream, flush=True)
 
 
 class Traced:
@@ -113,5 +81,8 @@ class Traced:
 
 def on_standard_error() -> Progress:
     """Bars if standard error is a terminal, else plain lines."""
-    console = Console(stderr=True)
-    return Live(console) if console.is_terminal else Lines(console)
+    if not sys.stderr.isatty():
+        return Lines(sys.stderr)
+    from enginewright_builder import bars  # here, because what draws them takes a while to import
+
+    return bars.Live()

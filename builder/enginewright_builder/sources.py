@@ -4,15 +4,17 @@ A recipe names its inputs by content ("sha256:…") or by the store's own versio
 must be just that: a model replaced between the order and the build would otherwise give a plan under a wrong digest.
 """
 
+import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf publishes no types
 
+from enginewright_builder import identities
 from enginewright_builder.importers import external
 from enginewright_runtime.errors import (
     InputError,
@@ -28,7 +30,7 @@ from enginewright_runtime.storage import open as stores
 from enginewright_runtime.storage import uris
 from enginewright_runtime.storage.store import StoredObject
 
-SHA256, VERSION = "sha256:", "version:"
+VERSION = "version:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,22 +106,16 @@ def called(names: Mapping[str, str]) -> Iterator[None]:
         raise type(error)(sentence) from error
 
 
-def identity(path: Path) -> str:
-    """The identity of a file by its content: "sha256:" and 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return SHA256 + file_digest(file, "sha256").hexdigest()
-
-
 def require_identity(wanted: str, stored: StoredObject, path: Path, *, what: str) -> None:
     """Raise ModelChangedError unless the fetched file at `path` is the one that the recipe names as `wanted`."""
-    if wanted.startswith(SHA256):
+    if wanted.startswith(identities.SHA256):
         # A folder's version is of the very bytes that were copied; what an object store says of them proves nothing.
-        got = stored.identity if uris.scheme(stored.uri) == "file" else identity(path)
+        got = stored.identity if uris.scheme(stored.uri) == "file" else identities.of(path)
     elif wanted.startswith(VERSION):
         got = VERSION + stored.version
     else:
         raise UsageError(
-            f"The recipe's identity of the {what} must begin with {SHA256!r} or {VERSION!r}, got {wanted!r}."
+            f"The recipe's identity of the {what} must begin with {identities.SHA256!r} or {VERSION!r}, got {wanted!r}."
         )
     if got != wanted:
         raise ModelChangedError(
@@ -161,6 +157,8 @@ def _fetch_external_data(request: BuildRequest, model: Path, step: Callable[[str
 
     A location that climbs out of the model's folder is not fetched; the importer refuses it by name.
     """
+    if not _mentions(model, b"location"):  # nor any tensor elsewhere: a model is parsed often enough
+        return
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(model.read_bytes())
@@ -182,6 +180,14 @@ def _fetch_external_data(request: BuildRequest, model: Path, step: Callable[[str
             ) from error
         except OSError as error:
             raise StorageError(f"{uri} cannot be written to this machine: {error.strerror or error}.") from error
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False  # of which there is no mapping
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(word) >= 0
 
 
 def _locations(proto: onnx.ModelProto) -> set[str]:

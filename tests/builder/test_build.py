@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import enginewright_runtime
 from enginewright_builder import build as builder
-from enginewright_builder import sources
+from enginewright_builder import identities
 from enginewright_builder.gates import GatesFailedError
 from enginewright_builder.progress import Silent
 from enginewright_builder.tuning.allowance import NO_TIME
@@ -61,7 +61,7 @@ def model(tmp_path: Path) -> Path:
 
 def request(model: Path, tmp_path: Path, /, **changes: object) -> BuildRequest:
     recipe = Recipe(
-        model=sources.identity(model),
+        model=identities.of(model),
         target=TargetRequirement(kind=TargetKind.CPU),
         builder=enginewright_runtime.__version__,
         effort=Effort.FAST,
@@ -98,7 +98,7 @@ def test_the_result_names_the_digest_and_the_plans_bytes(model: Path, tmp_path: 
     data = (tmp_path / "out" / "engine.plan").read_bytes()
     assert result.digest == ordered.recipe.digest
     assert result.plan_bytes == len(data)
-    assert f"sha256:{result.plan_sha256}" == sources.identity(tmp_path / "out" / "engine.plan")
+    assert f"sha256:{result.plan_sha256}" == identities.of(tmp_path / "out" / "engine.plan")
     assert result.layers_before == 3
     assert 0 < result.latency_ms["p50"] <= result.latency_ms["p99"]
 
@@ -269,7 +269,7 @@ def test_an_accuracy_gate_passes_on_its_data_with_labels(model: Path, tmp_path: 
     data = tmp_path / "test.npz"
     x = RNG.standard_normal((7, 16)).astype(np.float32)
     np.savez(data, x=x, labels=(x @ WEIGHTS).argmax(axis=1))
-    gates = Gates(accuracy=AccuracyGate(data=sources.identity(data), max_drop=0.0))
+    gates = Gates(accuracy=AccuracyGate(data=identities.of(data), max_drop=0.0))
     ordered = replace(request(model, tmp_path, gates=gates, batch_sizes=(4,)), accuracy_data=uris.from_path(data))
     (verdict,) = run(ordered, tmp_path).gates
     assert verdict.passed
@@ -281,7 +281,7 @@ def test_an_accuracy_gate_that_fails_in_the_models_own_precision_says_that_no_la
 ) -> None:
     data = tmp_path / "data.npz"
     np.savez(data, x=RNG.standard_normal((8, 16)).astype(np.float32))
-    gates = Gates(accuracy=AccuracyGate(data=sources.identity(data), max_drop=-0.5), memory=1)
+    gates = Gates(accuracy=AccuracyGate(data=identities.of(data), max_drop=-0.5), memory=1)
     ordered = replace(request(model, tmp_path, gates=gates, batch_sizes=(4,)), accuracy_data=uris.from_path(data))
     with pytest.raises(GatesFailedError, match=r"the limit is -0\.5; no layer is in a lower precision") as caught:
         run(ordered, tmp_path)
@@ -293,7 +293,7 @@ def test_an_accuracy_gate_that_fails_in_the_models_own_precision_says_that_no_la
 def test_gate_data_without_the_inputs_is_refused_by_name(model: Path, tmp_path: Path) -> None:
     data = tmp_path / "test.npz"
     np.savez(data, image=np.zeros((2, 16), np.float32))
-    gates = Gates(accuracy=AccuracyGate(data=sources.identity(data), max_drop=0.0, metric=Metric.COSINE))
+    gates = Gates(accuracy=AccuracyGate(data=identities.of(data), max_drop=0.0, metric=Metric.COSINE))
     ordered = replace(request(model, tmp_path, gates=gates), accuracy_data=uris.from_path(data))
     with pytest.raises(InputError, match=r"accuracy gate's data.*'image', which is no input.*'x'"):
         run(ordered, tmp_path)
@@ -308,7 +308,7 @@ def test_a_latency_gate_for_a_batch_that_is_not_built_is_refused(model: Path, tm
 def test_calibration_samples_are_what_candidates_are_checked_with(model: Path, tmp_path: Path) -> None:
     data = tmp_path / "calibration.npz"
     np.savez(data, x=RNG.standard_normal((3, 16)).astype(np.float32))
-    ordered = replace(request(model, tmp_path, calibration=sources.identity(data)), calibration=uris.from_path(data))
+    ordered = replace(request(model, tmp_path, calibration=identities.of(data)), calibration=uris.from_path(data))
     run(ordered, tmp_path)
     assert manifest(tmp_path).report["schedules"][0]["checked_with"] == "calibration samples"
 

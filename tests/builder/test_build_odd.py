@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import enginewright_runtime
 from enginewright_builder import build as builder
-from enginewright_builder import measuring, sources
+from enginewright_builder import identities, measuring
 from enginewright_builder.progress import Silent
 from enginewright_builder.tuning import timer
 from enginewright_runtime.engine.engine import Engine
@@ -23,7 +23,7 @@ def built(tmp_path: Path, graph: onnx.GraphProto) -> Engine:
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     recipe = Recipe(
-        model=sources.identity(path),
+        model=identities.of(path),
         target=TargetRequirement(kind=TargetKind.CPU),
         builder=enginewright_runtime.__version__,
         effort=Effort.FAST,

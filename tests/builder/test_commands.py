@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import enginewright_runtime
 from enginewright_builder import build as builder
-from enginewright_builder import sources
+from enginewright_builder import identities
 from enginewright_runtime import cli
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.recipe import Effort, Gates, LatencyGate, Recipe
@@ -54,7 +54,7 @@ def plan(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path
 def order(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: Gates | None = None) -> Path:
     """Set the environment of a build Job; returns where its termination message goes."""
     recipe = Recipe(
-        model=sources.identity(model),
+        model=identities.of(model),
         target=TargetRequirement(kind=TargetKind.CPU),
         builder=enginewright_runtime.__version__,
         effort=Effort.FAST,

@@ -5,12 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from enginewright_builder import progress
+from enginewright_builder import bars, progress
 
 
 def test_lines_tell_phases_and_steps_with_their_count() -> None:
     text = io.StringIO()
-    told = progress.Lines(Console(file=text))
+    told = progress.Lines(text)
     with told.phase("Trying tactics", total=2) as step:
         step("first [1, 2]")
         step("second")
@@ -29,7 +29,7 @@ def test_lines_tell_phases_and_steps_with_their_count() -> None:
 
 def test_bars_end_full() -> None:
     text = io.StringIO()
-    told = progress.Live(Console(file=text, force_terminal=True, width=100))
+    told = bars.Live(Console(file=text, force_terminal=True, width=100))
     with told.phase("Trying tactics", total=2) as step:
         step("first")
     assert "2/2" in text.getvalue()

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import enginewright_runtime
-from enginewright_builder import sources
+from enginewright_builder import identities
 from enginewright_runtime import cli
 from enginewright_runtime.plan import container
 from enginewright_runtime.plan.outcome import Outcome
@@ -55,7 +55,7 @@ def test_a_job_does_not_take_over_a_plan_that_somebody_else_put_there(
     stored = tmp_path / "store" / "engine.plan"
     target = TargetRequirement(kind=TargetKind.CPU)
     version = enginewright_runtime.__version__
-    recipe = Recipe(model=sources.identity(model), target=target, builder=version, effort=Effort.FAST)
+    recipe = Recipe(model=identities.of(model), target=target, builder=version, effort=Effort.FAST)
     request = BuildRequest(recipe=recipe, model=uris.from_path(model), destination=uris.from_path(stored))
     monkeypatch.setenv(REQUEST_VARIABLE, request.to_json())
     assert cli.main(["build", "--request-from-environment"]) == Outcome.DONE

@@ -38,3 +38,15 @@ def test_a_part_of_sympy_may_be_imported_before_sympy() -> None:
     program = "import enginewright_builder; from sympy.core.expr import Expr; import sympy.printing; sympy.Expr is Expr"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_build_imports_no_importer_and_nothing_that_draws_before_it_needs_it() -> None:
+    program = """
+import sys
+from enginewright_builder import build, command_line, progress
+loaded = [name for name in sys.modules if name.startswith(("rich", "enginewright_builder.importers.caffe",
+                                                           "enginewright_builder.importers.tensorflow"))]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

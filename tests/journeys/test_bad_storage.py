@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import enginewright_runtime
-from enginewright_builder import sources
+from enginewright_builder import identities
 from enginewright_runtime.plan.outcome import Outcome
 from enginewright_runtime.plan.recipe import Effort, Recipe
 from enginewright_runtime.plan.request import REQUEST_VARIABLE, BuildRequest, StoreOptions
@@ -27,7 +27,7 @@ def job(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[StoreOptions],
 
     def order(options: StoreOptions) -> tuple[str, ...]:
         recipe = Recipe(
-            model=sources.identity(here / "good.onnx"),
+            model=identities.of(here / "good.onnx"),
             target=TargetRequirement(kind=TargetKind.CPU),
             builder=enginewright_runtime.__version__,
             effort=Effort.FAST,

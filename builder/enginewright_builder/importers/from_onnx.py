@@ -20,6 +20,7 @@ from enginewright_builder.network.network import Network
 from enginewright_builder.plugins.collection import NONE, Plugins
 from enginewright_runtime.errors import ModelError
 
+_LARGE = 256 << 20  # bytes
 # What ONNX's checker refuses and ONNX Runtime takes: layers out of order, outputs of which not even the rank is said.
 _TOLERATED = ("topologically sorted", "Field 'shape' of 'type' is required but missing")
 
@@ -47,7 +48,8 @@ def load(path: Path, *, outputs: tuple[str, ...] = (), plugins: Plugins = NONE) 
 def _checked(path: Path, plugins: Plugins) -> tuple[onnx.ModelProto, bool]:
     """The model after every check, and whether ONNX's checker has nothing to say.
 
-    The checker parses once more, and holding both would take three times the file: so ours is let go meanwhile.
+    The checker parses once more, and holding both takes three times the file: so ours is let go meanwhile if that is
+    large.
     """
     data = _read(path)
     proto = _parse(data, path)
@@ -55,9 +57,11 @@ def _checked(path: Path, plugins: Plugins) -> tuple[onnx.ModelProto, bool]:
     operators.check(proto, path, plugins)
     equations.check(proto, path)
     beside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in external.tensors(proto))
-    del proto
+    if len(data) > _LARGE:
+        del proto
     spotless = _check(str(path) if beside else data, path)  # external data is found from the path alone
-    proto = _parse(data, path)
+    if len(data) > _LARGE:
+        proto = _parse(data, path)
     references.check(proto, path)
     return proto, spotless
 

@@ -43,7 +43,7 @@ _children: dict[int, _Child] = {}  # by the process that started it: one that wa
 
 
 def begin() -> None:
-    """Start the child ahead of the first question: it imports for as long as a model is read."""
+    """Start the child ahead of the first question: it imports while a build does, and reads its model."""
     with _lock:
         _ready()
 

@@ -35,8 +35,9 @@ def sentence(path, **options):
     return text
 
 
-def test_the_table_has_the_importer():
-    assert IMPORTERS[ModelFormat.ONNX] is from_onnx.load
+def test_the_table_has_the_importer(tmp_path):
+    with pytest.raises(ModelError, match=r"The model .*no\.onnx does not exist"):
+        IMPORTERS[ModelFormat.ONNX](tmp_path / "no.onnx")
 
 
 def test_a_missing_model_is_named(tmp_path):

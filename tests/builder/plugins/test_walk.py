@@ -6,12 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from enginewright_builder import commands, exporting
+from enginewright_builder import commands, exporting, identities
 from enginewright_builder.importers import from_onnx
 from enginewright_builder.network import specialize, text
 from enginewright_builder.network.definition import Network
 from enginewright_builder.plugins import collection
-from enginewright_builder.sources import identity
 from enginewright_runtime.commands.infer import infer
 from enginewright_runtime.engine.engine import Engine
 from enginewright_runtime.engine.plugins import PluginsNotAllowedError
@@ -61,7 +60,7 @@ def test_without_leave_it_says_whose_code_it_is_and_how_to_allow_it(plan, tmp_pa
 
 def test_the_plan_carries_the_source_and_the_recipe_its_digest(plan, file):
     with PlanFile(plan) as read:
-        assert read.manifest.recipe.plugins == (identity(file),)
+        assert read.manifest.recipe.plugins == (identities.of(file),)
         assert bytes(read.blob("plugins/com.example.Swish.py")) == file.read_bytes()
 
 

@@ -1,0 +1,30 @@
+"""Which file it is, by its content: what a recipe calls its inputs.
+
+Light to import, and a model can be hashed ahead, while the rest of a build is imported: Python is free meanwhile.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import file_digest
+from pathlib import Path
+
+SHA256 = "sha256:"
+
+_ahead: dict[Path, Future[str]] = {}
+
+
+def begin(path: Path) -> None:
+    """Hash a file in a thread; `of` has the answer, once, or the error."""
+    pool = ThreadPoolExecutor(1, "identity")
+    _ahead[path] = pool.submit(_hashed, path)
+    pool.shutdown(wait=False)
+
+
+def of(path: Path) -> str:
+    """ "sha256:" and 64 hexadecimal digits. Raises OSError."""
+    begun = _ahead.pop(path, None)
+    return _hashed(path) if begun is None else begun.result()
+
+
+def _hashed(path: Path) -> str:
+    with path.open("rb") as file:
+        return SHA256 + file_digest(file, "sha256").hexdigest()
