@@ -7,8 +7,10 @@ lives at its own layer alone. All of it lies in one arena.
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from enginewright_builder.device.lower import DeviceLayer
 from enginewright_builder.device.tensors import ITEM_BYTES
 from enginewright_builder.emit import Blobs
 from enginewright_builder.tactics import hopper_order
-from enginewright_runtime.engine import values
+from enginewright_runtime.engine import available, values
 from enginewright_runtime.engine.cuda.program import (
     Argument,
     DeviceProgram,
@@ -59,6 +61,20 @@ class Packing:
         self.blobs = blobs
         self._packed: dict[tuple[int, Hashable], tuple[DeviceLayer, str]] = {}
 
+    def ahead(self, layers: Sequence[DeviceLayer], implementations: Sequence[Implementation]) -> None:
+        """Pack all that these make, on several processors: it is copying and hashing, where Python is free."""
+        wanted: dict[tuple[int, Hashable], tuple[DeviceLayer, str, Callable[..., Array]]] = {}
+        for layer, implementation in zip(layers, implementations, strict=True):
+            for name, make in implementation.constants.items():
+                if (key := (id(layer), _maker(make))) not in self._packed:
+                    wanted.setdefault(key, (layer, name, make))
+        if not wanted:
+            return
+        with ThreadPoolExecutor(available.processors()) as pool:
+            made = pool.map(lambda each: _content(each[2](each[0].constants)), wanted.values())
+            for (key, (layer, name, _)), (data, digest) in zip(wanted.items(), made, strict=True):
+                self._packed[key] = (layer, self.blobs.add(f"weights/{layer.name}.{name}", data, digest))
+
     def stored(self, layer: DeviceLayer, index: int) -> str:
         """The blob of a constant input as it lies in memory."""
         return self._blob(layer, index, layer.inputs[index] or "", lambda: layer.stored[index])
@@ -73,6 +89,12 @@ class Packing:
         if key not in self._packed:  # the layer is kept too, so that its id goes on meaning it
             self._packed[key] = (layer, self.blobs.add(f"weights/{title}", values.to_bytes(make())))
         return self._packed[key][1]
+
+
+def _content(array: Array) -> tuple[bytes, str]:
+    """Its bytes, and their sha256."""
+    data = values.to_bytes(array)
+    return data, sha256(data).hexdigest()
 
 
 def _maker(make: Callable[..., Array]) -> Hashable:
@@ -97,6 +119,7 @@ def assemble(
     """One program of these layers, each run by its implementation. New blobs are added to those of `packing`.
     `l2_bytes` is the cache's size, None for a layer that is tried by itself: its weights are kept as all else."""
     arena = memory.place(_tensors(layers, implementations, places, border))
+    packing.ahead(layers, implementations)
     needed: list[str] = []
     steps: list[Step] = []
     able: set[int] = set()  # numbers of the steps that may ask for later weights, and mark their own

@@ -12,8 +12,9 @@ as SQuant does for integers (Guo et al., SQuant: On-the-Fly Data-Free Quantizati
 data is asked. No weight moves by a last place or more, and sum(e^2) alone grows by little, 13 % with windows.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,20 +81,36 @@ def balanced(weights: Floats, dtype: ir.DataType, of: str) -> Array:
 
     What is exact or not finite stays, and what is near the largest or smallest numbers is rounded to nearest.
     """
-    whole = np.ascontiguousarray(weights)
-    result = np.empty(whole.shape, dtype.numpy())
-    given, made = FORMS[of](whole), FORMS[of](result)
-    places, outputs, inputs = given.shape
-    rows = max(_BLOCK // max(places * inputs, 1), 1)
+    with at_once() as begin:
+        made = begin(weights, dtype, of)
+    return made
 
-    def work(begin: int) -> None:
-        block = slice(begin, begin + rows)
-        made[:, block] = _block(np.ascontiguousarray(given[:, block]), dtype)
+
+@contextmanager
+def at_once() -> Iterator[Callable[[Floats, ir.DataType, str], Array]]:
+    """As `balanced`, for many weights, of which few alone keep all processors busy: what it gives is whole when the
+    block ends."""
+    begun: list[Future[None]] = []
 
     with ThreadPoolExecutor(available.processors()) as pool:
-        for _ in pool.map(work, range(0, outputs if whole.size else 0, rows)):
-            pass
-    return result
+
+        def begin(weights: Floats, dtype: ir.DataType, of: str) -> Array:
+            whole = np.ascontiguousarray(weights)
+            result = np.empty(whole.shape, dtype.numpy())
+            given, made = FORMS[of](whole), FORMS[of](result)
+            places, outputs, inputs = given.shape
+            rows = max(_BLOCK // max(places * inputs, 1), 1)
+
+            def work(first: int) -> None:
+                block = slice(first, first + rows)
+                made[:, block] = _block(np.ascontiguousarray(given[:, block]), dtype)
+
+            begun.extend(pool.submit(work, first) for first in range(0, outputs if whole.size else 0, rows))
+            return result
+
+        yield begin
+    for each in begun:
+        each.result()
 
 
 def _block(terms: Floats, dtype: ir.DataType) -> Array:

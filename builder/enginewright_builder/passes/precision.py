@@ -7,6 +7,7 @@ float32 but for their result. Weights are rounded once, from float32, so this pa
 weights.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -22,6 +23,7 @@ from enginewright_builder.passes import balanced_rounding, stems
 from enginewright_builder.passes.base import PassReport
 
 Floats = NDArray[np.float32]
+Balance = Callable[[Floats, ir.DataType, str], Array]
 
 _WIDE = ir.DataType.FLOAT
 _TYPES = {ir.DataType.FLOAT16: "tensor(float16)", ir.DataType.BFLOAT16: "tensor(bfloat16)"}
@@ -74,7 +76,8 @@ class NarrowFloats:
             else:
                 narrow[node] = _indices(network, node, self.dtype)
         declined.reverse()
-        clamped = _Narrowing(network, self.dtype, narrow).run()
+        with balanced_rounding.at_once() as balance:
+            clamped = _Narrowing(network, self.dtype, narrow, balance).run()
         if narrow:
             rewire.drop_unread_constants(network)
             details.append(f"{len(narrow)} layers in {self.dtype.name.lower()}")
@@ -118,10 +121,12 @@ def _serves(node: ir.Node, delicate: set[ir.Node]) -> bool:
 
 
 class _Narrowing:
-    """One run: `narrow` are the layers with the inputs that change."""
+    """One run: `narrow` are the layers with the inputs that change, `balance` rounds weights."""
 
-    def __init__(self, network: Network, dtype: ir.DataType, narrow: dict[ir.Node, tuple[int, ...]]) -> None:
-        self.network, self.dtype, self.narrow = network, dtype, narrow
+    def __init__(
+        self, network: Network, dtype: ir.DataType, narrow: dict[ir.Node, tuple[int, ...]], balance: Balance
+    ) -> None:
+        self.network, self.dtype, self.narrow, self.balance = network, dtype, narrow, balance
         self.casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self.clamped: list[str] = []
 
@@ -184,20 +189,20 @@ class _Narrowing:
         assert array is not None, f"{value.name} is a float32 constant"
         wide = array.astype(np.float32, copy=False)
         readers = [(use.node, use.idx) for use in value.uses() if use.idx in self.narrow.get(use.node, ())]
-        narrow = narrowed(wide, self.dtype, balanced_rounding.form(readers))
+        narrow = narrowed(wide, self.dtype, balanced_rounding.form(readers), self.balance)
         if not _inside(wide, self.dtype) and (wide[np.isfinite(wide)] < _lowest(self.dtype)).any():
             self.clamped.append(value.name or "")
         return self.network.add_constant(f"{value.name}_{self.dtype.name.lower()}", narrow)
 
 
-def narrowed(array: Floats, dtype: ir.DataType, form: str = "") -> Array:
+def narrowed(array: Floats, dtype: ir.DataType, form: str = "", balance: Balance = balanced_rounding.balanced) -> Array:
     """A float32 array rounded to `dtype`; a mask's huge negative numbers become the lowest one. Weights of a `form`
-    (balanced_rounding) are rounded so that their errors cancel."""
+    (balanced_rounding) are rounded by `balance`, so that their errors cancel."""
     low, cut = np.float32(_lowest(dtype)), array
     if not _inside(array, dtype):
         cut = np.asarray(np.where((array <= -_NO_MATTER) & (array < low) & np.isfinite(array), low, array))
     if form:
-        return balanced_rounding.balanced(cut, dtype, form)
+        return balance(cut, dtype, form)
     with np.errstate(over="ignore"):
         result: Array = cut.astype(dtype.numpy())
     return result
