@@ -257,7 +257,7 @@ def _write(
         report=told,
     )
     try:
-        container.write(path, manifest, kept, sign=seal.sign if seal else None)
+        container.write(path, manifest, kept, sign=seal.sign if seal else None, durable=False)  # the store's copy is
     except OSError as error:
         raise StorageError(
             f"The plan cannot be written to {path.parent} ({error.strerror}): make room there, or name a larger folder "

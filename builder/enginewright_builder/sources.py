@@ -141,7 +141,7 @@ def _fetch(
     step(uri)
     path = folder / (PurePosixPath(uri).name or what)
     try:
-        stored = stores.open_store(uri, request.storage).download(uri, path)
+        stored = stores.open_store(uri, request.storage).download(uri, path, durable=False)
     except ObjectMissingError as error:
         if what == "model":
             raise ModelError(
@@ -172,7 +172,7 @@ def _fetch_external_data(request: BuildRequest, model: Path, step: Callable[[str
         uri = f"{folder}/{location}"
         step(uri)
         try:
-            stores.open_store(uri, request.storage).download(uri, model.parent / path)
+            stores.open_store(uri, request.storage).download(uri, model.parent / path, durable=False)
         except ObjectMissingError as error:
             raise ModelError(
                 f"The model {_shown(request.model)} keeps tensors in {location!r}, which is not beside it: "

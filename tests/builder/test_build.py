@@ -186,7 +186,7 @@ def test_a_destination_that_cannot_be_written_fails_with_its_name(model: Path, t
 def test_a_store_that_does_not_answer_fails_as_storage(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: object, uri: str, path: Path) -> None:
+    def refuse(self: object, uri: str, path: Path, *, durable: bool) -> None:
         raise StorageDeniedError(f"{uri} cannot be read: the store refuses.")
 
     monkeypatch.setattr(folder.FolderStore, "download", refuse)

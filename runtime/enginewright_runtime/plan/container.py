@@ -47,8 +47,16 @@ def digests(contents: Iterable[Buffer]) -> list[str]:
         return list(pool.map(lambda content: sha256(content).hexdigest(), contents))
 
 
-def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer], *, sign: signature.Sign | None = None) -> None:
-    """Write a plan atomically: a reader finds the old file or the whole new one, never a part.
+def write(
+    path: Path,
+    manifest: Manifest,
+    blobs: Mapping[str, Buffer],
+    *,
+    sign: signature.Sign | None = None,
+    durable: bool = True,
+) -> None:
+    """Write a plan atomically: a reader finds the old file or the whole new one, never a part; if it is `durable`,
+    after a power cut too.
 
     `manifest.blobs` must be `layout(blobs)`. Raises PlanError if it is not, OSError if the disk refuses.
     """
@@ -65,7 +73,7 @@ def write(path: Path, manifest: Manifest, blobs: Mapping[str, Buffer], *, sign: 
     head = Header(manifest_bytes=len(text), file_bytes=base + last, manifest_sha256=sha256(text).digest())
     signatures = signature.encode((sign(head.signed),)) if sign else b""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as file:
+    with _replacing(path, durable=durable) as file:
         file.write(head.with_signatures(len(signatures)).pack() + text)
         for blob_name, data in blobs.items():
             _pad_to(base + manifest.blobs[blob_name].offset, file)
@@ -90,14 +98,15 @@ def add_signature(path: Path, sign: signature.Sign) -> signature.Signature:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def _replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A file beside `path` that takes its place when the block is done, and is gone when the block fails."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:

@@ -27,14 +27,14 @@ class FolderStore:
         with landing.opened(path, f"{uri} cannot be read") as (descriptor, size):
             return StoredObject(uri=uri, bytes=size, version=_version(descriptor, size, uri))
 
-    def download(self, uri: str, path: Path) -> StoredObject:
+    def download(self, uri: str, path: Path, *, durable: bool = True) -> StoredObject:
         """Copy the file to `path`, atomically; the version is that of the bytes that were copied."""
         with (
             landing.opened(uris.to_path(uri), f"{uri} cannot be read") as (source, size),
             landing.landing(path, needed=size, what=f"{uri} cannot be written to this machine") as target,
         ):
             version = _version(source, size, uri, lambda data, offset: landing.write_all(target, data, offset))
-            landing.settle(target)
+            landing.settle(target, durable=durable)
         return StoredObject(uri=uri, bytes=size, version=version)
 
     def upload(self, path: Path, uri: str, *, overwrite: bool = False) -> bool:

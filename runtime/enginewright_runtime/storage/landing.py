@@ -79,10 +79,11 @@ def sha256_of(descriptor: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def settle(descriptor: int) -> None:
+def settle(descriptor: int, *, durable: bool = True) -> None:
     """Make a landed file durable, and readable by the serving pod, which is another user."""
     os.fchmod(descriptor, 0o644)
-    os.fsync(descriptor)
+    if durable:
+        os.fsync(descriptor)
 
 
 def is_part(name: str) -> bool:

@@ -68,7 +68,7 @@ class S3Store:
         bucket, key = _object(uri)
         return _stored(uri, self._head(bucket, key, self._request("look at", uri, bucket)))
 
-    def download(self, uri: str, path: Path) -> StoredObject:
+    def download(self, uri: str, path: Path, *, durable: bool = True) -> StoredObject:
         """Fetch the object in parallel ranges of one version of it, verify it, and give it its name."""
         bucket, key = _object(uri)
         request = self._request("fetch", uri, bucket)
@@ -77,7 +77,7 @@ class S3Store:
             with mapped(request):
                 s3_transfer.get(self._client, bucket, key, head, target, self._limits)
             s3_transfer.verify(head, target, uri=uri)
-            landing.settle(target)
+            landing.settle(target, durable=durable)
         return _stored(uri, head)
 
     def upload(self, path: Path, uri: str, *, overwrite: bool = False) -> bool:

@@ -35,8 +35,11 @@ class ObjectStore(Protocol):
     def head(self, uri: str) -> StoredObject:
         """Size and version. Raises ObjectMissingError if there is none."""
 
-    def download(self, uri: str, path: Path) -> StoredObject:
-        """Write the object to `path`, atomically, its size and checksum verified; return what was fetched."""
+    def download(self, uri: str, path: Path, *, durable: bool = True) -> StoredObject:
+        """Write the object to `path`, atomically, its size and checksum verified; return what was fetched.
+
+        Unless it is `durable` a power cut may leave a part: enough for a folder of this process's own, and faster.
+        """
 
     def upload(self, path: Path, uri: str, *, overwrite: bool = False) -> bool:
         """Store the file `path`, all or nothing. Without `overwrite` the first writer wins: False if one was there."""

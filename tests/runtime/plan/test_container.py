@@ -112,6 +112,16 @@ def test_a_write_that_fails_leaves_the_old_plan(
     assert list(plan.parent.iterdir()) == [plan]
 
 
+def test_a_plan_that_need_not_last_does_not_wait_for_the_disk(
+    plan: Path, manifest: Manifest, blobs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    container.write(plan, manifest, blobs, durable=False)
+    assert not waited
+    read_everything(plan)
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_writer_that_is_killed_leaves_the_old_plan_or_the_new(plan: Path, call: str) -> None:
     before = plan.read_bytes()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -28,6 +29,17 @@ def test_what_was_uploaded_is_downloaded(place: Any, tmp_path: Path, size: int) 
     assert (tmp_path / "new" / "fetched").read_bytes() == content
     assert fetched == place.store.head(f"{place.prefix}a/b.plan")
     assert (fetched.uri, fetched.bytes) == (f"{place.prefix}a/b.plan", size)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_is_waited_for_where_what_is_downloaded_shall_last(
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    place.store.upload(a_file(tmp_path, b"first"), f"{place.prefix}x")
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    place.store.download(f"{place.prefix}x", tmp_path / "fetched", durable=durable)
+    assert (len(waited), (tmp_path / "fetched").read_bytes()) == (int(durable), b"first")
 
 
 def test_the_first_writer_wins(place: Any, tmp_path: Path) -> None:
