@@ -129,6 +129,11 @@ CASES = {
         body="a = Conv(t, w, k) b = Conv<strides = [2, 2]>(x, v) s = Add(a, b) y = Relu(s)",
         constants={"w": floats(32, 8, 1, 1), "k": floats(32), "v": floats(32, 16, 1, 1)},
     ),
+    "stem-in-halves": Case(
+        inputs={"x": (3, 3, 29, 29)}, outputs={"y": "3,16,12,12"}, precision=HALF,
+        body="a = Conv<strides = [2, 2]>(x, w, k) r = Relu(a) b = Conv(r, v) y = Neg(b)",
+        constants={"w": floats(24, 3, 3, 3), "k": floats(24), "v": floats(16, 24, 3, 3)},
+    ),
     "fuse-stem": Case(
         inputs={"x": (3, 3, 29, 29)}, outputs={"y": "3,8,8,8"}, precision=HALF,
         body="a = Conv<strides = [2, 2], pads = [3, 3, 3, 3]>(x, w, k) r = Relu(a) "
