@@ -75,7 +75,10 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
         "test_hopper_triple.py::test_both_results_are_right[pair of odd sizes]",
     ),
     "row product": ("test_hopper_latency_conv.py::test_every_row_product_is_right",),
-    "stem, walking stem": ("test_hopper_latency_conv.py::test_every_stem_is_right[odd]",),
+    "stem, walking stem": (
+        "test_hopper_latency_conv.py::test_every_stem_is_right[odd]",
+        "test_hopper_latency_conv.py::test_halves_of_a_stems_result_make_it_whole[odd]",
+    ),
     "generated": (_GENERATED,),
 }
 _SUMMARY = re.compile(r"(?:ERROR|RACECHECK|SYNCCHECK) SUMMARY: (.*)")
