@@ -25,6 +25,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 SILENT = "nothing"  # the tool did not come to its end
 _CONVOLUTION = "test_hopper_latency_conv.py::test_every_convolution_is_right"
 _ABREAST = "test_hopper_latency_conv.py::test_tiles_abreast_are_right"
+_RING = "test_hopper_latency_conv.py::test_weights_that_take_the_place_of_others_are_right"
 _MATRICES = "test_hopper_gemm.py::test_candidates_are_right"
 _ATTENTION = "test_attention.py::test_every_candidate_is_right"
 _GENERATED = "test_generated.py::test_every_schedule_computes_what_the_expression_means"
@@ -65,6 +66,11 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
     "hopper latency mean": (
         "test_latency_mean.py::test_the_mean_is_right[no activation, odd sizes]",
         "test_latency_mean.py::test_the_mean_is_right[bfloat16]",
+    ),
+    "hopper latency convolution: a ring of weights": (
+        f"{_RING}[1-3-residual]",
+        f"{_RING}[2-2-two warpgroups a tile]",
+        f"{_RING}[3-3-stride 2]",
     ),
     "hopper couple": (
         "test_hopper_couple.py::test_both_results_are_right[odd sizes]",

@@ -251,6 +251,32 @@ def test_tiles_abreast_are_right(name: str, abreast: int) -> None:
         assert distance(run(made, problem, values), want) < ALLOWED[problem.outputs[0].dtype], each.name
 
 
+@pytest.mark.parametrize("name", ABREAST)
+@pytest.mark.parametrize(("abreast", "ring"), [(1, 2), (1, 3), (2, 2), (2, 5), (3, 3)])
+def test_weights_that_take_the_place_of_others_are_right(name: str, abreast: int, ring: int) -> None:
+    problem = ABREAST[name]
+    values = values_of(problem)
+    want = expected(problem, values)
+    work = hopper_latency_conv.work_of(problem)
+    choices = [
+        latency_geometry.Configuration(
+            block_channels=block,
+            blocks=-(-work.channels // (block * splits)),
+            splits=splits,
+            rows=6 if work.pooled else 5,
+            groups=2 if name == "two warpgroups a tile" else 1,
+            abreast=abreast,
+            ring=ring,
+        )
+        for block, splits in ((32, 1), (64, 2), (32, 4))
+    ]
+    for each in choices:
+        if not latency_choice.fits(work, each):
+            continue
+        made = hopper_latency_conv.implementation(problem, each, HOPPER.architecture)
+        assert distance(run(made, problem, values), want) < ALLOWED[problem.outputs[0].dtype], each.name
+
+
 @pytest.mark.parametrize("walk", [1, 3])
 def test_every_cluster_pools(walk: int) -> None:
     problem = with_pool(convolution((3, 256, 15, 18), 128, (3, 3)), 2, 2, 0)

@@ -28,7 +28,8 @@
 //
 // The weights come whole or in PIECES (a row of taps of BLOCK_CHANNELS each), in the order in which they are multiplied, so
 // that products need not wait for all of them: the first EARLY pieces before the wait for the previous kernel, the rest
-// after the pixels, since what the copy engine is asked for comes one after the other.
+// after the pixels, since what the copy engine is asked for comes one after the other. Where only SLOTS of them are held at
+// a time (a tap of BLOCK_CHANNELS each), another takes the place of one that all warps have multiplied.
 // POOL: 2x2 max pooling at the end, stride 2, no padding. A tile has even rows and columns then, and a window's four
 // results are two neighbouring columns of a thread's own in two rows of its own, so that a quarter of them is stored.
 // MEAN: the mean over all pixels at the end, of pictures of one tile by one block (SPLITS 1); only that is stored.
@@ -36,9 +37,9 @@
 //
 // Set before this text: ELEMENT_IS_BFLOAT16, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W, PAD_H, PAD_W, DILATION_H,
 // DILATION_W, BLOCK_CHANNELS (16, 32 or 64), BLOCKS, SPLITS (1, 2, 4, 8), TILE_ROWS (1 to 8), WARPGROUPS (of a tile,
-// each with 64 outputs), ABREAST, PIECES (1 or BLOCKS x KERNEL_H), EARLY, HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the
-// channel from which on they are the pair's), PAIR_STRIDE_H, PAIR_STRIDE_W, POOL, MEAN, WALK, BATCH (whether there may be
-// several images), FINISH(a, b, r): two sums with their residuals r, activated and packed.
+// each with 64 outputs), ABREAST, PIECES, SLOTS, EARLY, HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the channel from which
+// on they are the pair's), PAIR_STRIDE_H, PAIR_STRIDE_W, POOL, MEAN, WALK, BATCH (whether there may be several images),
+// FINISH(a, b): two sums, activated and packed.
 #include "latency.cuh"
 #include "activations.cuh"
 
@@ -69,11 +70,11 @@ constexpr int ARRIVING_BYTES = PARTS * IN_ROWS * IN_COLUMNS * PIXEL_BYTES;
 constexpr Swizzle SWIZZLE = BLOCK_CHANNELS == 64 ? BYTES_128 : BLOCK_CHANNELS == 32 ? BYTES_64 : BYTES_32;
 
 // Sums of the cluster: a *unit* is a thread's four sums of one row of pixels; TILE_ROWS, padded to a power of two, times
-// 128 units are shared out evenly. A landing area holds a share from each other block, and the own share in float32.
+// 128 units are shared out evenly. A landing area holds a share from each other block.
 constexpr int PADDED_ROWS = TILE_ROWS > 4 ? 8 : TILE_ROWS > 2 ? 4 : TILE_ROWS;
 constexpr int SHARE = PADDED_ROWS * 128 / SPLITS;
 constexpr int UNIT_BYTES = HALF_PARTIALS ? 8 : 16;
-constexpr int LANDING_BYTES = SPLITS * SHARE * UNIT_BYTES + SHARE * 16;
+constexpr int LANDING_BYTES = (SPLITS - 1) * SHARE * UNIT_BYTES;
 static_assert(!POOL || (TILE_ROWS % 2 == 0 && (SPLITS == 1 || SHARE % 256 == 0)), "both rows of a window have one owner");
 static_assert(!MEAN || (SPLITS == 1 && !POOL), "one block has all pixels of its channels");
 static_assert(SHARE >= 32 && (SPLITS & (SPLITS - 1)) == 0, "a warp's units of a row must have one owner");
@@ -88,12 +89,15 @@ constexpr int STAGE_COLUMNS = 8 / SHRUNK, STAGE_BYTES = TILE_ROWS / SHRUNK * STA
 constexpr int FINISH_BYTES = SPLITS == 1 ? STAGE_BYTES : LANDING_BYTES;
 constexpr int BUFFER_BYTES = TILE_BYTES + (FINISH_BYTES * WARPGROUPS + 1023) / 1024 * 1024;
 constexpr int BUFFERS = WALK ? 2 : ABREAST;
-static_assert(!WALK || ABREAST == 1, "tiles come one after the other or abreast");
-constexpr int WEIGHTS_AT = 1024, BUFFERS_AT = WEIGHTS_AT + WEIGHT_BYTES * WARPGROUPS;
-constexpr int PIECE_BYTES = WEIGHT_BYTES / PIECES, PIECE_ROWS = BLOCKS * KERNEL_H / PIECES;  // of one warpgroup's weights
+static_assert(!WALK || (ABREAST == 1 && SLOTS == PIECES), "tiles come one after the other or abreast");
+constexpr int PIECE_BYTES = WEIGHT_BYTES / PIECES, PIECE_STEPS = STEPS / PIECES;  // of one warpgroup's weights
+constexpr int HELD_BYTES = PIECE_BYTES * SLOTS;
+constexpr int WEIGHTS_AT = 1024, BUFFERS_AT = WEIGHTS_AT + HELD_BYTES * WARPGROUPS;
+constexpr bool RING = SLOTS < PIECES;
 constexpr int LANDING_BARRIERS = 0, RESIDUAL_BARRIERS = 8 * BUFFERS, PIXEL_BARRIERS = 16 * BUFFERS;
 constexpr int WEIGHT_BARRIERS = PIXEL_BARRIERS + 8 * BUFFERS * BLOCKS;
-static_assert(WEIGHT_BARRIERS + 8 * PIECES <= 1024, "the barriers must fit into their KiB");
+constexpr int FREE_BARRIERS = WEIGHT_BARRIERS + 8 * SLOTS;
+static_assert(FREE_BARRIERS + 8 * (RING ? SLOTS : 0) <= 1024, "the barriers must fit into their KiB");
 
 constexpr int ROUNDS = SPLITS == 1 ? (STAGE_BYTES / 16 + 127) / 128 : (SHARE + 127) / 128;  // stores of a thread
 
@@ -107,6 +111,8 @@ struct Place {
   int warpgroup, slot, group;         // in the block; which tile is its; which of the tile's warpgroups it is
   int rank, first, channel, column;   // first tile of output channels of the block; the warpgroup's channel; its column
   u32 shared;                         // where the block's shared memory begins
+  const u8* weights;                  // of the block's first warpgroup
+  u64 policy;                         // of the L2 cache for them
   bool leads;                         // the warp whose elected thread starts the copies of a tile
 };
 
@@ -119,7 +125,8 @@ DEVICE u32 pixel_barrier(const Place& at, int buffer, int block) {
 }
 DEVICE u32 landing_barrier(const Place& at, int buffer) { return at.shared + LANDING_BARRIERS + 8 * buffer; }
 DEVICE u32 residual_barrier(const Place& at, int buffer) { return at.shared + RESIDUAL_BARRIERS + 8 * buffer; }
-DEVICE u32 weight_barrier(const Place& at, int piece) { return at.shared + WEIGHT_BARRIERS + 8 * piece; }
+DEVICE u32 weight_barrier(const Place& at, int slot) { return at.shared + WEIGHT_BARRIERS + 8 * slot; }
+DEVICE u32 free_barrier(const Place& at, int slot) { return at.shared + FREE_BARRIERS + 8 * slot; }
 
 // Bytes that the other blocks push into this one: nothing for the rows that only pad.
 DEVICE int landing_bytes(const Place& at) {
@@ -127,64 +134,31 @@ DEVICE int landing_bytes(const Place& at) {
   return (units < 0 ? 0 : units < SHARE ? units : SHARE) * (SPLITS - 1) * UNIT_BYTES * WARPGROUPS;
 }
 
-// The pieces from `from` on, until `until`.
-DEVICE void fetch_weights(const Place& at, const u8* weights, u64 policy, int from, int until) {
-  constexpr int COPY = 24576;
-  UNROLL for (int piece = from; piece < until; piece++) {
-    barrier_expect(weight_barrier(at, piece), PIECE_BYTES * WARPGROUPS);
-    UNROLL for (int group = 0; group < WARPGROUPS; group++) {
-      const u8* source = weights + (u64)((at.first + group) * SPLITS + at.rank) * WEIGHT_BYTES + piece * PIECE_BYTES;
-      const u32 target = at.shared + WEIGHTS_AT + group * WEIGHT_BYTES + piece * PIECE_BYTES;
-      UNROLL for (int k = 0; k < PIECE_BYTES; k += COPY)
-        copy_to_shared(target + k, source + k, PIECE_BYTES - k < COPY ? PIECE_BYTES - k : COPY, weight_barrier(at, piece),
-                       policy);
-    }
-  }
-}
-
-// Announces what `fetch_tile` will bring; apart from it, since this needs no result of the previous kernel.
-DEVICE void expect_tile(const Place& at, int buffer) {
-  UNROLL for (int block = 0; block < BLOCKS; block++) barrier_expect(pixel_barrier(at, buffer, block), ARRIVING_BYTES);
-  if (SPLITS > 1) barrier_expect(landing_barrier(at, buffer), landing_bytes(at));
-  else if (RESIDUAL) barrier_expect(residual_barrier(at, buffer), STAGE_BYTES * WARPGROUPS);
-}
-
-DEVICE void fetch_tile(const Place& at, const Maps& maps, int buffer, int image, int row) {
-  UNROLL for (int block = 0; block < BLOCKS; block++) {
-    const int channel = (at.rank * BLOCKS + block) * BLOCK_CHANNELS;
-    const u32 target = buffer_at(at, buffer) + block * BLOCK_BYTES, barrier = pixel_barrier(at, buffer, block);
-    if (PAIR && channel >= PAIR_FROM)
-      copy_box(target, maps.pair, channel - PAIR_FROM, at.column * PAIR_STRIDE_W, row * PAIR_STRIDE_H, image, barrier);
-    else
-      UNROLL for (int part = 0; part < PARTS; part++)
-        copy_box(target + part * PART_BYTES, maps.x, channel, at.column * STRIDE_W - PAD_W + part,
-                 row * STRIDE_H - PAD_H, image, barrier);
-  }
-  if (SPLITS == 1 && RESIDUAL)
-    UNROLL for (int group = 0; group < WARPGROUPS; group++)
-      copy_box(buffer_at(at, buffer) + TILE_BYTES + group * STAGE_BYTES, maps.residual,
-               at.channel + (group - at.group) * 64, at.column, row, image, residual_barrier(at, buffer));
-}
+#include "latency_conv_fetch.cuh"
 
 // d = the weights times the tile's pixels, over this block's channels and all taps.
 DEVICE void multiply(const Place& at, float (&d)[4 * TILE_ROWS], int buffer, int parity) {
-  const u64 a = matrix(at.shared + WEIGHTS_AT + at.group * WEIGHT_BYTES, 1024, 128, NONE);
+  const u64 a = matrix(at.shared + WEIGHTS_AT + at.group * HELD_BYTES, 1024, 128, NONE);
   const u64 b = matrix(buffer_at(at, buffer), 16, ROW_STEP * IN_COLUMNS * PIXEL_BYTES, SWIZZLE);
   int step = 0;
+  barrier_wait(weight_barrier(at, 0), 0);  // mostly they are there before the pixels
   products_begin();
   UNROLL for (int block = 0; block < BLOCKS; block++) {
     barrier_wait(pixel_barrier(at, buffer, block), parity);
-    UNROLL for (int r = 0; r < KERNEL_H; r++) {
-      const int row = block * KERNEL_H + r;
-      if (row % PIECE_ROWS == 0) barrier_wait(weight_barrier(at, row / PIECE_ROWS), 0);
+    UNROLL for (int r = 0; r < KERNEL_H; r++)
       UNROLL for (int s = 0; s < KERNEL_W; s++)
         UNROLL for (int k = 0; k < BLOCK_CHANNELS; k += 16, step++) {
           const int part = s * DILATION_W % STRIDE_W, column = s * DILATION_W / STRIDE_W;
           const int offset = block * BLOCK_BYTES + part * PART_BYTES +
                              (r * DILATION_H * IN_COLUMNS + column) * PIXEL_BYTES + k * 2;
-          multiply_add(d, a + step * 128, b + (offset >> 4), step > 0);
+          const int piece = step / PIECE_STEPS, slot = piece % SLOTS, within = step % PIECE_STEPS;
+          if (piece > 0 && within == 0) barrier_wait(weight_barrier(at, slot), piece / SLOTS & 1);
+          multiply_add(d, a + (slot * PIECE_STEPS + within) * 128, b + (offset >> 4), step > 0);
+          if (RING && within == PIECE_STEPS - 1) {
+            products_start();
+            if (piece > 0) replace_weights(at, piece - 1);
+          }
         }
-    }
   }
   products_end();
   settle(d);
@@ -208,6 +182,7 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS * ABREAST)
   at.warpgroup = WARPGROUPS * ABREAST > 1 ? warp >> 2 : 0;
   at.slot = at.warpgroup / WARPGROUPS, at.group = at.warpgroup % WARPGROUPS;
   at.rank = SPLITS > 1 ? blockIdx.x % SPLITS : 0, at.first = blockIdx.x / SPLITS * WARPGROUPS;
+  at.weights = weights + (u64)(at.first * SPLITS + at.rank) * WEIGHT_BYTES, at.policy = weight_policy(first_to_leave);
   at.channel = (at.first + at.group) * 64, at.column = blockIdx.y * sizes.columns;
   at.shared = shared_address(memory), at.leads = warp % (4 * WARPGROUPS) == 0;
   const int first = WALK ? blockIdx.z * sizes.walk : blockIdx.z * ABREAST + at.slot;
@@ -220,10 +195,13 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS * ABREAST)
       barrier_init(residual_barrier(at, buffer));
       UNROLL for (int block = 0; block < BLOCKS; block++) barrier_init(pixel_barrier(at, buffer, block));
     }
-    UNROLL for (int piece = 0; piece < PIECES; piece++) barrier_init(weight_barrier(at, piece));
+    const int tiles = ABREAST == 1 ? count : min(ABREAST, sizes.items - first);
+    UNROLL for (int slot = 0; slot < SLOTS; slot++) {
+      barrier_init(weight_barrier(at, slot));
+      if (RING) barrier_init(free_barrier(at, slot), 4 * WARPGROUPS * tiles);
+    }
     barriers_are_ready();
-    fetch_weights(at, weights, weight_policy(first_to_leave), 0, EARLY);
-    const int tiles = ABREAST == 1 ? count : sizes.items - first;
+    UNROLL for (int piece = 0; piece < EARLY; piece++) fetch_weights(at, piece);
     UNROLL for (int buffer = 0; buffer < BUFFERS; buffer++) if (buffer < tiles) expect_tile(at, buffer);
     prefetch_map(maps.x);
     if (PAIR) prefetch_map(maps.pair);
@@ -233,15 +211,12 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS * ABREAST)
   if (SPLITS > 1) cluster_arrive_relaxed();  // no block may push before the others' barriers are ready
 
   float2 bias_alone;
-  float4 bias_together[ROUNDS];
+  float4 bias_together;
   if (SPLITS == 1) {
     bias_alone = *(const float2*)(bias + at.channel + at.warp * 16 + 2 * (at.lane >> 2));
     __syncthreads();
   } else {
-    UNROLL for (int i = 0; i < ROUNDS; i++) {
-      const int owner = (at.rank * SHARE + at.thread + i * 128) & 127;
-      bias_together[i] = *(const float4*)(bias + at.channel + (owner >> 5) * 16 + 2 * (owner >> 2 & 6));
-    }
+    bias_together = *(const float4*)(bias + at.channel + at.warp * 16 + 2 * (at.lane >> 2 & 6));
     cluster_wait();
   }
 
@@ -253,11 +228,12 @@ extern "C" __global__ void __launch_bounds__(128 * WARPGROUPS * ABREAST)
   wait_for_previous();
   if (at.leads && is_elected()) {
     if (ABREAST == 1 || count > 0) fetch_next(at.slot);
-    if (warp == 0) fetch_weights(at, weights, weight_policy(first_to_leave), EARLY, PIECES);
+    if (warp == 0)
+      UNROLL for (int piece = EARLY; piece < SLOTS; piece++) fetch_weights(at, piece);
     if (WALK && count > 1) fetch_next(1);
   }
   let_next_start();  // earlier, its blocks would take room and copies from this one's
-  if (warp == 1 && is_elected()) ask_for_later(later_weights, later, weight_policy(first_to_leave));
+  if (warp == 1 && is_elected()) ask_for_later(later_weights, later, at.policy);
 
   for (int item = 0; item < count; item++) {
     const int buffer = WALK ? item & 1 : at.slot, parity = WALK ? item >> 1 & 1 : 0;

@@ -5,9 +5,6 @@
 //     a cluster:   registers -> the owners' landing areas, pushed -> added there -> 8-byte stores
 #pragma once
 
-// A residual that is not there, for FINISH.
-DEVICE float2 nothing() { return make_float2(0.f, 0.f); }
-
 // What a thread stores of a tile: places in the operands and whether they exist. Found before the product, since nothing
 // should be left to compute when the sums are there.
 struct Stores {
@@ -29,9 +26,9 @@ DEVICE void place_stores(const Place& at, const Sizes& sizes, u16* y, const u16*
       down = pixel / STAGE_COLUMNS, column = pixel % STAGE_COLUMNS, channel = at.channel + (item & 7) * 8;
       to.inside[i] = item < STAGE_BYTES / 16;
     } else {  // 4 channels of a pixel, see finish_together
-      const int unit = at.rank * SHARE + at.thread + i * 128, owner = unit & 127, g = owner >> 2 & 7;
-      down = unit >> 7, column = 2 * (owner & 3) + (g & 1), channel = at.channel + (owner >> 5) * 16 + 2 * (g & ~1);
-      to.inside[i] = at.thread + i * 128 < SHARE && down < TILE_ROWS;
+      const int unit = (at.rank * SHARE & ~127) + i * 128 + at.thread, g = at.lane >> 2;
+      down = unit >> 7, column = 2 * (at.lane & 3) + (g & 1), channel = at.channel + at.warp * 16 + 2 * (g & ~1);
+      to.inside[i] = unit / SHARE == at.rank && down < TILE_ROWS;
       if (POOL) {  // the window's left column and upper row store it
         to.inside[i] = to.inside[i] && !((g | down) & 1);
         down >>= 1, column >>= 1;
@@ -59,8 +56,7 @@ DEVICE void finish_alone(const Place& at, const Sizes& sizes, const Stores& to, 
       u32 best[2];
       UNROLL for (int h = 0; h < 2; h++) {
         const float* sum = d + 4 * (j + h);
-        best[h] = larger_pair(FINISH(sum[0] + bias.x, sum[2] + bias.y, nothing()),
-                              FINISH(sum[1] + bias.x, sum[3] + bias.y, nothing()));
+        best[h] = larger_pair(FINISH(sum[0] + bias.x, sum[2] + bias.y), FINISH(sum[1] + bias.x, sum[3] + bias.y));
       }
       *(u32*)(mine + j * 256 + ((chunk ^ (t + (j & 2) * 2)) << 4)) = larger_pair(best[0], best[1]);
     }
@@ -77,9 +73,12 @@ DEVICE void finish_alone(const Place& at, const Sizes& sizes, const Stores& to, 
   }
   float2 mean = make_float2(0.f, 0.f);
   UNROLL for (int j = 0; j < (POOL ? 0 : TILE_ROWS); j++) UNROLL for (int h = 0; h < 2; h++) {
-    const float first = d[4 * j + h] + bias.x, second = d[4 * j + 2 + h] + bias.y;
-    const float2 r = RESIDUAL ? unpack(residual[2 * j + h]) : nothing();
-    const u32 finished = FINISH(first, second, r);
+    float first = d[4 * j + h] + bias.x, second = d[4 * j + 2 + h] + bias.y;
+    if (RESIDUAL) {
+      const float2 r = unpack(residual[2 * j + h]);
+      first += r.x, second += r.y;
+    }
+    const u32 finished = FINISH(first, second);
     if (!MEAN) *(u32*)((h ? odd : even) + j * 1024) = finished;
     else if (j < sizes.height && 2 * t + h < sizes.width) {
       const float2 v = unpack(finished);
@@ -105,20 +104,22 @@ DEVICE void finish_alone(const Place& at, const Sizes& sizes, const Stores& to, 
   UNROLL for (int i = 0; i < ROUNDS; i++) store16_if(to.inside[i], to.target[i], v[i]);
 }
 
-// One of several blocks: sums to their owners, then the own share: add, bias, residual, activation, store.
+// One of several blocks: sums to their owners, then the own share: add, bias, residual, activation, store. A unit is
+// finished by the thread that has its own sums, in whichever block that is.
 DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float (&d)[4 * TILE_ROWS],
-                            const float4 (&bias)[ROUNDS], const uint2 (&residual)[ROUNDS], int buffer, int parity) {
+                            float4 bias, const uint2 (&residual)[ROUNDS], int buffer, int parity) {
   const u32 landing = finish_at(at, buffer), barrier = landing_barrier(at, buffer);
-  constexpr int OWN = SPLITS * SHARE * UNIT_BYTES;
+  float4 own[ROUNDS];
+  UNROLL for (int i = 0; i < ROUNDS; i++) own[i] = make_float4(0.f, 0.f, 0.f, 0.f);
   UNROLL for (int j = 0; j < TILE_ROWS; j++) {
     const int owner = SHARE >= 128 ? j * 128 / SHARE : (j * 128 + at.warp * 32) / SHARE;
     const int unit = SHARE >= 128 ? j * 128 % SHARE + at.thread : at.thread % SHARE;
+    const float* sum = d + 4 * j;
     if (owner == at.rank) {
-      *(float4*)(memory + (landing - at.shared) + OWN + unit * 16) =
-          make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]);
+      own[j % ROUNDS] = make_float4(sum[0], sum[1], sum[2], sum[3]);
     } else {
-      const u32 there = address_in(owner, barrier), target = there + (landing - barrier) + (at.rank * SHARE + unit) * UNIT_BYTES;
-      const float *sum = d + 4 * j;
+      const int place = (at.rank - owner - 1) & (SPLITS - 1);
+      const u32 there = address_in(owner, barrier), target = there + (landing - barrier) + (place * SHARE + unit) * UNIT_BYTES;
       if (HALF_PARTIALS)
         push8(target, make_uint2(pack_float16(sum[0], sum[1]), pack_float16(sum[2], sum[3])), there);
       else
@@ -126,15 +127,14 @@ DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float
                                   __float_as_uint(sum[3])), there);
     }
   }
-  sync_warpgroup(at.warpgroup);
   barrier_wait(barrier, parity);
   const u8* landed = memory + (landing - at.shared);
   uint2 above = make_uint2(0, 0);
   UNROLL for (int i = 0; i < ROUNDS; i++) {
     const int unit = SHARE >= 128 ? at.thread + i * 128 : at.thread % SHARE;
-    float4 sum = *(const float4*)(landed + OWN + unit * 16);
-    UNROLL for (int other = 1; other < SPLITS; other++) {
-      const u8* from = landed + (((at.rank + other) & (SPLITS - 1)) * SHARE + unit) * UNIT_BYTES;
+    float4 sum = own[i];
+    UNROLL for (int place = 0; place < SPLITS - 1; place++) {
+      const u8* from = landed + (place * SHARE + unit) * UNIT_BYTES;
       if (HALF_PARTIALS) {
         const uint2 v = *(const uint2*)from;
         const float2 a = unpack_float16(v.x), b = unpack_float16(v.y);
@@ -148,9 +148,12 @@ DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float
     const bool odd = at.lane >> 2 & 1;
     const float a = __shfl_xor_sync(~0u, odd ? sum.x : sum.y, 4), b = __shfl_xor_sync(~0u, odd ? sum.z : sum.w, 4);
     float4 v = odd ? make_float4(a, b, sum.y, sum.w) : make_float4(sum.x, sum.z, a, b);
-    v.x += bias[i].x, v.y += bias[i].y, v.z += bias[i].z, v.w += bias[i].w;
-    const float2 p = RESIDUAL ? unpack(residual[i].x) : nothing(), q = RESIDUAL ? unpack(residual[i].y) : nothing();
-    uint2 made = make_uint2(FINISH(v.x, v.y, p), FINISH(v.z, v.w, q));
+    v.x += bias.x, v.y += bias.y, v.z += bias.z, v.w += bias.w;
+    if (RESIDUAL) {
+      const float2 p = unpack(residual[i].x), q = unpack(residual[i].y);
+      v.x += p.x, v.y += p.y, v.z += q.x, v.w += q.y;
+    }
+    uint2 made = make_uint2(FINISH(v.x, v.y), FINISH(v.z, v.w));
     if (POOL && i % 2 == 0) {
       above = made;
       continue;

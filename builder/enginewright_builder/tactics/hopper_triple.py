@@ -89,8 +89,6 @@ def parts(problem: Problem, constant: frozenset[int]) -> Parts | None:
     x2, residual = problem.inputs[SECOND], problem.inputs[RESIDUAL]
     if before is None or both is None or not hopper_halo.takes(lead, before) or before.patches is not None:
         return None
-    if hopper_launch.activation(before) is None:  # it has room for no tail
-        return None
     first, second = both.filled(STEP)
     fits = before.residual is None and max(before.columns, first.depth, first.second_depth) <= CHANNELS
     aligned = first.second is None or (first.second.stride == (1, 1) and x2 is not None and len(x2.shape) == 4)

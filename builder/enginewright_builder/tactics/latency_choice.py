@@ -17,6 +17,7 @@ from enginewright_builder.tactics.latency_geometry import (
     padded_rows,
     shared_bytes,
     weight_bytes,
+    with_ring,
 )
 
 LIMIT = 12  # configurations that are offered
@@ -75,15 +76,18 @@ def every(work: Work, dtype: str) -> list[Configuration]:
     orders += [(1, abreast) for abreast in ABREAST if abreast <= items]
     groups = (1, 2) if work.outputs > OUTPUTS_A_TILE else (1,)
     return [
-        Configuration(
-            block_channels=block,
-            blocks=blocks,
-            splits=splits,
-            rows=rows,
-            groups=group,
-            walk=walk,
-            abreast=abreast,
-            half=half,
+        with_ring(
+            work,
+            Configuration(
+                block_channels=block,
+                blocks=blocks,
+                splits=splits,
+                rows=rows,
+                groups=group,
+                walk=walk,
+                abreast=abreast,
+                half=half,
+            ),
         )
         for block, blocks, splits in _shares(work)
         for rows in _rows(work)
@@ -128,4 +132,5 @@ def fits(work: Work, configuration: Configuration) -> bool:
         and barrier_bytes(work.window, configuration) <= 1024
         and max(box) <= 256
         and down <= 65535
+        and 2 * (configuration.ring > 0) <= configuration.ring < configuration.blocks * math.prod(work.window.kernel)
     )

@@ -15,6 +15,7 @@ OUTPUTS_A_TILE = 64  # output channels of a warpgroup: wgmma's M
 COLUMNS = 8  # of a tile
 SHARED_BYTES = 227 * 1024  # that a block may have (CUDA C++ Programming Guide, compute capability 9.0)
 RESERVED_BYTES = 1024  # that a block takes beside them
+LEAST_RING = 4  # fewer come too late, and two are what the kernel needs
 LEAST_MULTIPROCESSORS = 114  # of a Hopper GPU: an H100 for PCIe; others have 132
 AWAITED_BYTES = 40 * 1024  # that a block fetches while others of the kernel before still work (docs/performance.md)
 
@@ -64,7 +65,8 @@ class Work:
 class Configuration:
     """The kernel's choices: `splits` blocks of a cluster share the channels, each takes `blocks` times
     `block_channels`; `rows` of a tile, `groups` (warpgroups) with 64 outputs each, `walk` tiles a block one after the
-    other or `abreast` at a time; `half` sends sums as float16."""
+    other or `abreast` at a time; of the weights `ring` taps of a block of channels are held at a time, or all (0);
+    `half` sends sums as float16."""
 
     block_channels: int
     blocks: int
@@ -73,6 +75,7 @@ class Configuration:
     groups: int = 1
     walk: int = 1
     abreast: int = 1
+    ring: int = 0
     half: bool = False
 
     @property
@@ -80,6 +83,7 @@ class Configuration:
         """All of it in words; what the timing cache keeps."""
         sums = " as float16" if self.half else ""
         tiles = f"{self.abreast} abreast" if self.abreast > 1 else f"walk {self.walk}"
+        tiles += f", ring of {self.ring}" if self.ring else ""
         return (
             f"{self.splits} x {self.blocks} x {self.block_channels} channels{sums}, {self.rows} rows, "
             f"{self.groups * OUTPUTS_A_TILE} outputs, {tiles}"
@@ -87,7 +91,7 @@ class Configuration:
 
     def packing(self) -> "Configuration":
         """Equal for configurations that want their constants packed alike."""
-        return replace(self, rows=1, walk=1, abreast=1, half=False)
+        return replace(self, rows=1, walk=1, abreast=1, ring=0, half=False)
 
     @property
     def threads(self) -> int:
@@ -151,32 +155,50 @@ def shared_bytes(work: Work, configuration: Configuration) -> int:
         finish = rows * COLUMNS * OUTPUTS_A_TILE * 2 // (4 if work.pooled else 1)
     else:
         share = padded_rows(rows) * 128 // configuration.splits
-        finish = configuration.splits * share * (8 if configuration.half else 16) + share * 16
+        finish = (configuration.splits - 1) * share * (8 if configuration.half else 16)
     buffer = configuration.blocks * tile.parts * part + _up(finish * configuration.groups, 1024)
     weights = weight_bytes(window, configuration) * configuration.groups
+    if configuration.ring:
+        weights = configuration.ring * configuration.block_channels * OUTPUTS_A_TILE * 2 * configuration.groups
     return 1024 + weights + buffer * configuration.buffers
 
 
-def pieces(work: Work, configuration: Configuration) -> tuple[int, int]:
-    """How many the weights come in, and those of them that are fetched before the wait for the previous kernel.
+def with_ring(work: Work, configuration: Configuration) -> Configuration:
+    """Where its weights do not fit whole: the same with a ring of as many taps as fit. A block that walks needs them
+    whole."""
+    most = shared_bytes(work, configuration)
+    if configuration.walk > 1 or most <= SHARED_BYTES:
+        return configuration
+    tap = configuration.block_channels * OUTPUTS_A_TILE * 2 * configuration.groups
+    slots = (SHARED_BYTES - most + weight_bytes(work.window, configuration) * configuration.groups) // tap
+    return replace(configuration, ring=slots) if slots >= LEAST_RING else configuration
+
+
+def pieces(work: Work, configuration: Configuration) -> tuple[int, int, int]:
+    """How many the weights come in, those held at a time, and those fetched before the wait for the previous kernel.
 
     Whole, where this kernel's blocks find room beside that one's. Where they do not, they begin when that ends, with
     everything still to come, and the pixels would wait behind all weights: then a row of taps of a block of channels
     each, before the wait as many as come until that kernel's last block has ended. Whole too where a 1x1 kernel
     multiplies so briefly that nothing is gained.
     """
+    window, ring = work.window, configuration.ring
     twice = 2 * (shared_bytes(work, configuration) + RESERVED_BYTES) <= SHARED_BYTES + RESERVED_BYTES
     spare = 2 * math.prod(grid(work, configuration)) <= LEAST_MULTIPROCESSORS
-    if twice or spare or work.window.is_point:
-        return 1, 1
-    count = configuration.blocks * work.window.kernel[0]
-    piece = weight_bytes(work.window, configuration) * configuration.groups // count
-    return count, max(1, min(AWAITED_BYTES // piece, count))
+    if not ring and (twice or spare or window.is_point):
+        return 1, 1, 1
+    count = configuration.blocks * (math.prod(window.kernel) if ring else window.kernel[0])
+    held = ring or count
+    piece = weight_bytes(window, configuration) * configuration.groups // count
+    return count, held, held if spare else max(1, min(AWAITED_BYTES // piece, held))
 
 
 def barrier_bytes(window: Window, configuration: Configuration) -> int:
     """How far the barriers may reach into their KiB: two and one a block of channels for each buffer, the weights'."""
-    return 8 * ((2 + configuration.blocks) * configuration.buffers + configuration.blocks * window.kernel[0])
+    return 8 * (
+        (2 + configuration.blocks) * configuration.buffers
+        + max(configuration.blocks * window.kernel[0], 2 * configuration.ring)
+    )
 
 
 def padded_rows(rows: int) -> int:

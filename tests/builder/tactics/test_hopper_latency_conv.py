@@ -105,9 +105,10 @@ def test_takes(given: Problem) -> None:
         (problem(groups=2), "it is grouped"),
         (problem(outputs=12), "an operand is not NHWC with pixels in 16-byte units"),
         (problem(channels=3), "an operand is not NHWC with pixels in 16-byte units"),
+        (problem(activation="Mish"), "its activation has no device expression"),
         (problem(strides=[8, 8]), "its window is too large for a box"),
         (pooled(problem(residual=True)), hopper_latency_conv.ANOTHER_POOL),
-        (problem(channels=4096), hopper_latency_conv.NOTHING_FITS),
+        (problem(channels=16384), hopper_latency_conv.NOTHING_FITS),
         (problem(channels=512, outputs=512, size=400), hopper_latency_conv.NOTHING_FITS),
     ],
 )
@@ -207,13 +208,31 @@ def test_pixels_wait_for_few_weights_where_a_kernel_begins_when_the_one_before_e
     x = pixels((8, 256, 14, 14))
     batch = dataclasses.replace(given, inputs=(x, *given.inputs[1:]), outputs=(x,))
 
-    def pieces(of: Problem, **choice: Any) -> tuple[int, int]:
+    def pieces(of: Problem, **choice: Any) -> tuple[int, int, int]:
         configuration = Configuration(**{"block_channels": 64, **choice})
         return latency_geometry.pieces(hopper_latency_conv.work_of(of), configuration)
 
-    assert pieces(batch, blocks=2, splits=2, half=True, abreast=2) == (6, 1)  # of 24 KiB each
-    assert pieces(batch, blocks=1, splits=4, half=True) == (1, 1)  # two blocks fit
-    assert pieces(given, blocks=2, splits=2, half=True, abreast=2) == (1, 1)  # other multiprocessors are free
+    assert pieces(batch, blocks=2, splits=2, half=True, abreast=2) == (6, 6, 1)  # of 24 KiB each
+    assert pieces(batch, blocks=1, splits=4, half=True) == (1, 1, 1)  # two blocks fit
+    assert pieces(batch, blocks=4, splits=1, ring=15) == (36, 15, 5)  # of 8 KiB each
+    assert pieces(given, blocks=2, splits=2, half=True, abreast=2) == (1, 1, 1)  # other multiprocessors are free
+
+
+def test_weights_that_do_not_fit_whole_come_through_a_ring() -> None:
+    work = hopper_latency_conv.work_of(problem(channels=512, outputs=512, size=7))
+
+    def ring(**choice: Any) -> int:
+        given = Configuration(**{"block_channels": 64, **choice})
+        found = latency_geometry.with_ring(work, given)
+        more = dataclasses.replace(found, ring=found.ring + 1)
+        assert latency_geometry.shared_bytes(work, found) <= 227 * 1024 or not found.ring
+        assert not found.ring or latency_geometry.shared_bytes(work, more) > 227 * 1024
+        return found.ring
+
+    assert ring(blocks=2, splits=4, half=True, abreast=3) == 17
+    assert ring(blocks=2, splits=4, half=True, abreast=2) == 0  # fits whole
+    assert ring(blocks=8, splits=1, groups=2, abreast=2) == 0  # three slots are too few
+    assert ring(blocks=4, splits=2, half=True, walk=2) == 0
 
 
 def test_pictures_are_beside_one_another_in_a_block() -> None:
@@ -274,7 +293,7 @@ def test_a_pooled_layers_tiles_hold_whole_windows() -> None:
     work = hopper_latency_conv.work_of(pooled(problem(channels=512, outputs=512)))
     assert (work.height, work.width, work.columns) == (14, 14, 8)
     found = latency_choice.configurations(work, 132, "float16")
-    assert {each.splits for each in found} == {4}  # of eight blocks two would own a window
+    assert {each.splits for each in found} == {2, 4}  # of eight blocks two would own a window
     assert all(each.rows % 2 == 0 for each in found)
 
 
@@ -322,6 +341,8 @@ FAMILIES = [
     (problem(channels=256, residual=True), {"splits": 2, "blocks": 2, "abreast": 2, "half": True}),
     (problem(kernel=1, residual=True), {"groups": 2, "abreast": 2}),
     (pooled(problem(channels=256)), {"splits": 4, "rows": 8, "abreast": 4}),
+    (problem(channels=512, size=7), {"splits": 4, "blocks": 2, "abreast": 3, "ring": 17, "half": True}),
+    (problem(channels=256, strides=[2, 2]), {"splits": 2, "blocks": 2, "abreast": 2, "ring": 9}),
 ]
 
 

@@ -40,7 +40,7 @@ BEST = [
 ABREAST = [
     (work(256, 256, 14, 3, images=8), configuration(2, 2, 7, half=True), 2, 1),
     (work(128, 128, 28, 3, images=8), configuration(1, 2, 7), 2, 1),
-    (work(512, 512, 7, 3, images=8), configuration(8, 1, 7, half=True), 3, 1),
+    (work(512, 512, 7, 3, images=8), dataclasses.replace(configuration(4, 2, 7, half=True), ring=17), 3, 1),
     (work(256, 1024, 14, images=8), configuration(1, 4, 7), 2, 2),
 ]
 
