@@ -17,54 +17,12 @@
 //
 // Macros: those of hopper_epilogue.cuh (RESULTS 64, outputs of 2 bytes), ELEMENT, PAIRED, CHUNKS (of y), NEXT (channels of
 // z, a multiple of 64), STAGING, BEFORE_ACTIVATION, BEFORE_GATED, NEXT_ACTIVATION, NEXT_GATED.
-#include "hopper.cuh"
-#include "hopper_epilogue.cuh"
+#include "hopper_patches.cuh"
+#include "hopper_triple.cuh"
 #include "wgmma.generated"
 #include "left_wgmma.generated"
 
-struct Pictures {
-    int tiles, across, down;  // tiles of all images, and of one
-    int left, top;
-    int reversed;  // walk from the last tile to the first
-    Epilogue before, epilogue, next;
-};
-
-constexpr int GROUPS = 2, SIDE = 8, EDGE = SIDE + 2, TAPS = 9, STEPS = 1 + PAIRED;
-constexpr int HALO_BYTES = EDGE * EDGE * 128, HALO_SPAN = (HALO_BYTES + 1023) / 1024 * 1024;
-constexpr int BOX_BYTES = 64 * 128;  // 64 pixels or outputs of 64 channels
-constexpr int TAPS_BYTES = TAPS * BOX_BYTES, W_BYTES = CHUNKS * STEPS * BOX_BYTES, V_BYTES = CHUNKS * NEXT * 128;
-constexpr int NEXT_PANELS = NEXT / 64, STAGED = CHUNKS + NEXT_PANELS;  // staging tiles a tile
-
-struct Spot {
-    int x, y, image;
-};
-INLINE Spot spot_of(const Pictures& p, int tile) {
-    if (p.reversed) tile = p.tiles - 1 - tile;
-    int a_picture = p.across * p.down, image = tile / a_picture, rest = tile - image * a_picture, y = rest / p.across;
-    return {(rest - y * p.across) * SIDE, y * SIDE, image};
-}
-INLINE float finish_before(float sum, const Epilogue& e) {
-    float b = BEFORE_ACTIVATION(sum, e.alpha, e.beta);
-    return BEFORE_GATED ? sum * b : b;
-}
-INLINE float finish_next(float sum, const Epilogue& e) {
-    float z = NEXT_ACTIVATION(sum, e.alpha, e.beta);
-    return NEXT_GATED ? sum * z : z;
-}
-// 64 channels of a thread's sums, `told` of each two neighbours: the eight that they are of, half of the rows, bias.
-template <int SUMS, class Told>
-INLINE void finish_channels(const float (&sums)[SUMS], int first, const float* bias, int pair, float scale, Told told) {
-    float2 offsets[8];
-#pragma unroll
-    for (int j = 0; j < 8; j++) offsets[j] = two_constants(bias + j * 8 + 2 * pair);
-#pragma unroll
-    for (int j = 0; j < 8; j++)
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const float* sum = &sums[(first + j) * 4 + 2 * h];
-            told(j, h, fmaf(sum[0], scale, offsets[j].x), fmaf(sum[1], scale, offsets[j].y));
-        }
-}
+constexpr int GROUPS = 2;
 
 extern "C" __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
     hopper_triple(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap second,
@@ -176,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
             products_wait<0>();
             settle(sums);
             if (leads) barrier_arrive(empty);
-            finish_channels(sums, 0, before_bias, pair, p.before.scale, [&](int j, int h, float low, float high) {
+            finish_channels<8>(sums, 0, before_bias, pair, p.before.scale, [&](int j, int h, float low, float high) {
                 b[j / 2][j % 2 * 2 + h] = pack(OUTPUT{}, finish_before(low, p.before), finish_before(high, p.before));
             });
             if (tile == first) barrier_wait(known, 0);
@@ -197,14 +155,9 @@ extern "C" __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
             for (int chunk = 0; chunk < CHUNKS; chunk++) {
                 unsigned char* const stage = rows + spot * BOX_BYTES;
                 barrier_wait(ready + 8 * spot, turn);
-                finish_channels(sums, 0, bias + chunk * 64, pair, p.epilogue.scale, [&](int j, int h, float low, float high) {
-                    uint32_t* const at = (uint32_t*)(stage + place(j, row, pair) + h * 8 * WIDTH);
-                    if (RESIDUAL) {
-                        const float2 shortcut = unpack(OUTPUT{}, *at);
-                        low += shortcut.x, high += shortcut.y;
-                    }
-                    y[chunk % 2][j / 2][j % 2 * 2 + h] = *at = pack(OUTPUT{}, finish(low, p.epilogue), finish(high, p.epilogue));
-                });
+                finish_tile<RESIDUAL, 8>(sums, stage, bias + chunk * 64, row, pair, p.epilogue.scale,
+                                         [&](float sum) { return finish(sum, p.epilogue); },
+                                         [&](int j, int h, uint32_t two) { y[chunk % 2][j / 2][j % 2 * 2 + h] = two; });
                 step_on();
                 products_begin();
                 if (chunk + 1 < CHUNKS) {  // first, for its results are wanted first: the others end behind their epilogue
@@ -223,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(128 * (GROUPS + 1), 1)
             for (int panel = 0; panel < NEXT_PANELS; panel++) {
                 unsigned char* const stage = rows + spot * BOX_BYTES;
                 barrier_wait(ready + 8 * spot, turn);
-                finish_channels(next, panel * 8, next_bias + panel * 64, pair, p.next.scale, [&](int j, int h, float low, float high) {
+                finish_channels<8>(next, panel * 8, next_bias + panel * 64, pair, p.next.scale, [&](int j, int h, float low, float high) {
                     *(uint32_t*)(stage + place(j, row, pair) + h * 8 * WIDTH) =
                         pack(OUTPUT{}, finish_next(low, p.next), finish_next(high, p.next));
                 });

@@ -21,6 +21,7 @@ from enginewright_builder.tactics.hopper_gemm import HopperGemm
 from enginewright_builder.tactics.hopper_halo import HopperHaloConvolution
 from enginewright_builder.tactics.hopper_heads import HopperHeads
 from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvolution
+from enginewright_builder.tactics.hopper_small_triple import HopperSmallTriple
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
 from enginewright_builder.tactics.hopper_triple import HopperTriple
 from enginewright_builder.tactics.latency_mean import LatencyMean
@@ -56,11 +57,12 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
 )
 # Instead of those of the same name, where nobody is in a hurry.
 _THOROUGH: Mapping[str, Tactic] = {CublasLtTactic.name: CublasLtTactic(every=True)}
-_TOGETHER: Mapping[Kind, Tactic] = {  # layers in one launch: whoever else would take them takes them one by one
-    Kind.COUPLE: HopperCouple(),
-    Kind.TRIPLE: HopperTriple(),
-    Kind.MEAN: LatencyMean(),
-    Kind.HEADS: HopperHeads(),
+# Layers in one launch: whoever else would take them takes them one by one.
+_TOGETHER: Mapping[Kind, tuple[Tactic, ...]] = {
+    Kind.COUPLE: (HopperCouple(),),
+    Kind.TRIPLE: (HopperSmallTriple(), HopperTriple()),
+    Kind.MEAN: (LatencyMean(),),
+    Kind.HEADS: (HopperHeads(),),
 }
 MOST: Mapping[Effort, int] = {Effort.FAST: 4, Effort.BALANCED: 10, Effort.THOROUGH: 200}  # candidates of one tactic
 # Of a tactic that builds its candidates one at a time, where another takes the layer too: cuDNN compiles for 0.5 s.
@@ -81,7 +83,8 @@ def _candidates(layer: DeviceLayer, device: Device, effort: Effort, only: str) -
     constant = frozenset(layer.constants)
     together = _TOGETHER.get(layer.problem.kind)
     if together is not None:
-        return [each for each in together.candidates(layer.problem, device, constant) if only in ("", each.tactic)]
+        offered = [each for tactic in together for each in tactic.candidates(layer.problem, device, constant)]
+        return [each for each in offered if only in ("", each.tactic)]
     own = plugin_kernels.plugin_of(layer.network)
     if own is not None:
         return list(plugin_kernels.candidates(layer, own, device))

@@ -80,12 +80,16 @@ def form_of(problem: Problem, constant: frozenset[int]) -> Form | None:
 
 def takes(problem: Problem, form: Form) -> bool:
     """Whether it is such a convolution."""
+    return is_plain(problem, form) and FEWEST <= form.depth <= CHANNELS
+
+
+def is_plain(problem: Problem, form: Form) -> bool:
+    """Whether it is a 3x3 convolution without strides that stores what it reads."""
     windows = form.a
     return (
         problem.kind is Kind.CONVOLUTION
         and isinstance(windows, Windows)
         and (windows.kernel, windows.stride, windows.dilation) == ((3, 3), (1, 1), (1, 1))
-        and FEWEST <= form.depth <= CHANNELS
         and form.second is None
         and form.out.dtype == windows.picture.dtype
         and len(problem.outputs[0].shape) == 4

@@ -66,7 +66,7 @@ class HopperTriple:
     def candidates(self, problem: Problem, device: Device, constant: frozenset[int]) -> tuple[Candidate, ...]:
         """As many staging tiles as there is room for, or one or two fewer: of four three were 6 % faster on an H200."""
         found = parts(problem, constant)
-        if found is None or device.capability != 90 or math.prod(_tiles(problem)) < GROUPS * device.multiprocessors:
+        if found is None or device.capability != 90 or tile_count(problem) < GROUPS * device.multiprocessors:
             return ()
         most = found.staging(device)
         return tuple(
@@ -81,20 +81,30 @@ class HopperTriple:
 
 def parts(problem: Problem, constant: frozenset[int]) -> Parts | None:
     """The forms of a triple that the kernel takes, None for any other problem."""
+    found = forms(problem, constant)
+    if found is None or not hopper_halo.takes(_problems(problem)[0], found.before):
+        return None
+    before, x2 = found.before, problem.inputs[SECOND]
+    first, second = hopper_couple.Halves(first=found.first, second=found.second).filled(STEP)
+    fits = before.residual is None and max(before.columns, first.depth, first.second_depth) <= CHANNELS
+    aligned = first.second is None or (first.second.stride == (1, 1) and x2 is not None and len(x2.shape) == 4)
+    if before.patches is not None or not fits or not aligned or first.columns < 2 * STEP:
+        return None
+    return Parts(before=before, first=first, second=second)
+
+
+def forms(problem: Problem, constant: frozenset[int]) -> Parts | None:
+    """The forms as they are of a triple that begins with a plain 3x3 convolution, None for any other problem."""
     if problem.kind is not Kind.TRIPLE:
         return None
     lead, couple = _problems(problem)
-    before = hopper_form.of_problem(lead, constant)
+    before, residual = hopper_form.of_problem(lead, constant), problem.inputs[RESIDUAL]
     both = hopper_couple.halves(couple, _of_couple(constant))
-    x2, residual = problem.inputs[SECOND], problem.inputs[RESIDUAL]
-    if before is None or both is None or not hopper_halo.takes(lead, before) or before.patches is not None:
+    if before is None or both is None or not hopper_halo.is_plain(lead, before):
         return None
-    first, second = both.filled(STEP)
-    fits = before.residual is None and max(before.columns, first.depth, first.second_depth) <= CHANNELS
-    aligned = first.second is None or (first.second.stride == (1, 1) and x2 is not None and len(x2.shape) == 4)
-    if not fits or not aligned or first.columns < 2 * STEP or (residual is not None and len(residual.shape) != 4):
+    if residual is not None and len(residual.shape) != 4:
         return None
-    return Parts(before=before, first=first, second=second)
+    return Parts(before=before, first=both.first, second=both.second)
 
 
 def _problems(problem: Problem) -> tuple[Problem, Problem]:
@@ -117,6 +127,11 @@ def _problems(problem: Problem) -> tuple[Problem, Problem]:
     )
 
 
+def tile_count(problem: Problem) -> int:
+    """Patches of all images."""
+    return math.prod(_tiles(problem))
+
+
 def _tiles(problem: Problem) -> tuple[int, int, int]:
     images, _, height, width = problem.outputs[0].shape
     return images, -(-height // SIDE), -(-width // SIDE)
@@ -129,26 +144,32 @@ def implementation(problem: Problem, constant: frozenset[int], staging: int, dev
     kernel = Kernel(
         cubin=NAME,
         function="hopper_triple",
-        grid=(min(device.multiprocessors, -(-math.prod(_tiles(problem)) // GROUPS)), 1, 1),
+        grid=(min(device.multiprocessors, -(-tile_count(problem) // GROUPS)), 1, 1),
         block=(128 * (GROUPS + 1), 1, 1),
         shared_bytes=found.shared_bytes(staging),
-        arguments=_arguments(problem, found),
+        arguments=arguments(problem, found),
         dependent=True,
     )
     return Implementation(
         steps=(Launch(layer="", kernel=kernel),),
         cubins={NAME: compiler.compile(source(found, staging), device.architecture)},
-        constants={
-            "taps": hopper_halo.pack_weights,
-            "before bias": functools.partial(hopper_launch.pack_bias, CHANNELS),
-            **_couples_constants(problem, constant, found),
-        },
+        constants=packers(problem, constant, found),
     )
 
 
-def _couples_constants(
+def packers(problem: Problem, constant: frozenset[int], found: Parts) -> Mapping[str, Callable[[Constants], Array]]:
+    """What makes the constants of all three."""
+    return {
+        "taps": hopper_halo.pack_weights,
+        "before bias": functools.partial(hopper_launch.pack_bias, CHANNELS),
+        **couples_constants(problem, constant, found),
+    }
+
+
+def couples_constants(
     problem: Problem, constant: frozenset[int], found: Parts
 ) -> Mapping[str, Callable[[Constants], Array]]:
+    """What makes the weights and biases of the couple."""
     both = hopper_couple.halves(_problems(problem)[1], _of_couple(constant))
     assert both is not None, "a candidate was made of this problem"
     made = hopper_couple.packers(both, found.first.columns, found.second.columns)
@@ -166,25 +187,30 @@ def _made(make: Callable[..., Array], arguments: tuple[object, ...], constants: 
 
 def source(found: Parts, staging: int) -> str:
     """The kernel's text with its choices before it."""
-    before, first, second = found.before, found.first, found.second
-    choices: dict[str, int | str] = {
+    text = hopper_launch.source(
+        "hopper_triple.cu", found.first, (GROUPS, STEP, 1), {"STAGING": staging, **choices(found)}
+    )
+    kind = hopper_launch.WGMMA_KINDS[hopper_launch.element(found.second)]
+    widths = sorted({STEP, found.second.columns})
+    left = "".join(hopper_launch.wgmma(each, kind, transposed=False, left_in_registers=True) for each in widths)
+    return text.replace('#include "left_wgmma.generated"\n', left)
+
+
+def choices(found: Parts) -> dict[str, int | str]:
+    """Macros of the three convolutions."""
+    before, second = found.before, found.second
+    return {
         "CHUNKS": found.chunks,
         "NEXT": second.columns,
-        "STAGING": staging,
         "BEFORE_ACTIVATION": str(hopper_launch.activation(before)),
         "BEFORE_GATED": int(bool(before.attributes.get("gated"))),
         "NEXT_ACTIVATION": str(hopper_launch.activation(second)),
         "NEXT_GATED": int(bool(second.attributes.get("gated"))),
     }
-    text = hopper_launch.source("hopper_triple.cu", first, (GROUPS, STEP, 1), choices)
-    kind = hopper_launch.WGMMA_KINDS[hopper_launch.element(second)]
-    widths = sorted({STEP, second.columns})
-    left = "".join(hopper_launch.wgmma(each, kind, transposed=False, left_in_registers=True) for each in widths)
-    return text.replace('#include "left_wgmma.generated"\n', left)
 
 
-def _arguments(problem: Problem, found: Parts) -> tuple[Argument, ...]:
-    """In the kernel's order."""
+def arguments(problem: Problem, found: Parts) -> tuple[Argument, ...]:
+    """Of the kernel, and of hopper_small_triple.cu, in order."""
     x, (y, z) = problem.inputs[0], problem.outputs
     assert x is not None, "a convolution has an input"
     depth = 9 * CHANNELS
