@@ -125,12 +125,12 @@ def _rows(work: Work) -> list[int]:
 
 
 def fits(work: Work, configuration: Configuration) -> bool:
-    down = grid(work, configuration)[2]
+    down, ring = grid(work, configuration)[2], configuration.ring
     box = input_tile(work.window, configuration.rows).box
     return (
         shared_bytes(work, configuration) <= SHARED_BYTES
         and barrier_bytes(work.window, configuration) <= 1024
         and max(box) <= 256
         and down <= 65535
-        and 2 * (configuration.ring > 0) <= configuration.ring < configuration.blocks * math.prod(work.window.kernel)
+        and (ring == 0 or 2 <= ring < configuration.blocks * math.prod(work.window.kernel))
     )

@@ -15,7 +15,7 @@ OUTPUTS_A_TILE = 64  # output channels of a warpgroup: wgmma's M
 COLUMNS = 8  # of a tile
 SHARED_BYTES = 227 * 1024  # that a block may have (CUDA C++ Programming Guide, compute capability 9.0)
 RESERVED_BYTES = 1024  # that a block takes beside them
-LEAST_RING = 4  # fewer come too late, and two are what the kernel needs
+LEAST_RING = 4  # slots: fewer come too late
 LEAST_MULTIPROCESSORS = 114  # of a Hopper GPU: an H100 for PCIe; others have 132
 AWAITED_BYTES = 40 * 1024  # that a block fetches while others of the kernel before still work (docs/performance.md)
 
