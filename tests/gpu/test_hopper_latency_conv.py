@@ -23,9 +23,11 @@ from enginewright_builder.tactics import (
     latency_choice,
     latency_geometry,
     row_product,
+    stem_band,
     stem_conv,
     stem_walk,
 )
+from enginewright_builder.tactics.stem_band import Band
 from enginewright_runtime.engine.values import dtype_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("hopper")]
@@ -326,6 +328,12 @@ STEMS = {
     "pool of stride 3": with_pool(
         stem((1, 3, 70, 150), 64, 3, 2, activation="LeakyRelu", activation_parameters={"alpha": 0.1}), 3, 3, 1
     ),
+    "even": with_pool(stem((3, 3, 42, 40), 40, 7, 2)),
+    "even, bfloat16": with_pool(stem((1, 4, 33, 64), 72, 7, 2, dtype="bfloat16")),
+    "even, kernel of five": with_pool(stem((2, 3, 52, 84), 136, 5, 2, activation="")),
+    "even, kernel of three": with_pool(
+        stem((2, 3, 50, 84), 64, 3, 2, activation="LeakyRelu", activation_parameters={"alpha": 0.1})
+    ),
     "eleven": dataclasses.replace(
         convolution((2, 3, 67, 63), 96, (11, 11), strides=(4, 2), pads=(2, 2)),
         inputs=stem((2, 3, 67, 63), 96, 11, 2).inputs,
@@ -354,7 +362,7 @@ def of_float32_weights(narrow: Problem, halves: bool = False) -> Problem:
     return dataclasses.replace(wide, outputs=(twice,), attributes={**wide.attributes, "halves": True})
 
 
-WIDE_STEMS = [name for name in STEMS if name != "pixels of half a float"]
+WIDE_STEMS = [name for name in STEMS if name != "pixels of half a float" and not name.startswith("even")]
 HALVED_STEMS = {
     "inception": STEMS["inception"],
     "eight of inception's": stem((8, 3, 299, 299), 32, 3, 2, pads=(0, 0)),
@@ -387,13 +395,25 @@ def test_halves_of_a_stems_result_make_it_whole(name: str) -> None:
 
 
 def results_of_stems(problem: Problem, values: list[Array | None]) -> dict[str, Array]:
-    """Of every kernel that a stem is offered, and of walks of every form."""
+    """Of every kernel that a stem is offered, and of bands and walks of every form."""
     offered = stem_conv.StemConvolution().candidates(problem, HOPPER, CONSTANT)
     assert offered
-    builds = {candidate.name: candidate.build for candidate in offered} | walks(problem)
+    builds = {candidate.name: candidate.build for candidate in offered} | walks(problem) | bands(problem)
     with ThreadPoolExecutor() as pool:  # compiling takes longer than running
         made = pool.map(lambda build: build(), builds.values())
     return {what: run(each, problem, values) for what, each in zip(builds, made, strict=True)}
+
+
+def bands(problem: Problem) -> dict[str, Callable[[], Implementation]]:
+    """Bands of one row, of some that leave a rest, of a whole picture; of whole rows and of parts."""
+    if stem_band.refusal(problem):
+        return {}
+    forms = [Band(across=across, rows=rows) for across in (1, 2, 3) for rows in (1, 2, 5, problem.outputs[0].shape[2])]
+    return {
+        band.name: functools.partial(stem_band.implementation, problem, band, HOPPER.architecture)
+        for band in forms
+        if stem_band.fits(problem, band)
+    }
 
 
 def walks(problem: Problem) -> dict[str, Callable[[], Implementation]]:
@@ -421,6 +441,7 @@ def product(rows: int, depth: int, outputs: int, dtype: str, y: str, activation:
         product(1, 2048, 1000, "float16", "float32"),
         product(3, 1000, 77, "float32", "float32", "Relu"),
         product(8, 264, 33, "float16", "float16"),
+        product(5, 4104, 100, "bfloat16", "float32"),
         product(2, 4096, 512, "bfloat16", "bfloat16", "Sigmoid"),
     ],
 )

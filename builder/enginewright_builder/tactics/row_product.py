@@ -1,8 +1,8 @@
 """Products of few rows with a constant matrix, as at a classifier's end at batch 1.
 
-Matrix units have nothing to do there: the time is that of reading the weights once. kernels/row_product.cu reads them
-into registers, on capability 8.0 and later; kernels/row_stream.cu has the copy engine bring them, on Hopper and later,
-where both read their first weights while the previous layer still runs.
+The time is that of reading the weights once. kernels/row_product.cu reads them into registers, kernels/row_matrix.cu
+those of half types for matrix units, both on capability 8.0 and later; kernels/row_stream.cu has the copy engine bring
+them, on Hopper and later, where all read their first weights while the previous layer still runs.
 """
 
 import functools
@@ -25,6 +25,7 @@ A, B, BIAS, RESIDUAL = range(4)
 WARPS = 8  # of a block
 MOST_ROWS = 8
 STREAMS = (8, 4)  # outputs whose weights come together
+_TOGETHER = 8  # outputs of a block whose matrix units multiply
 _CHUNK = 32  # units of 16 bytes of an output, one a lane
 _STAGES = 8  # chunks of a warp on their way, at most
 _OWN = 8 << 10  # bytes of shared memory that are not the weights'
@@ -34,34 +35,29 @@ class RowProduct:
     """A Tactic (device/implementation.py)."""
 
     name = NAME
-    reason = "few rows: the time is that of reading the weights, and no matrix unit helps"
+    reason = "few rows: the time is that of reading the weights"
 
     def candidates(self, problem: Problem, device: Device, constant: frozenset[int]) -> tuple[Candidate, ...]:
-        """The matrix streamed, then one for each number of warps that share an output: few for many outputs, many for
-        long sums."""
+        """Multiplied by matrix units, which only several rows repay; the matrix streamed; and with numbers of warps
+        that share an output: few for many outputs, many for long sums."""
         if refusal(problem, device, constant):
             return ()
-        outputs = problem.outputs[0].shape[-1]
-        units = _given(problem, A).shape[-1] * ITEM_BYTES[_given(problem, A).dtype] // 16
+        outputs, element = problem.outputs[0].shape[-1], _given(problem, A).dtype
+        units = _given(problem, A).shape[-1] * ITEM_BYTES[element] // 16
         useful = [each for each in (1, 2, 4, 8) if each == 1 or units >= 32 * each]
         ranked = sorted(useful, key=lambda each: (outputs * each < 8 * device.multiprocessors, each))
-        streamed = tuple(
-            Candidate(
-                tactic=NAME,
-                name=f"streamed, {together} outputs at a time",
-                build=functools.partial(streaming, problem, together, device),
-            )
-            for together in STREAMS
-            if device.capability >= 90
-        )
-        return streamed + tuple(
-            Candidate(
-                tactic=NAME,
-                name=f"{sharing} warps an output",
-                build=functools.partial(implementation, problem, sharing, device),
-            )
+        streamed = [
+            (f"streamed, {together} outputs at a time", functools.partial(streaming, problem, together, device))
+            for together in (STREAMS if device.capability >= 90 else ())
+        ]
+        shared = [
+            (f"{sharing} warps an output", functools.partial(implementation, problem, sharing, device))
             for sharing in ranked
-        )
+        ]
+        repaid = element != "float32" and (_rows(problem) or 0) > 1
+        multiplied = [("by matrix units", functools.partial(multiplying, problem, device))] if repaid else []
+        offered = multiplied + streamed + shared
+        return tuple(Candidate(tactic=NAME, name=name, build=build) for name, build in offered)
 
 
 def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
@@ -93,6 +89,20 @@ def implementation(problem: Problem, sharing: int, device: Device) -> Implementa
         dependent=device.overlaps,
     )
     text = source("row_product.cu", problem, {"WARPS": sharing})
+    return _made(problem, kernel, compiler.compile(text, device.architecture, ()), _packed_weights)
+
+
+def multiplying(problem: Problem, device: Device) -> Implementation:
+    """One kernel; matrix units multiply, 8 outputs a block."""
+    kernel = Kernel(
+        cubin="row_matrix",
+        function="row_matrix",
+        grid=(-(-problem.outputs[0].shape[-1] // _TOGETHER), 1, 1),
+        block=(32 * WARPS, 1, 1),
+        arguments=_arguments(problem),
+        dependent=device.overlaps,
+    )
+    text = source("row_matrix.cu", problem, {})
     return _made(problem, kernel, compiler.compile(text, device.architecture, ()), _packed_weights)
 
 

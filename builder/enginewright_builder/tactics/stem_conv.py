@@ -14,7 +14,7 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
-from enginewright_builder.tactics import stem_geometry, stem_walk
+from enginewright_builder.tactics import stem_band, stem_geometry, stem_walk
 from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_builder.tactics.stem_geometry import BIAS, RESIDUAL, WEIGHTS, X, given, pool_of, two
 from enginewright_runtime.engine.cuda.program import Kernel, Step
@@ -30,9 +30,18 @@ class StemConvolution:
     reason = "casting, transposing, convolving and pooling a picture in one launch"
 
     def candidates(self, problem: Problem, device: Device, constant: frozenset[int]) -> tuple[Candidate, ...]:
-        """Walks where the batch is large enough for them, then one for each useful number of rows a block."""
+        """Bands where the pool allows them, walks where the batch is large enough, then one for each useful number of
+        rows a block."""
         if refusal(problem, device, constant):
             return ()
+        bands = tuple(
+            Candidate(
+                tactic=NAME,
+                name=band.name,
+                build=functools.partial(stem_band.implementation, problem, band, device.architecture),
+            )
+            for band in stem_band.bands(problem, device.multiprocessors)
+        )
         walks = tuple(
             Candidate(
                 tactic=NAME,
@@ -41,13 +50,17 @@ class StemConvolution:
             )
             for walk in stem_walk.walks(problem, device.multiprocessors)
         )
-        return walks + tuple(
-            Candidate(
-                tactic=NAME,
-                name=f"{rows} rows",
-                build=functools.partial(implementation, problem, rows, device.architecture),
+        return (
+            bands
+            + walks
+            + tuple(
+                Candidate(
+                    tactic=NAME,
+                    name=f"{rows} rows",
+                    build=functools.partial(implementation, problem, rows, device.architecture),
+                )
+                for rows in rows_of(problem)
             )
-            for rows in rows_of(problem)
         )
 
 

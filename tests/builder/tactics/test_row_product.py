@@ -53,6 +53,21 @@ def test_on_hopper_the_matrix_is_streamed_first() -> None:
     ]
 
 
+def test_matrix_units_come_first_where_several_rows_repay_them() -> None:
+    assert names(product(rows=2), AMPERE)[0] == "by matrix units"
+    assert "by matrix units" not in names(product(rows=1), AMPERE)
+
+
+def test_matrix_units_are_for_half_types() -> None:
+    assert "by matrix units" not in names(product(rows=8, dtype="float32", y="float32"))
+
+
+def test_blocks_of_eight_outputs_multiply_by_matrix_units() -> None:
+    kernel = row_product.multiplying(product(rows=8, outputs=1001), HOPPER).steps[0].kernel
+    assert kernel is not None
+    assert (kernel.grid, kernel.block) == ((126, 1, 1), (256, 1, 1))
+
+
 @pytest.mark.parametrize(("shared", "stages"), [(227 * 1024, 6), (99 * 1024, 2)])
 def test_a_stream_takes_the_shared_memory_there_is(shared: int, stages: int) -> None:
     kernel = row_product.streaming(product(), 8, dataclasses.replace(HOPPER, shared_bytes=shared)).steps[0].kernel
@@ -156,6 +171,9 @@ def test_compiles_for_every_architecture_that_it_takes(capability: int) -> None:
     device = dataclasses.replace(HOPPER, capability=capability)
     for given in (product(), product(rows=8, activation="Relu"), product(dtype="float32", y="float32")):
         text = row_product.source("row_product.cu", given, {"WARPS": 2})
+        assert "0 bytes spill stores" in compiler.resources(text, device.architecture)
+    for given in (product(), product(rows=8, dtype="bfloat16", y="float32")):
+        text = row_product.source("row_matrix.cu", given, {})
         assert "0 bytes spill stores" in compiler.resources(text, device.architecture)
 
 

@@ -54,8 +54,9 @@ def names(given: Problem) -> list[str]:
     return [each.name for each in stem_conv.StemConvolution().candidates(given, HOPPER, CONSTANT)]
 
 
-def test_resnets_stem_is_offered_with_whole_pooled_rows() -> None:
-    assert names(stem()) == ["3 rows", "5 rows", "7 rows"]
+def test_resnets_stem_is_offered_bands_first_then_whole_pooled_rows() -> None:
+    assert names(stem())[0] == "bands of 1 rows, 2 across"
+    assert [name for name in names(stem()) if "band" not in name] == ["3 rows", "5 rows", "7 rows"]
 
 
 def test_a_stem_without_a_pool_is_offered() -> None:
