@@ -84,6 +84,10 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
         "test_hopper_small_triple.py::test_both_results_are_right[odd sizes]",
         "test_hopper_small_triple.py::test_both_results_are_right[pair of odd sizes]",
     ),
+    "hopper wide triple": (
+        "test_hopper_wide_triple.py::test_both_results_are_right[odd sizes-2]",
+        "test_hopper_wide_triple.py::test_both_results_are_right[few channels in-1]",
+    ),
     "row product": ("test_hopper_latency_conv.py::test_every_row_product_is_right",),
     "stem, walking stem": (
         "test_hopper_latency_conv.py::test_every_stem_is_right[odd]",

@@ -38,6 +38,9 @@ INLINE void barrier_wait(uint32_t barrier, uint32_t parity) {  // until the phas
 INLINE void group_barrier(int number, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
+INLINE void group_arrive(int number, int threads) {  // the others' group_barrier need not wait for this one any more
+    asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
 
 // ---- copies by the tensor memory accelerator ----------------------------------------------------------------------
 // A box whose first element has these coordinates, from device memory to shared memory; `barrier` counts its bytes.

@@ -1,4 +1,4 @@
-// What hopper_triple.cu and hopper_small_triple.cu share: how sums become results, and constants that come early.
+// What hopper_triple.cu, hopper_small_triple.cu and hopper_wide_triple.cu share: how sums become results, and constants that come early.
 //
 // Macros: those of hopper_epilogue.cuh, BEFORE_ACTIVATION, BEFORE_GATED, NEXT_ACTIVATION, NEXT_GATED.
 #pragma once

@@ -24,6 +24,7 @@ from enginewright_builder.tactics.hopper_latency_conv import HopperLatencyConvol
 from enginewright_builder.tactics.hopper_small_triple import HopperSmallTriple
 from enginewright_builder.tactics.hopper_split_gemm import HopperSplitGemm
 from enginewright_builder.tactics.hopper_triple import HopperTriple
+from enginewright_builder.tactics.hopper_wide_triple import HopperWideTriple
 from enginewright_builder.tactics.latency_mean import LatencyMean
 from enginewright_builder.tactics.row_product import RowProduct
 from enginewright_builder.tactics.stem_conv import StemConvolution
@@ -60,7 +61,7 @@ _THOROUGH: Mapping[str, Tactic] = {CublasLtTactic.name: CublasLtTactic(every=Tru
 # Layers in one launch: whoever else would take them takes them one by one.
 _TOGETHER: Mapping[Kind, tuple[Tactic, ...]] = {
     Kind.COUPLE: (HopperCouple(),),
-    Kind.TRIPLE: (HopperSmallTriple(), HopperTriple()),
+    Kind.TRIPLE: (HopperSmallTriple(), HopperTriple(), HopperWideTriple()),
     Kind.MEAN: (LatencyMean(),),
     Kind.HEADS: (HopperHeads(),),
 }

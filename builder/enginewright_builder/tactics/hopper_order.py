@@ -16,7 +16,8 @@ REVERSED_AT = {
     "hopper_couple": 23 * 4,
     "halo_conv": 6 * 4,
     "hopper_triple": 5 * 4,
-}  # byte of `reversed` in struct Geometry, Picture, Pictures
+    "hopper_wide_triple": 4 * 4,
+}  # byte of `reversed` in struct Geometry, Picture, Pictures, Stripes
 
 
 def alternate(steps: Iterable[Step]) -> tuple[Step, ...]:
