@@ -93,6 +93,10 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
         "test_hopper_latency_conv.py::test_every_stem_is_right[odd]",
         "test_hopper_latency_conv.py::test_halves_of_a_stems_result_make_it_whole[odd]",
     ),
+    "stem in bands": (
+        "test_hopper_latency_conv.py::test_every_stem_is_right[even]",
+        "test_hopper_latency_conv.py::test_every_stem_is_right[even, kernel of three]",
+    ),
     "generated": (_GENERATED,),
 }
 _SUMMARY = re.compile(r"(?:ERROR|RACECHECK|SYNCCHECK) SUMMARY: (.*)")
