@@ -66,10 +66,7 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: hopper_pool.side(problem) > 0, ANOTHER_POOL),
         (lambda: _finish(problem) is not None, "its activation has no device expression"),
         (lambda: max(_box(problem)) <= 256 and max(_window(problem).stride) <= 4, "its window is too large for a box"),
-        (
-            lambda: bool(_configurations(problem, device)),
-            "no configuration fits into shared memory, or it is no small batch",
-        ),
+        (lambda: bool(_configurations(problem, device)), NOTHING_FITS),
     )
     return next((reason for holds, reason in checks if not holds()), "")
 
