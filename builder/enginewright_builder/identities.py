@@ -3,9 +3,10 @@
 Light to import, and a model can be hashed ahead, while the rest of a build is imported: Python is free meanwhile.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from hashlib import file_digest
 from pathlib import Path
+from threading import Thread
 
 SHA256 = "sha256:"
 
@@ -13,10 +14,16 @@ _ahead: dict[Path, Future[str]] = {}
 
 
 def begin(path: Path) -> None:
-    """Hash a file in a thread; `of` has the answer, once, or the error."""
-    pool = ThreadPoolExecutor(1, "identity")
-    _ahead[path] = pool.submit(_hashed, path)
-    pool.shutdown(wait=False)
+    """Hash a file in a thread; `of` has the answer, once, or the error. A process that ends does not wait for it."""
+    answer = _ahead[path] = Future[str]()
+
+    def hashed() -> None:
+        try:
+            answer.set_result(_hashed(path))
+        except OSError as error:
+            answer.set_exception(error)
+
+    Thread(target=hashed, name="identity", daemon=True).start()
 
 
 def of(path: Path) -> str:

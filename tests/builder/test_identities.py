@@ -1,5 +1,8 @@
 """A file's identity is its content's, whether it was hashed ahead or not."""
 
+import os
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,3 +32,12 @@ def test_a_file_that_is_not_there_is_told_where_it_is_asked_for(tmp_path: Path) 
     identities.begin(tmp_path / "no.onnx")
     with pytest.raises(FileNotFoundError):
         identities.of(tmp_path / "no.onnx")
+
+
+def test_a_process_that_ends_waits_for_no_file(tmp_path: Path) -> None:
+    """One that nobody writes into, or a large one: an option that is wrong is told at once."""
+    os.mkfifo(tmp_path / "model.onnx")
+    program = (
+        "import pathlib, sys; from enginewright_builder import identities; identities.begin(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "model.onnx")], check=True, timeout=60)
