@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 def finished(
-    kernel: str, macros: Mapping[str, int], sums: Array, bias: Array, *, rows: int, residual: Array | None = None
+    kernel: str, macros: Mapping[str, object], sums: Array, bias: Array, *, rows: int, residual: Array | None = None
 ) -> Array:
     """`rows` rows of float16 results, as the copy engine finds them, of a `kernel` over (sums, stage, bias) named
     `finishing`; a residual lies there before."""

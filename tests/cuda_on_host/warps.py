@@ -1,11 +1,11 @@
 """Runs kernels that use a warp's matrix instructions without a GPU: warp_on_host.h stands in for the headers of PTX."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 from cuda_on_host.running import Array, run_on_host
 
+from enginewright_builder.tactics import kernel_text
 from enginewright_runtime.engine.cuda.program import Kernel, Space
 
 HEADERS = ("latency.cuh", "activations.cuh", "warp_matrix.cuh")  # in the order in which a kernel has them
@@ -20,7 +20,7 @@ def launch(kernels: Sequence[Kernel], sources: Mapping[str, str], buffers: Mappi
 def _on_host(source: str) -> str:
     own = Path(__file__).with_name("warp_on_host.h").read_text()
     for header in HEADERS:
-        text = (resources.files("enginewright_builder") / "kernels" / header).read_text().replace("#pragma once\n", "")
+        text = kernel_text.header(header)
         assert text in source, header
         source, own = source.replace(text, own), ""
     assert SHARED in source

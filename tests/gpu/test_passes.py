@@ -105,6 +105,11 @@ CASES = {
     ),
     "fuse-epilogues": Case(inputs=PICTURE, outputs={"y": "3,8,7,7"},
                            body=f"a = {PADDED}(x, w, k) b = Add(a, x) y = Relu(b)", constants=WEIGHTS),
+    "fuse-tails": Case(
+        inputs={"x": (3, 16, 14, 14), "r": (3, 32, 14, 14)}, outputs={"y": "3,32,14,14"}, precision=HALF,
+        body=f"a = {PADDED}(x, w, k) b = Softplus(a) c = Tanh(b) d = Mul(a, c) e = Sub(one, d) y = Mul(e, r)",
+        constants={"w": floats(32, 16, 3, 3), "k": floats(32), **numbers("one")},
+    ),
     "flatten-pixels": Case(
         inputs=PICTURE, outputs={"y": "3,7"}, body=f"a = {PADDED}(x, w, k) f = Flatten(a) y = Gemm<transB = 1>(f, v)",
         constants={**WEIGHTS, "v": floats(7, 8 * 49)},

@@ -55,7 +55,7 @@ def _is_point(problem: Problem) -> bool:
         and tuple(said["strides"]) == (1, 1)
         and not any(said["pads"])
         and said["groups"] == 1
-        and "pool" not in said
+        and not {"pool", "tail"} & set(said)
     )
 
 

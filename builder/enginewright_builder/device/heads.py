@@ -54,7 +54,7 @@ def _is_plain(problem: Problem) -> bool:
     """Whether it is no more than a product and a bias."""
     said = problem.attributes
     alone = problem.kind is Kind.PRODUCT and all(each is None for each in problem.inputs[3:])
-    return alone and said["alpha"] == 1.0 and not said["activation"] and not said["gated"]
+    return alone and said["alpha"] == 1.0 and not said["activation"] and not said["gated"] and "tail" not in said
 
 
 def _columns(out: Place, parts: Sequence[Place]) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ _PIECE = 1 << 18  # elements that are compared at a time: their intermediates st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Inputs by name, and for each output what is right and how far off each element may be.
+    """Inputs by name, and for each output what is right and how far off each element may be (infinity: anything is).
 
     `expected` and `allowed` may be of the first pictures of a batch alone: then all later ones repeat them. Both have
     their dimensions in the order of `axes`, where an output is named there.
@@ -101,6 +101,6 @@ def _worst(got: Array, want: Array, allowed: Array) -> tuple[float, int, int]:
         if not np.isfinite(share.max()):  # infinities and NaN: right where they are wanted
             left, right = got.astype(kind), want.astype(kind)
             same = (left == right) | (np.isnan(left) & np.isnan(right))
-            share = np.where(same, 0, np.where(np.isnan(share), np.inf, share))
+            share = np.where(same | np.isposinf(allowed), 0, np.where(np.isnan(share), np.inf, share))
     at = int(np.argmax(share))
     return float(share[at]), at, int(np.count_nonzero(share > 1.0))

@@ -17,6 +17,7 @@ from enginewright_builder.device.tensors import TensorType
 from enginewright_builder.network import fused
 from enginewright_builder.network.extract import alone
 from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, static_shape
+from enginewright_builder.network.tail import texts
 from enginewright_builder.plugins import layers
 from enginewright_runtime.plugins.definition import Plugin
 
@@ -146,6 +147,7 @@ def _epilogue(node: ir.Node) -> dict[str, Any]:
         "activation": epilogue.activation,
         "activation_parameters": dict(sorted(epilogue.parameters.items())),
         "gated": epilogue.gated,
+        **({"tail": texts(epilogue.tail)} if epilogue.tail else {}),
     }
 
 

@@ -33,7 +33,7 @@ def find(network: Network, layers: Sequence[DeviceLayer], able: Callable[[Device
 
 def _is_plain(problem: Problem) -> bool:
     """Whether it is a convolution that gives its result as it is."""
-    return problem.kind is Kind.CONVOLUTION and not {"pool", "halves"} & set(problem.attributes)
+    return problem.kind is Kind.CONVOLUTION and not {"pool", "halves", "tail"} & set(problem.attributes)
 
 
 def _is_mean(layer: DeviceLayer) -> bool:

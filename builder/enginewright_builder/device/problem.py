@@ -37,6 +37,8 @@ class Problem:
     CONVOLUTION   inputs x (n, c, spatial...), weights (k, c/groups, spatial...), bias (k) or None, residual (as y) or
                   None; attributes strides, pads (begin... end...), dilations, groups, activation ("" or an ONNX name),
                   activation_parameters, gated: y = act(conv(x, w) + bias + residual), or v * act(v) if gated.
+                  With a "tail" (texts of network/tail.py's steps), y is the tail of that; one that reads the residual
+                  has it alone, and it is not added to the sum.
                   With a "pair" {"strides", "pads"}, inputs 4 and 5 are x2 and w2 of a second, 1x1 convolution that is
                   added before the activation; with a "pool" {"kernel", "strides", "pads"}, y is max pooled at the end;
                   with "halves", y has 2 k channels: the result rounded, then what that lost.
@@ -51,7 +53,7 @@ class Problem:
                   and "size": that of its result (spatial...). The output is the mean alone, (n, k, 1...).
     TRANSPOSED_CONVOLUTION the same with weights (c, k/groups, spatial...) and output_padding.
     PRODUCT       inputs a (..., m, k), b (..., k, n), bias or None (broadcastable to y), residual or None; attributes
-                  alpha, activation, activation_parameters, gated. Transposed operands show in the strides.
+                  alpha, activation, activation_parameters, gated, tail. Transposed operands show in the strides.
     ATTENTION     inputs q (b, h, s, d), k (b, h, t, d), v (b, h, t, e), mask or None (additive,
                   broadcastable to b, h, s, t); attributes scale, causal. Layouts show in the strides.
                   Output (b, h, s, e).

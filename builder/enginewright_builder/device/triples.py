@@ -37,7 +37,9 @@ def find(network: Network, layers: Sequence[DeviceLayer], able: Callable[[Device
 def _leads(problem: Problem) -> bool:
     """Whether it is a 3x3 convolution of one picture, with nothing behind it but an activation."""
     weights = problem.inputs[1] if problem.kind is Kind.CONVOLUTION else None
-    plain = all(each is None for each in problem.inputs[BEFORE_INPUTS:]) and "pool" not in problem.attributes
+    plain = all(each is None for each in problem.inputs[BEFORE_INPUTS:]) and not {"pool", "tail"} & set(
+        problem.attributes
+    )
     return weights is not None and weights.shape[2:] == (3, 3) and plain
 
 

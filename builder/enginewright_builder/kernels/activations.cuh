@@ -37,3 +37,4 @@ __device__ __forceinline__ float gelu_tanh(float x, float, float) {
     float z = 0.79788456f * fmaf(0.044715f * x * x, x, x);
     return x * reciprocal(1.f + exp2_fast(-2.f * LOG2_E * z));  // (1 + tanh z) / 2 is a logistic function of 2 z
 }
+#include "tail.generated"

@@ -193,7 +193,7 @@ extern "C" __global__ void __launch_bounds__(128 * (WARPGROUPS + 1), 1)
                         finish_panel<false>(next[0], part * PANELS + q,
                                             shared + (staging - base) + spot * STAGING_BYTES + q * PANEL_BYTES + mine,
                                             next_bias + (part * PANELS + q) * PANEL, row, pair, next_epilogue.scale,
-                                            [&](float sum) { return finish_next(sum, next_epilogue); });
+                                            [&](float sum, float) { return finish_next(sum, next_epilogue); });
                 publish_shared();
                 barrier_arrive(finished + 8 * spot);
                 if (leads) barrier_arrive(read + 8 * spot);

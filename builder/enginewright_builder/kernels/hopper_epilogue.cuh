@@ -1,17 +1,22 @@
 // From sums to results: scale, bias, residual, activation in float32, rounded into a staging tile in shared memory that
 // TMA stores (and into which it has brought the residual before). Macros: RESULTS (columns that a block finishes),
-// OUTPUT, RESIDUAL, ACTIVATION, GATED; PATCH_WIDTH, PATCH_HEIGHT, PATCH_IMAGES (0 where nothing is pooled).
+// OUTPUT, RESIDUAL, ACTIVATION, GATED; PATCH_WIDTH, PATCH_HEIGHT, PATCH_IMAGES (0 where nothing is pooled). With a tail
+// (tactics/epilogue_text.py) TAIL(y, r), what stands behind the activation, and APART, 1 where the residual r is its alone.
 #pragma once
 #include "hopper.cuh"
 #include "activations.cuh"
+#ifndef TAIL
+#define TAIL(y, r) (y)
+#define APART 0
+#endif
 
 struct Epilogue {
     float scale, alpha, beta;  // alpha, beta: the activation's parameters
 };
 
-INLINE float finish(float sum, const Epilogue& e) {
-    float y = ACTIVATION(sum, e.alpha, e.beta);
-    return GATED ? sum * y : y;
+INLINE float finish(float sum, const Epilogue& e, float residual = 0.f) {
+    const float y = ACTIVATION(sum, e.alpha, e.beta);
+    return TAIL(GATED ? sum * y : y, residual);
 }
 
 constexpr int ITEM = sizeof(Item<OUTPUT>);
@@ -59,8 +64,10 @@ INLINE void finish_panel(const float (&sums)[SUMS], int q, unsigned char* panel,
             for (int h = 0; h < 2; h++) {
                 const float* sum = &sums[(q * EIGHTS + first + j) * 4 + 2 * h];
                 float x = fmaf(sum[0], scale, offsets[j].x), y = fmaf(sum[1], scale, offsets[j].y);
-                if (SHORTCUT) x += shortcut[2 * j + h].x, y += shortcut[2 * j + h].y;
-                stage(OUTPUT{}, panel + place(first + j, row, pair) + h * 8 * WIDTH, finished(x), finished(y));
+                const float2 beside = SHORTCUT ? shortcut[2 * j + h] : make_float2(0.f, 0.f);
+                if (SHORTCUT && !APART) x += beside.x, y += beside.y;
+                stage(OUTPUT{}, panel + place(first + j, row, pair) + h * 8 * WIDTH, finished(x, beside.x),
+                      finished(y, beside.y));
             }
     }
 }
@@ -70,7 +77,7 @@ INLINE void finish_rows(float (&sums)[RESULTS / 2], unsigned char* rows, int pan
 #pragma unroll
     for (int q = 0; q < PANELS; q++) {
         finish_panel<RESIDUAL>(sums, q, rows + q * panel_bytes, bias + q * PANEL, row, pair, e.scale,
-                               [&](float sum) { return finish(sum, e); });
+                               [&](float sum, float residual) { return finish(sum, e, residual); });
         staged_panel(q);
     }
 }

@@ -39,7 +39,7 @@
 // DILATION_W, BLOCK_CHANNELS (16, 32 or 64), BLOCKS, SPLITS (1, 2, 4, 8), TILE_ROWS (1 to 8), WARPGROUPS (of a tile,
 // each with 64 outputs), ABREAST, PIECES, SLOTS, EARLY, HALF_PARTIALS, RESIDUAL, PAIR, PAIR_FROM (the channel from which
 // on they are the pair's), PAIR_STRIDE_H, PAIR_STRIDE_W, POOL, MEAN, WALK, BATCH (whether there may be several images),
-// FINISH(a, b): two sums, activated and packed.
+// FINISH(a, b, r): two sums with their residuals r, activated and packed.
 #include "latency.cuh"
 #include "activations.cuh"
 

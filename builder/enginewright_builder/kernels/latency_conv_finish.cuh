@@ -5,6 +5,9 @@
 //     a cluster:   registers -> the owners' landing areas, pushed -> added there -> 8-byte stores
 #pragma once
 
+// A residual that is not there, for FINISH.
+DEVICE float2 nothing() { return make_float2(0.f, 0.f); }
+
 // What a thread stores of a tile: places in the operands and whether they exist. Found before the product, since nothing
 // should be left to compute when the sums are there.
 struct Stores {
@@ -56,7 +59,8 @@ DEVICE void finish_alone(const Place& at, const Sizes& sizes, const Stores& to, 
       u32 best[2];
       UNROLL for (int h = 0; h < 2; h++) {
         const float* sum = d + 4 * (j + h);
-        best[h] = larger_pair(FINISH(sum[0] + bias.x, sum[2] + bias.y), FINISH(sum[1] + bias.x, sum[3] + bias.y));
+        best[h] = larger_pair(FINISH(sum[0] + bias.x, sum[2] + bias.y, nothing()),
+                              FINISH(sum[1] + bias.x, sum[3] + bias.y, nothing()));
       }
       *(u32*)(mine + j * 256 + ((chunk ^ (t + (j & 2) * 2)) << 4)) = larger_pair(best[0], best[1]);
     }
@@ -73,12 +77,9 @@ DEVICE void finish_alone(const Place& at, const Sizes& sizes, const Stores& to, 
   }
   float2 mean = make_float2(0.f, 0.f);
   UNROLL for (int j = 0; j < (POOL ? 0 : TILE_ROWS); j++) UNROLL for (int h = 0; h < 2; h++) {
-    float first = d[4 * j + h] + bias.x, second = d[4 * j + 2 + h] + bias.y;
-    if (RESIDUAL) {
-      const float2 r = unpack(residual[2 * j + h]);
-      first += r.x, second += r.y;
-    }
-    const u32 finished = FINISH(first, second);
+    const float first = d[4 * j + h] + bias.x, second = d[4 * j + 2 + h] + bias.y;
+    const float2 r = RESIDUAL ? unpack(residual[2 * j + h]) : nothing();
+    const u32 finished = FINISH(first, second, r);
     if (!MEAN) *(u32*)((h ? odd : even) + j * 1024) = finished;
     else if (j < sizes.height && 2 * t + h < sizes.width) {
       const float2 v = unpack(finished);
@@ -149,11 +150,8 @@ DEVICE void finish_together(const Place& at, const Stores& to, u8* memory, float
     const float a = __shfl_xor_sync(~0u, odd ? sum.x : sum.y, 4), b = __shfl_xor_sync(~0u, odd ? sum.z : sum.w, 4);
     float4 v = odd ? make_float4(a, b, sum.y, sum.w) : make_float4(sum.x, sum.z, a, b);
     v.x += bias.x, v.y += bias.y, v.z += bias.z, v.w += bias.w;
-    if (RESIDUAL) {
-      const float2 p = unpack(residual[i].x), q = unpack(residual[i].y);
-      v.x += p.x, v.y += p.y, v.z += q.x, v.w += q.y;
-    }
-    uint2 made = make_uint2(FINISH(v.x, v.y), FINISH(v.z, v.w));
+    const float2 p = RESIDUAL ? unpack(residual[i].x) : nothing(), q = RESIDUAL ? unpack(residual[i].y) : nothing();
+    uint2 made = make_uint2(FINISH(v.x, v.y, p), FINISH(v.z, v.w, q));
     if (POOL && i % 2 == 0) {
       above = made;
       continue;

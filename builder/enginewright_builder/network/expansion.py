@@ -1,14 +1,15 @@
 """How a fused layer (network/fused.py) expands back into operators: what it means, to the letter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from enginewright_builder.network import fused
-from enginewright_builder.network.fused import Epilogue
+from enginewright_builder.network import tail as tails
 from enginewright_builder.network.gelu import gelu
 from enginewright_builder.network.network import Network
+from enginewright_builder.network.tail import Parameters, Step, Tail
 
 
 def expand(network: Network, node: ir.Node) -> list[ir.Node]:
@@ -41,9 +42,11 @@ class _Expansion:
         yield from self._scaled()
         if bias is not None and base == "MatMul":
             yield self._make("Add", [self.end, bias])
-        if beside is not None:
+        tail = fused.epilogue_of(self.node).tail
+        if beside is not None and not tails.reads_residual(tail):
             yield self._make("Add", [self.end, beside])
         yield from self._activate()
+        yield from self._behind(tail, residual)
         if (pool := fused.pool_of(self.node)) is not None:
             attributes = [
                 ir.AttrInt64s("kernel_shape", pool.kernel),
@@ -91,16 +94,49 @@ class _Expansion:
         epilogue, before = fused.epilogue_of(self.node), self.end
         assert before is not None, "the base comes first"
         if epilogue.activation == "Gelu":
-            tanh = epilogue.parameters.get("approximate") == "tanh"
-            nodes = gelu(self.network, self.node, before, next(self.names, "Gelu"), tanh=tanh)
-            self.end = nodes[-1].outputs[0]
-            yield from nodes
+            yield from self._gelu(before, epilogue.parameters)
             return
         if epilogue.activation:
-            inputs, attributes = _activation_arguments(self.network, before, epilogue)
+            inputs, attributes = _arguments(self.network, before, epilogue.activation, epilogue.parameters)
             yield self._make(epilogue.activation, inputs, attributes)
             if epilogue.gated:
                 yield self._make("Mul", [before, self.end])
+
+    def _behind(self, tail: Tail, residual: ir.Value | None) -> Iterator[ir.Node]:
+        """The tail's steps, in float32 whatever is around them."""
+        if not tail:
+            return
+        known = {tails.SUM: self.end, tails.RESIDUAL: residual}
+        wide = ir.TensorType(ir.DataType.FLOAT)
+        for name, value in known.items():
+            if value is not None and _differ(value, wide) and any(name in step.operands for step in tail):
+                yield self._cast(value, wide)
+                known[name] = self.end
+        self.type = wide
+        for number, step in enumerate(tail):
+            yield from self._step(step, known)
+            known[tails.result(number)] = self.end
+
+    def _step(self, step: Step, known: Mapping[str, ir.Value | None]) -> Iterator[ir.Node]:
+        given = [known[each] if isinstance(each, str) else self._number(each) for each in step.operands]
+        first = given[0]
+        assert first is not None, "what a step reads is made before it"
+        if step.operator == "Gelu":
+            yield from self._gelu(first, step.parameters)
+            return
+        inputs, attributes = _arguments(self.network, first, step.operator, step.parameters)
+        yield self._make(step.operator, [*given, *inputs[1:]], attributes)
+
+    def _number(self, value: float) -> ir.Value:
+        return self.network.add_constant(f"{self.node.outputs[0].name}_tail", np.array(value, np.float32))
+
+    def _gelu(self, x: ir.Value, parameters: Parameters) -> Iterator[ir.Node]:
+        tanh = parameters.get("approximate") == "tanh"
+        nodes = gelu(self.network, self.node, x, next(self.names, "Gelu"), tanh=tanh)
+        for node in nodes:
+            node.outputs[0].type = self.type
+        self.end = nodes[-1].outputs[0]
+        yield from nodes
 
     def _make(
         self, operator: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = (),
@@ -120,11 +156,11 @@ def _differ(value: ir.Value, other: ir.TypeProtocol | None) -> bool:
     return value.type is not None and other is not None and value.dtype is not other.dtype
 
 
-def _activation_arguments(
-    network: Network, before: ir.Value, epilogue: Epilogue
+def _arguments(
+    network: Network, before: ir.Value, operator: str, parameters: Parameters
 ) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    numbers = {name: float(value) for name, value in epilogue.parameters.items()}
-    if epilogue.activation == "Clip" and network.opset >= 11:  # bounds became inputs, of the tensor's own type
+    numbers = {name: float(value) for name, value in parameters.items()}
+    if operator == "Clip" and network.opset >= 11:  # bounds became inputs, of the tensor's own type
         assert before.dtype is not None, f"the type of {before.name} was known when it was fused"
         dtype = before.dtype.numpy()
         bounds = [numbers.get(name) for name in ("min", "max")]

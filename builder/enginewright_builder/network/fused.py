@@ -6,6 +6,8 @@
     y = scale * (x w) + bias + residual                  where MatMul, which has no alpha of its own, has a scale
     y = y + conv(x2, w2)                                 only where there is a pair (`Pair`): a second, 1x1 convolution
     y = activation(y), or y * activation(y) if gated     (SiLU is a gated Sigmoid)
+    y = tail(y, residual)                                only where there is a tail (tail.py); one that reads the
+                                                         residual has it alone: it is not added above
     y = maxpool(y)                                       only where there is a pool (`Pool`)
     y = concat(high, y - high), high = y rounded         only where the result is in halves: twice the channels
 
@@ -20,7 +22,9 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from enginewright_builder.network import tail as tails
 from enginewright_builder.network.network import FUSED_DOMAIN, static_shape
+from enginewright_builder.network.tail import Tail
 
 BASES: Mapping[str, str] = {
     "Conv": "FusedConv",
@@ -34,7 +38,7 @@ VERSION = 1
 LAYERS = "enginewright.layers"  # the metadata that keeps the names of the parts
 _ACTIVATION, _GATED, _SCALE = "epilogue_activation", "epilogue_gated", "epilogue_scale"
 _PARAMETER = "epilogue_parameter_"
-_PAIR, _POOL = "epilogue_pair_", "epilogue_pool_"
+_PAIR, _POOL, _TAIL = "epilogue_pair_", "epilogue_pool_", "epilogue_tail"
 _HALVES = "epilogue_halves"
 
 Parameters = Mapping[str, float | str]
@@ -44,12 +48,13 @@ Inputs = tuple[ir.Value | None, ir.Value | None, ir.Value | None, ir.Value | Non
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epilogue:
     """What follows the base: `activation` is an ONNX operator or "", `parameters` its attributes (Clip: min, max;
-    Gelu: approximate, "none" or "tanh"), `scale` a factor of a MatMul."""
+    Gelu: approximate, "none" or "tanh"), `scale` a factor of a MatMul, `tail` what stands behind the activation."""
 
     activation: str = ""
     parameters: Parameters = field(default_factory=dict)
     gated: bool = False
     scale: float = 1.0
+    tail: Tail = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +80,11 @@ def is_fused(node: ir.Node) -> bool:
 
 
 def drop_activation(node: ir.Node) -> None:
-    """Leave the base, bias and residual of a fused layer, and no activation."""
+    """Leave the sum of a fused layer: base, bias and the residual that is added to them; no activation, no tail."""
+    if tails.reads_residual(epilogue_of(node).tail):
+        node.replace_input_with(3, None)
     for name in list(node.attributes):
-        if name in (_ACTIVATION, _GATED) or name.startswith(_PARAMETER):
+        if name in (_ACTIVATION, _GATED, _TAIL) or name.startswith(_PARAMETER):
             del node.attributes[name]
 
 
@@ -96,7 +103,8 @@ def epilogue_of(node: ir.Node) -> Epilogue:
     }
     activation = node.attributes.get_string(_ACTIVATION, "") or ""
     gated, scale = bool(node.attributes.get_int(_GATED, 0)), node.attributes.get_float(_SCALE, 1.0)
-    return Epilogue(activation=activation, parameters=parameters, gated=gated, scale=scale)
+    tail = tails.parsed(tuple(node.attributes.get_strings(_TAIL, ()) or ()))
+    return Epilogue(activation=activation, parameters=parameters, gated=gated, scale=scale, tail=tail)
 
 
 def pair_of(node: ir.Node) -> Pair | None:
@@ -149,6 +157,16 @@ def fuse(base: ir.Node, others: Sequence[ir.Node], *, bias: ir.Value | None, res
     return _node(BASES[base.op_type], inputs, attributes, (base, *others))
 
 
+def with_tail(node: ir.Node, others: Sequence[ir.Node], residual: ir.Value | None, tail: Tail) -> ir.Node:
+    """A base or fused layer without a tail, and with one, in the place of it and `others`; not yet in a graph."""
+    if not is_fused(node):
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        return fuse(node, others, bias=bias, residual=residual, epilogue=Epilogue(tail=tail))
+    inputs = list(padded_inputs(node)) if residual is None else [*padded_inputs(node)[:3], residual]
+    attributes = [*node.attributes.values(), ir.AttrStrings(_TAIL, tails.texts(tail))]
+    return _node(node.op_type, inputs, attributes, (node, *others))
+
+
 def with_pair(main: ir.Node, second: ir.Node, bias: ir.Value | None, pair: Pair, *, epilogue: Epilogue,
               names: Sequence[ir.Node]) -> ir.Node:  # fmt: skip
     """The convolutions `main` and `second` as one layer, in the place of `names`; not yet in a graph."""
@@ -189,6 +207,8 @@ def _epilogue_attributes(epilogue: Epilogue) -> list[ir.Attr]:
         attributes.append(ir.AttrInt64(_GATED, 1))
     if epilogue.scale != 1.0:
         attributes.append(ir.AttrFloat32(_SCALE, epilogue.scale))
+    if epilogue.tail:
+        attributes.append(ir.AttrStrings(_TAIL, tails.texts(epilogue.tail)))
     for name, value in epilogue.parameters.items():
         key = _PARAMETER + name
         attributes.append(ir.AttrString(key, value) if isinstance(value, str) else ir.AttrFloat32(key, value))

@@ -59,7 +59,7 @@ def _expanded(network: Network, node: ir.Node, *, contrib: bool) -> list[ir.Node
 def _is_contrib(node: ir.Node) -> bool:
     _, _, bias, residual = fused.padded_inputs(node)
     epilogue = fused.epilogue_of(node)
-    if node.outputs[0].dtype is not ir.DataType.FLOAT or epilogue.gated:
+    if node.outputs[0].dtype is not ir.DataType.FLOAT or epilogue.gated or epilogue.tail:
         return False
     if fused.pair_of(node) is not None or fused.pool_of(node) is not None:
         return False

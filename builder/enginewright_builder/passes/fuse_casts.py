@@ -63,7 +63,7 @@ class FuseStem:
             cast = _cast_before(node)
             pool = only_use(node.outputs[0])
             window = None
-            if pool is not None and pool.op_type == "MaxPool" and not pool.domain:
+            if pool is not None and pool.op_type == "MaxPool" and not pool.domain and not fused.epilogue_of(node).tail:
                 window = plain_window(pool)
                 if window is None:
                     declined.append(f"{pool.name}: not a plain max pool of pictures, so {node.name} goes without it")

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from enginewright_builder.network import fused, rewire
-from enginewright_builder.network.fused import Epilogue
+from enginewright_builder.network.fused import Epilogue, Parameters
 from enginewright_builder.network.network import FUSED_DOMAIN, Network, only_use
 from enginewright_builder.passes.base import PassReport
 
@@ -42,12 +42,14 @@ class _Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseEpilogues:
-    """See the module. `bases` are the operators that take an epilogue, `gelu` says whether it may be a Gelu, and
-    `scale` whether a product of two computed matrices takes a factor along (one of constants has it in them)."""
+    """See the module. `bases` are the operators that take an epilogue, `gelu` says whether it may be a Gelu, `scale`
+    whether a product of two computed matrices takes a factor along (one of constants has it in them), and `last`
+    whether no pass behind it takes more: then it says why candidates stay."""
 
     bases: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
     gelu: bool = False
     scale: bool = False
+    last: bool = True
     name: str = "fuse-epilogues"
     reason: str = "bias, residual and activation are done while the result is still in registers"
 
@@ -59,7 +61,7 @@ class FuseEpilogues:
             if node.domain or node.op_type not in self.bases or node.outputs[0].dtype not in _FLOATS:
                 continue
             chain = _gather(network, node, gelu=self.gelu, scale=self.scale)
-            if chain.stopped:
+            if chain.stopped and self.last:
                 declined.append(f"{'+'.join(part.name or '' for part in (node, *chain.others))}: {chain.stopped}")
             if chain.others:
                 _replace(network, chain)
@@ -139,7 +141,7 @@ def _take_activation(network: Network, chain: _Chain) -> None:
     node = _next(chain, _ACTIVATIONS)
     if node is None:
         return
-    parameters = _clip_bounds(network, node) if node.op_type == "Clip" else _floats(node)
+    parameters = parameters_of(network, node)
     if parameters is None:
         chain.stopped = f"{node.name} has arguments that are not constants a fused layer can keep"
         return
@@ -151,8 +153,7 @@ def _take_gelu(chain: _Chain) -> bool:
     node = only_use(chain.end)
     if node is None or node.op_type != "Gelu" or node.domain not in ("", FUSED_DOMAIN):
         return False
-    approximate = node.attributes.get_string("approximate", "none") or "none"
-    chain.epilogue = replace(chain.epilogue, activation="Gelu", parameters={"approximate": approximate})
+    chain.epilogue = replace(chain.epilogue, activation="Gelu", parameters=_approximation(node))
     chain.take(node)
     return True
 
@@ -180,6 +181,21 @@ def _gate(value: ir.Value) -> tuple[ir.Node, ir.Node] | None:
     if activation is None or product is None or only_use(activation.outputs[0]) is not product:
         return None
     return (activation, product) if product.graph is value.graph else None
+
+
+def parameters_of(network: Network, node: ir.Node) -> Parameters | None:
+    """The arguments of a pointwise operator, as a fused layer keeps them; None where they are no constants."""
+    match node.op_type:
+        case "Clip":
+            return _clip_bounds(network, node)
+        case "Gelu":
+            return _approximation(node)
+        case _:
+            return _floats(node)
+
+
+def _approximation(node: ir.Node) -> Parameters:
+    return {"approximate": node.attributes.get_string("approximate", "none") or "none"}
 
 
 def _floats(node: ir.Node) -> dict[str, float] | None:

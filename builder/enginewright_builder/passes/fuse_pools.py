@@ -67,6 +67,8 @@ def _refusal(node: ir.Node, pool: ir.Node, source: ir.Value) -> str:
     _, weights, bias, residual = fused.padded_inputs(node)
     if residual is not None or fused.pair_of(node) is not None or fused.pool_of(node) is not None:
         return "the convolution adds more than its bias"
+    if fused.epilogue_of(node).tail:
+        return "the convolution has a tail"
     shape = static_shape(weights)
     if shape is None or len(shape) != 4 or shape[0] % _UNIT or shape[1] % _UNIT:
         return f"its channels are no multiples of {_UNIT}"

@@ -141,6 +141,7 @@ def _pad_outputs(network: Network, node: ir.Node, outputs: int) -> None:
     name = result.name
     epilogue = fused.epilogue_of(node)
     zero = epilogue.activation in _KEEPS_ZERO and (epilogue.activation != "Sigmoid" or epilogue.gated)
+    zero = zero and not epilogue.tail
     cut = _slice(network, result, shape[1], "zeros" if zero else "numbers")
     made = cut.outputs[0]
     made.type, made.shape = result.type, ir.Shape(shape)

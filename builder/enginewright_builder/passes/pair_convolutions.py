@@ -11,6 +11,7 @@ import onnx_ir as ir
 from enginewright_builder.network import fused, rewire
 from enginewright_builder.network.fused import Epilogue, Pair
 from enginewright_builder.network.network import FUSED_DOMAIN, Network, is_constant, only_use, static_shape
+from enginewright_builder.network.tail import reads_residual
 from enginewright_builder.passes.base import PassReport
 
 
@@ -30,6 +31,8 @@ class PairConvolutions:
             second = None if residual is None else residual.producer()
             if residual is None or second is None or second.op_type not in ("Conv", "FusedConv"):
                 continue
+            if reads_residual(fused.epilogue_of(node).tail):
+                continue  # it is not added to the sum
             if fused.epilogue_of(second) != Epilogue() or fused.pair_of(second) is not None:
                 continue  # an ordinary residual
             why = _refusal(node, second, residual)

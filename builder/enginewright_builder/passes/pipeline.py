@@ -18,6 +18,7 @@ from enginewright_builder.passes.fuse_epilogues import FuseEpilogues
 from enginewright_builder.passes.fuse_gelu import FuseGelu
 from enginewright_builder.passes.fuse_norms import FuseNorms
 from enginewright_builder.passes.fuse_pools import FusePools
+from enginewright_builder.passes.fuse_tails import FuseTails
 from enginewright_builder.passes.gather_quantized import GatherQuantized
 from enginewright_builder.passes.no_ops import NoOps
 from enginewright_builder.passes.one_slope import OneSlope
@@ -54,7 +55,8 @@ GPU_PIPELINE: tuple[Pass, ...] = (
     FuseGelu(),  # before the epilogues, of which it is one
     FuseAttention(),  # before the epilogues: its products have none
     # Here every base takes an epilogue.
-    FuseEpilogues(bases=("Conv", "ConvTranspose", "Gemm", "MatMul"), gelu=True, scale=True),
+    FuseEpilogues(bases=("Conv", "ConvTranspose", "Gemm", "MatMul"), gelu=True, scale=True, last=False),
+    FuseTails(),  # after the epilogues: a residual and an activation alone stay what more kernels take
     FlattenPixels(),  # the layout will be channels-last; weights are still wide and whole
     WidenSiblings(),  # after the epilogues: siblings have to be alike to the end
     Unread(),  # what the others left behind

@@ -36,7 +36,7 @@ class StemInHalves:
             shape = static_shape(result)
             if not stems.is_whole(node) or shape is None or shape[1] > _MOST_CHANNELS:
                 continue
-            if why := _hindrance(network, result):
+            if why := "and has a tail" if fused.epilogue_of(node).tail else _hindrance(network, result):
                 declined.append(f"{node.name}: its result is rounded, {why}")
                 continue
             fused.give_halves(node)

@@ -107,7 +107,7 @@ def _epilogue(problem: Problem, y: Matrices, constant: frozenset[int]) -> _Epilo
     parameters = attributes.get("activation_parameters", {})
     if activation == "Gelu" and parameters.get("approximate") != "tanh":  # the library's is the tanh form
         return None
-    if activation not in _ACTIVATIONS or attributes.get("gated", False):
+    if activation not in _ACTIVATIONS or attributes.get("gated", False) or "tail" in attributes:
         return None
     name = _ACTIVATIONS[activation]
     if bias is None:

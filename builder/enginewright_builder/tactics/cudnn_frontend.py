@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from enginewright_builder.network.tail import RESIDUAL, SUM, Step, reads_residual, result
 from enginewright_builder.tactics.cudnn_graph import GraphSketch, GraphTensor
 from enginewright_runtime.engine.cuda import steps
 from enginewright_runtime.engine.cuda.cudnn import CudnnLibrary, frontend
@@ -76,9 +77,45 @@ def _base(graph: Any, drawn: GraphSketch, first: Any, second: Any) -> Any:
 
 
 def _behind(graph: Any, drawn: GraphSketch, value: Any, tensor: Callable[[GraphTensor], Any]) -> Any:
-    for added in (drawn.bias, drawn.residual):
+    apart = None
+    if drawn.residual is not None and reads_residual(drawn.tail):
+        apart = tensor(drawn.residual)
+    for added in (drawn.bias, None if apart is not None else drawn.residual):
         if added is not None:
             value = graph.add(a=value, b=tensor(added))
+    known = {SUM: _activated(graph, drawn, value), RESIDUAL: apart}
+    made = known[SUM]
+    for number, step in enumerate(drawn.tail):
+        operands = [known[each] if isinstance(each, str) else each for each in step.operands]
+        made = known[result(number)] = _stepped(graph, step, operands)
+    return made
+
+
+def _stepped(graph: Any, step: Step, operands: list[Any]) -> Any:
+    """One step of a tail. A number before a tensor goes behind it: a graph's shapes are those of the first operand."""
+    first, *others = operands
+    if step.operator in ACTIVATE:
+        return ACTIVATE[step.operator](graph, first, step.parameters)
+    if not others:
+        return getattr(graph, UNARY[step.operator])(input=first)
+    second = others[0]
+    if isinstance(first, float):
+        match step.operator:
+            case "Sub":
+                turned = graph.neg(input=second)
+                return graph.add(a=turned, b=_number(graph, first))
+            case "Div":
+                turned = graph.reciprocal(input=second)
+                return graph.mul(a=turned, b=_number(graph, first))
+            case _:
+                first, second = second, first
+    if isinstance(second, float):
+        second = _number(graph, second)
+    names = ("a", "b") if step.operator in _SUMS else ("input0", "input1")
+    return getattr(graph, step.operator.lower())(**dict(zip(names, (first, second), strict=True)))
+
+
+def _activated(graph: Any, drawn: GraphSketch, value: Any) -> Any:
     if not drawn.activation:
         return value
     if drawn.gated and drawn.activation == "Sigmoid":
@@ -134,3 +171,8 @@ ACTIVATE: Mapping[str, Callable[[Any, Any, _Parameters], Any]] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
 }
+_SUMS = ("Add", "Div", "Mul", "Sub")  # whose operands are a and b; all others' are input0 and input1
+UNARY: Mapping[str, str] = {
+    name: name.lower() for name in ("Abs", "Cos", "Erf", "Exp", "Log", "Neg", "Reciprocal", "Sin", "Sqrt")
+}
+BINARY = frozenset({*_SUMS, "Max", "Min", "Pow"})

@@ -1,8 +1,8 @@
 """A problem as a graph of cuDNN's: which operation, over which tensors, with what behind it. Pure: no vendor package.
 
-    convolution             conv_fprop(x, w)  + bias + residual, activation
-    transposed convolution  conv_dgrad(x, w)  + bias + residual, activation
-    product                 alpha * matmul(a, b) + bias + residual, activation
+    convolution             conv_fprop(x, w)  + bias + residual, activation, tail
+    transposed convolution  conv_dgrad(x, w)  + bias + residual, activation, tail
+    product                 alpha * matmul(a, b) + bias + residual, activation, tail
     attention               softmax(scale * q k^T + mask) v, one kernel
 
 cuDNN writes every tensor as dimensions in ONNX's order with strides in elements, so layouts, slices of wider buffers
@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from enginewright_builder.device import tails
 from enginewright_builder.device.implementation import Array, Constants
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType, channels_last, row_major
+from enginewright_builder.network.tail import Tail
 from enginewright_runtime.engine.cuda.program import Pointer, Space
 
 WEIGHTS = "weights"  # the constant that holds the packed weights
@@ -26,6 +28,10 @@ _DTYPES = (*_HALVES, "float32")
 ACTIVATIONS = frozenset(
     {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "Elu", "Softplus", "Gelu", "HardSigmoid", "HardSwish", "Mish"}
 )
+STEPS = frozenset(  # of a tail, beside these
+    {"Abs", "Add", "Cos", "Div", "Erf", "Exp", "Log", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Sin", "Sqrt",
+     "Sub"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,7 @@ class GraphSketch:
     activation: str = ""
     parameters: Mapping[str, float | str] = field(default_factory=dict)
     gated: bool = False
+    tail: Tail = ()
     math: str = ""
     pack: bool = False
 
@@ -87,11 +94,19 @@ def sketch(problem: Problem, constant: frozenset[int]) -> GraphSketch | None:
             return None
     if made is None or made.first.dtype not in _DTYPES or made.second.dtype != made.first.dtype:
         return None
-    if made.activation and made.activation not in ACTIVATIONS:
-        return None
-    if made.activation == "Elu" and made.parameters.get("alpha", 1.0) != 1.0:  # cuDNN's has no other
-        return None
-    return made
+    return made if _has(made) else None
+
+
+def _has(drawn: GraphSketch) -> bool:
+    """Whether cuDNN has everything that stands behind the operation."""
+    steps = [(step.operator, step.parameters) for step in drawn.tail]
+    given = [(drawn.activation, drawn.parameters)] if drawn.activation else []
+    if any(operator not in ACTIVATIONS for operator, _ in given):
+        return False
+    if any(operator not in ACTIVATIONS | STEPS for operator, _ in steps):
+        return False
+    elus = [said for operator, said in (*given, *steps) if operator == "Elu"]
+    return all(said.get("alpha", 1.0) == 1.0 for said in elus)  # cuDNN's has no other
 
 
 def packed_channels_last(constants: Constants) -> Array:
@@ -188,6 +203,7 @@ def _epilogue(problem: Problem) -> dict[str, object]:
         "activation": attributes.get("activation", ""),
         "parameters": attributes.get("activation_parameters", {}),
         "gated": bool(attributes.get("gated", False)),
+        "tail": tails.of(attributes),
         "math": attributes.get("math", ""),
     }
 

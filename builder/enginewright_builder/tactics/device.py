@@ -29,6 +29,7 @@ from enginewright_builder.tactics.latency_mean import LatencyMean
 from enginewright_builder.tactics.row_product import RowProduct
 from enginewright_builder.tactics.stem_conv import StemConvolution
 from enginewright_builder.tactics.then_pool import ConvolutionThenPool
+from enginewright_builder.tactics.then_tail import ProductThenTail
 from enginewright_builder.tactics.triton_product import TritonProduct
 from enginewright_builder.tactics.vendor_pair import VendorPair
 from enginewright_runtime.plan.recipe import Effort
@@ -40,7 +41,9 @@ RISKY: Mapping[str, str] = {
     plugin_kernels.CUDA: "a kernel by whoever wrote the plugin",
     plugin_kernels.TRITON: "a kernel by whoever wrote the plugin, compiled by Triton",
 }
-_CONVOLUTIONS = (HopperLatencyConvolution(), HopperHaloConvolution(), HopperGemm(), HopperSplitGemm(), CudnnTactic())
+_OURS = (HopperLatencyConvolution(), HopperHaloConvolution(), HopperGemm(), HopperSplitGemm())
+_CONVOLUTIONS = (*_OURS, CudnnTactic())
+_PRODUCING = (*_OURS, RowProduct(), TritonProduct(), CublasLtTactic(), CudnnTactic())
 DEVICE_TACTICS: tuple[Tactic, ...] = (
     HopperLatencyConvolution(),  # small batches: weights before the wait, split over a cluster
     HopperHaloConvolution(),  # 3x3 of few channels at large batches: pixels read once
@@ -54,6 +57,7 @@ DEVICE_TACTICS: tuple[Tactic, ...] = (
     CublasLtTactic(),  # products on every GPU
     CudnnTactic(),  # convolutions on every GPU
     ConvolutionThenPool(_CONVOLUTIONS, RISKY),  # a pooled convolution where no kernel that does both is the fastest
+    ProductThenTail(_PRODUCING, RISKY),  # what no kernel does behind its sums, or does slowly
     VendorPair(),  # both halves of a pair by the vendors' libraries, where no kernel of ours takes it
 )
 # Instead of those of the same name, where nobody is in a hurry.

@@ -146,6 +146,7 @@ def _takes(problem: Problem, form: Form) -> bool:
     """Whether it is a product of the pixels of 2-byte operands and results."""
     first = problem.inputs[0]
     same = first is not None and problem.outputs[0].dtype == first.dtype
+    same = same and hopper_launch.activation(form) is not None  # it has room for no tail
     return hopper_launch.takes(problem, form) and isinstance(form.a, Matrix) and form.patches is None and same
 
 

@@ -19,9 +19,8 @@ from enginewright_builder.device import later, retention
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
-from enginewright_builder.tactics import hopper_pool, latency_choice, latency_geometry
+from enginewright_builder.tactics import epilogue_text, hopper_pool, latency_choice, latency_geometry
 from enginewright_builder.tactics.kernel_text import kernel_text
-from enginewright_builder.tactics.latency_activation import finish_text
 from enginewright_builder.tactics.latency_geometry import Configuration, Window, Work, input_tile
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step, TensorMap
 
@@ -64,7 +63,6 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: problem.outputs[0].shape[1] % 8 == 0, "its output channels are no multiple of 8"),
         (lambda: _pair_fits(problem), "its pair is not of two 1x1 convolutions without padding and residual"),
         (lambda: hopper_pool.side(problem) > 0, ANOTHER_POOL),
-        (lambda: _finish(problem) is not None, "its activation has no device expression"),
         (lambda: max(_box(problem)) <= 256 and max(_window(problem).stride) <= 4, "its window is too large for a box"),
         (lambda: bool(_configurations(problem, device)), NOTHING_FITS),
     )
@@ -152,9 +150,9 @@ def source(problem: Problem, configuration: Configuration) -> str:
         "MEAN": int(bool(problem.attributes.get("mean"))),
         "WALK": int(configuration.walk > 1),
         "BATCH": int(work.images > 1),
-        "FINISH(a, b)": _finish(problem),
+        "FINISH(a, b, r)": epilogue_text.packed(problem.attributes, residual=work.residual),
     }
-    return kernel_text("hopper_latency_conv.cu", choices)
+    return kernel_text("hopper_latency_conv.cu", choices, epilogue_text.function(problem.attributes))
 
 
 def _arguments(problem: Problem, configuration: Configuration) -> tuple[Argument, ...]:
@@ -288,10 +286,3 @@ def _pair_fits(problem: Problem) -> bool:
 
 def _box(problem: Problem) -> tuple[int, int]:
     return input_tile(_window(problem), 8).box
-
-
-def _finish(problem: Problem) -> str | None:
-    attributes = problem.attributes
-    return finish_text(
-        attributes.get("activation", ""), attributes.get("activation_parameters", {}), attributes.get("gated", False)
-    )

@@ -13,7 +13,7 @@ import numpy as np
 
 from enginewright_builder.device.implementation import Array, Constants
 from enginewright_builder.device.problem import Problem
-from enginewright_builder.tactics import hopper_form, hopper_operand, hopper_pool
+from enginewright_builder.tactics import epilogue_text, hopper_form, hopper_operand, hopper_pool
 from enginewright_builder.tactics.hopper_form import Form
 from enginewright_builder.tactics.hopper_operand import Matrix, Windows
 from enginewright_builder.tactics.kernel_text import kernel_text
@@ -36,7 +36,7 @@ ABSENT = Argument(value="00" * 128)  # a tensor map that the kernel does not rea
 
 
 def takes(problem: Problem, form: Form) -> bool:
-    """Whether dtypes, strides and the activation are the kernel's."""
+    """Whether dtypes and strides are the kernel's; any epilogue is."""
     inputs = [problem.inputs[0], problem.inputs[1], *(problem.inputs[4:6])]
     kinds = {each.dtype for each in inputs if each is not None}
     out = problem.outputs[0].dtype
@@ -47,7 +47,6 @@ def takes(problem: Problem, form: Form) -> bool:
         and out in (*kinds, "float32")
         and (form.residual is None or form.residual.dtype == out)
         and all(each.addressable for each in operands if each is not None)
-        and activation(form) is not None
         and min(form.rows, form.columns, form.depth) > 0
     )
 
@@ -78,7 +77,7 @@ def tile_count(form: Form, rows: int, columns: int) -> int:
 def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[str, int | str]) -> str:
     """The text of a kernel: what is chosen as macros, then the file with its headers inside. `tile` is (warpgroups,
     columns, stages)."""
-    dtype = element(form)
+    dtype, tail = element(form), epilogue_text.tail(form.attributes, ACTIVATIONS)
     macros = {
         "WARPGROUPS": tile[0], "COLUMNS": tile[1], "STAGES": tile[2], "RESULTS": tile[1], **choices,
         "CHUNK": chunk(form),
@@ -87,8 +86,11 @@ def source(file: str, form: Form, tile: tuple[int, int, int], choices: Mapping[s
         "RESIDUAL": int(form.residual is not None), "K_MAJOR": int(form.k_major), "PACKED": int(form.b is None),
         "ACTIVATION": activation(form), "GATED": int(bool(form.attributes.get("gated"))), **_patch(form),
     }  # fmt: skip
+    if tail:
+        macros |= {"ACTIVATION": "none", "GATED": 0, "TAIL(y, r)": "tail(y, r)",
+                   "APART": int(epilogue_text.takes_residual(tail))}  # fmt: skip
     products = wgmma(tile[1], WGMMA_KINDS[dtype], transposed=not form.k_major)
-    return kernel_text(file, macros).replace('#include "wgmma.generated"\n', products)
+    return kernel_text(file, macros, epilogue_text.text(tail)).replace('#include "wgmma.generated"\n', products)
 
 
 def _patch(form: Form) -> dict[str, int]:

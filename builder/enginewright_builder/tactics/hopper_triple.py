@@ -102,6 +102,8 @@ def forms(problem: Problem, constant: frozenset[int]) -> Parts | None:
     both = hopper_couple.halves(couple, _of_couple(constant))
     if before is None or both is None or not hopper_halo.is_plain(lead, before):
         return None
+    if hopper_launch.activation(before) is None:  # it has room for no tail
+        return None
     if residual is not None and len(residual.shape) != 4:
         return None
     return Parts(before=before, first=both.first, second=both.second)

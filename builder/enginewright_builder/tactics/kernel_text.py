@@ -5,15 +5,23 @@ from collections.abc import Mapping
 from importlib import resources
 
 _FOLDER = resources.files("enginewright_builder") / "kernels"
+_TAIL = '#include "tail.generated"\n'
 _INCLUDE = re.compile(r'#include "(\w+\.cuh)"\n')
 
 
-def kernel_text(file: str, choices: Mapping[str, object]) -> str:
+def kernel_text(file: str, choices: Mapping[str, object], tail: str = "") -> str:
     """The text of kernels/`file`, its headers inside where they are first included, with `choices` before it as macros.
 
-    Includes that end in .generated are left for whoever generates them.
+    `tail` is a function that stands behind the activations (epilogue_text.py). Other includes that end in .generated
+    are left for whoever generates them.
     """
-    return "".join(f"#define {name} {value}\n" for name, value in choices.items()) + _expanded(file, set())
+    macros = "".join(f"#define {name} {value}\n" for name, value in choices.items())
+    return macros + _expanded(file, set()).replace(_TAIL, tail)
+
+
+def header(file: str) -> str:
+    """The text of a header as it stands in kernels without a tail."""
+    return kernel_text(file, {})
 
 
 def _expanded(file: str, inside: set[str]) -> str:

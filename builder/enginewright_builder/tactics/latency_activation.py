@@ -1,10 +1,11 @@
-"""An ONNX activation as the text of calls of kernels/activations.cuh, for the macros of the latency kernels. Pure."""
+"""An ONNX activation as the text of calls of kernels/activations.cuh, two parameters each. Pure."""
 
 import math
 from collections.abc import Mapping
 
 # function, then (attribute, ONNX's default) of its two parameters
-FUNCTIONS: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
+Functions = Mapping[str, tuple[str, tuple[tuple[str, float], ...]]]
+FUNCTIONS: Functions = {
     "": ("none", ()),
     "Relu": ("relu", ()),
     "Clip": ("clip", (("min", -math.inf), ("max", math.inf))),
@@ -17,23 +18,16 @@ FUNCTIONS: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
 }
 
 
-def activation_text(activation: str, parameters: Mapping[str, float], gated: bool, variable: str = "v") -> str | None:
+def activation_text(
+    activation: str, parameters: Mapping[str, float], gated: bool, variable: str = "v", among: Functions = FUNCTIONS
+) -> str | None:
     """C++ of activation(v), or v * activation(v) if gated; None where there is no such function."""
-    if activation not in FUNCTIONS:
+    if activation not in among:
         return None
-    function, named = FUNCTIONS[activation]
+    function, named = among[activation]
     values = [_literal(parameters.get(name, default)) for name, default in named]
     call = f"{function}({', '.join([variable, *values, '0.f', '0.f'][:3])})"
     return f"({variable} * {call})" if gated else call
-
-
-def finish_text(activation: str, parameters: Mapping[str, float], gated: bool) -> str | None:
-    """C++ of two sums a and b, activated, rounded and packed into a word (latency.cuh's functions)."""
-    if activation == "Relu" and not gated:
-        return "pack_positive(a, b)"
-    first = activation_text(activation, parameters, gated, "(a)")
-    second = activation_text(activation, parameters, gated, "(b)")
-    return None if first is None or second is None else f"pack({first}, {second})"
 
 
 def _literal(value: float) -> str:

@@ -16,8 +16,8 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Array, Candidate, Constants, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import ITEM_BYTES, TensorType
+from enginewright_builder.tactics import epilogue_text
 from enginewright_builder.tactics.kernel_text import kernel_text
-from enginewright_builder.tactics.latency_activation import activation_text
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Pointer, Space, Step
 
 NAME = "row product"
@@ -72,7 +72,6 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: _constants(problem) <= constant, "its matrix or bias is not constant"),
         (lambda: _reads_whole_units(problem), "its rows are not contiguous in units of 16 bytes"),
         (lambda: _bias_fits(problem), "its bias is not one number an output"),
-        (lambda: _activation(problem) is not None, "its activation has no device expression"),
     )
     return next((reason for holds, reason in checks if not holds()), "")
 
@@ -160,9 +159,9 @@ def source(file: str, problem: Problem, choices: Mapping[str, int]) -> str:
         "OUTPUT_IS_FLOAT": int(y == "float32"),
         "ROWS": _rows(problem),
         **choices,
-        "ACTIVATE(v)": _activation(problem),
+        "ACTIVATE(v)": epilogue_text.activated(problem.attributes, "v"),
     }
-    return kernel_text(file, chosen)
+    return kernel_text(file, chosen, epilogue_text.function(problem.attributes))
 
 
 def _packed_weights(constants: Constants) -> Array:
@@ -233,10 +232,3 @@ def _reads_whole_units(problem: Problem) -> bool:
 def _bias_fits(problem: Problem) -> bool:
     bias = problem.inputs[BIAS] if len(problem.inputs) > BIAS else None
     return bias is None or (bias.size in (1, problem.outputs[0].shape[-1]) and bias.size == bias.shape[-1])
-
-
-def _activation(problem: Problem) -> str | None:
-    attributes = problem.attributes
-    return activation_text(
-        attributes.get("activation", ""), attributes.get("activation_parameters", {}), attributes.get("gated", False)
-    )

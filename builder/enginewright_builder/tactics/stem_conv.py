@@ -14,7 +14,7 @@ from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Candidate, Device, Implementation
 from enginewright_builder.device.problem import Kind, Problem
 from enginewright_builder.device.tensors import TensorType
-from enginewright_builder.tactics import stem_band, stem_geometry, stem_walk
+from enginewright_builder.tactics import epilogue_text, stem_band, stem_geometry, stem_walk
 from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_builder.tactics.stem_geometry import BIAS, RESIDUAL, WEIGHTS, X, given, pool_of, two
 from enginewright_runtime.engine.cuda.program import Kernel, Step
@@ -80,7 +80,6 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         (lambda: _constants(problem) <= constant, "its weights or bias are not constant"),
         (lambda: not (stem_geometry.in_halves(problem) and "pool" in problem.attributes), "it pools halves"),
         (lambda: _is_whole(problem.outputs[0]), "y is not NHWC with pixels in 16-byte units"),
-        (lambda: stem_geometry.finish(problem) is not None, "its activation has no device expression"),
         (lambda: bool(rows_of(problem)), "its rows don't fit into shared memory"),
     )
     return next((reason for holds, reason in checks if not holds()), "")
@@ -128,7 +127,9 @@ def implementation(problem: Problem, rows: int, architecture: str) -> Implementa
 
 def source(problem: Problem, rows: int) -> str:
     """The kernel's text with its choices before it."""
-    return kernel_text("stem_conv.cu", {**stem_geometry.macros(problem), "ROWS": rows})
+    return kernel_text(
+        "stem_conv.cu", {**stem_geometry.macros(problem), "ROWS": rows}, epilogue_text.function(problem.attributes)
+    )
 
 
 def _dtypes_fit(problem: Problem) -> bool:

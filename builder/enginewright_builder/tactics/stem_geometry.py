@@ -12,7 +12,7 @@ import numpy as np
 from enginewright_builder.device.implementation import Array, Constants
 from enginewright_builder.device.problem import Problem
 from enginewright_builder.device.tensors import TensorType
-from enginewright_builder.tactics.latency_activation import activation_text, finish_text
+from enginewright_builder.tactics import epilogue_text
 from enginewright_runtime.engine.cuda.program import Argument, Pointer, Space
 from enginewright_runtime.engine.values import dtype_of
 
@@ -96,9 +96,9 @@ def macros(problem: Problem) -> dict[str, object]:
         "POOL_W": pool.kernel[1],
         "POOL_STRIDE_H": pool.stride[0],
         "POOL_STRIDE_W": pool.stride[1],
-        "FINISH(a, b)": finish(problem),
+        "FINISH(a, b)": epilogue_text.packed(problem.attributes),
         "LOW_FROM": weights.shape[0] if in_halves(problem) else 0,
-        "ACTIVATE(v)": activation_text(*_activation(problem), "(v)"),
+        "ACTIVATE(v)": epilogue_text.activated(problem.attributes, "(v)"),
     }
 
 
@@ -180,15 +180,3 @@ def two(problem: Problem, attribute: str, default: int) -> tuple[int, int]:
     """An attribute of (vertical, horizontal)."""
     first, second = tuple(problem.attributes.get(attribute, (default, default)))[:2]
     return (int(first), int(second))
-
-
-def finish(problem: Problem) -> str | None:
-    """C++ that activates and packs two sums; None where there is no such function."""
-    return finish_text(*_activation(problem))
-
-
-def _activation(problem: Problem) -> tuple[str, Mapping[str, float], bool]:
-    """Its name, parameters, and whether it is gated."""
-    attributes = problem.attributes
-    name, parameters = attributes.get("activation", ""), attributes.get("activation_parameters", {})
-    return name, parameters, attributes.get("gated", False)

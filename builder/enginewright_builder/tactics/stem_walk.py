@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Implementation
 from enginewright_builder.device.problem import Problem
-from enginewright_builder.tactics import stem_geometry
+from enginewright_builder.tactics import epilogue_text, stem_geometry
 from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_builder.tactics.stem_geometry import RESULT_COLUMN, WEIGHTS, X, conv_size, given, pool_of, two
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Step
@@ -112,7 +112,9 @@ def implementation(problem: Problem, walk: Walk, architecture: str) -> Implement
 def source(problem: Problem, walk: Walk) -> str:
     """The kernel's text with its choices before it."""
     choices = {"COLUMNS": walk.products, "NEEDED": walk.needed, "MADE": walk.rows, "BLOCKS": walk.blocks}
-    return kernel_text("stem_walk.cu", {**stem_geometry.macros(problem), **choices})
+    return kernel_text(
+        "stem_walk.cu", {**stem_geometry.macros(problem), **choices}, epilogue_text.function(problem.attributes)
+    )
 
 
 def _forms(problem: Problem) -> list[Walk]:

@@ -96,7 +96,7 @@ def refusal(problem: Problem, device: Device, constant: frozenset[int]) -> str:
         return "it is no product of matrices with contiguous rows"
     checks: tuple[tuple[Callable[[], bool], str], ...] = (
         (lambda: device.capability >= 80, "its tiles are for compute capability 8.0 and later"),
-        (lambda: not {"pair", "pool"} & set(problem.attributes), "it has a pair or a pool"),
+        (lambda: not {"pair", "pool", "tail"} & set(problem.attributes), "it has a pair, a pool or a tail"),
         (lambda: isinstance(form.a, Matrix), "it reads windows"),
         (lambda: _dtypes_fit(problem), "its operands are not of one half type, or y is neither that nor float32"),
         (

@@ -103,7 +103,12 @@ def cuts(problem: Problem, constant: frozenset[int]) -> list[Halves]:
 def halves(problem: Problem, constant: frozenset[int], dtype: str) -> Halves | None:
     """The pair as two problems, or None where it is no pair, or has something more to add."""
     pair = problem.attributes.get("pair")
-    if problem.kind is not Kind.CONVOLUTION or not pair or problem.attributes.get("pool") or len(problem.inputs) != 6:
+    if (
+        problem.kind is not Kind.CONVOLUTION
+        or not pair
+        or {"pool", "tail"} & set(problem.attributes)
+        or len(problem.inputs) != 6
+    ):
         return None
     x, weights, bias, residual, other, other_weights = problem.inputs
     if residual is not None or other is None:

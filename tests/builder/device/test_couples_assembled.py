@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from enginewright_builder import emit, passes
-from enginewright_builder.device import assemble, checking, couples, layout, lower, triples
+from enginewright_builder.device import assemble, couples, in_float32, layout, lower, triples
 from enginewright_builder.device.assemble import Assembled, Border
 from enginewright_builder.device.couples import Couple
 from enginewright_builder.device.implementation import Implementation
@@ -58,8 +58,8 @@ def network() -> Network:
 
 
 def computed(alone: Network, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    wide = checking._widened(Network(lowering.to_onnx(alone)))
-    found = checking._run(wide, {name: value.astype(np.float32) for name, value in feed.items()})
+    wide = in_float32.widened(Network(lowering.to_onnx(alone)))
+    found = in_float32.run(wide, {name: value.astype(np.float32) for name, value in feed.items()})
     return {name: value.astype(np.float16) for name, value in found.items()}
 
 

@@ -19,7 +19,7 @@ HOPPER = Device(capability=90, multiprocessors=132, l2_bytes=50 << 20, shared_by
 KNOWN = frozenset({1, 2})
 
 
-def convolution(dtype: str = "float16") -> Problem:
+def convolution(dtype: str = "float16", **said: object) -> Problem:
     """With a bias, a residual and Relu."""
     image = TensorType(dtype=dtype, shape=(1, 8, 5, 5), strides=channels_last((1, 8, 5, 5)))
     attributes = {
@@ -27,11 +27,15 @@ def convolution(dtype: str = "float16") -> Problem:
         "activation_parameters": {}, "gated": False,
     }  # fmt: skip
     inputs = (image, plain(dtype, (8, 8, 3, 3)), plain(dtype, (8,)), image)
-    return Problem(kind=Kind.CONVOLUTION, inputs=inputs, outputs=(image,), attributes=attributes)
+    return Problem(kind=Kind.CONVOLUTION, inputs=inputs, outputs=(image,), attributes=attributes | said)
 
 
 def test_every_activation_that_a_sketch_takes_can_be_built() -> None:
     assert set(cudnn_frontend.ACTIVATE) == cudnn_graph.ACTIVATIONS
+
+
+def test_every_step_of_a_tail_that_a_sketch_takes_can_be_built() -> None:
+    assert {*cudnn_frontend.UNARY, *cudnn_frontend.BINARY} == cudnn_graph.STEPS
 
 
 @given(st.integers(0, 200), st.dictionaries(st.from_regex(r"[A-Z][A-Z_]{0,8}", fullmatch=True), st.integers(0, 999)))
@@ -129,12 +133,14 @@ class Recorder:
         return self
 
 
-def offered(monkeypatch: pytest.MonkeyPatch, vendor: Recorder, dtype: str = "float16") -> tuple[Candidate, ...]:
+def offered(
+    monkeypatch: pytest.MonkeyPatch, vendor: Recorder, dtype: str = "float16", **said: object
+) -> tuple[Candidate, ...]:
     """The candidates of the convolution where the module is `vendor`."""
     monkeypatch.setitem(sys.modules, "cudnn", vendor)
     monkeypatch.setattr(cudnn_frontend, "_library", CudnnLibrary)
     here = replace(HOPPER, libraries={"cudnn": "9.13.0"})
-    return cudnn.CudnnTactic().candidates(convolution(dtype), here, KNOWN)
+    return cudnn.CudnnTactic().candidates(convolution(dtype, **said), here, KNOWN)
 
 
 def test_each_plan_of_the_heuristics_is_offered_once_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +202,30 @@ def test_the_epilogue_stands_behind_the_convolution_in_its_order(monkeypatch: py
     offered(monkeypatch, vendor)
     operations = [call for call in vendor.calls if call in ("conv_fprop", "add", "relu")]
     assert operations == ["conv_fprop", "add", "add", "relu"]
+
+
+@pytest.mark.parametrize(
+    ("tail", "operations"),
+    [
+        (("Exp(v)", "Add(s0, 0.5)"), ["conv_fprop", "add", "add", "relu", "exp", "add"]),
+        (("Mul(v, r)",), ["conv_fprop", "add", "relu", "mul"]),
+        (("Sub(1.0, v)", "Div(1.0, s0)"), ["conv_fprop", "add", "add", "relu", "neg", "add", "reciprocal", "mul"]),
+        (("Max(0.5, v)", "Pow(s0, 2.0)"), ["conv_fprop", "add", "add", "relu", "max", "pow"]),
+        (("Sigmoid(v)", "Clip(s0, min=0.25)"), ["conv_fprop", "add", "add", "relu", "sigmoid", "max"]),
+    ],
+)
+def test_a_tail_stands_behind_the_activation_and_may_have_the_residual(
+    monkeypatch: pytest.MonkeyPatch, tail: tuple[str, ...], operations: list[str]
+) -> None:
+    vendor = Recorder([])
+    offered(monkeypatch, vendor, tail=tail)
+    names = {"conv_fprop", "relu", "sigmoid", *cudnn_frontend.UNARY.values(), *map(str.lower, cudnn_frontend.BINARY)}
+    assert [call for call in vendor.calls if call in names] == operations
+
+
+def test_a_step_that_cudnn_does_not_have_is_no_graph() -> None:
+    assert cudnn_graph.sketch(convolution(tail=("Atan(v)",)), KNOWN) is None
+    assert cudnn_graph.sketch(convolution(tail=("Elu(v, alpha=0.5)",)), KNOWN) is None
 
 
 def test_numbers_in_a_graph_are_those_that_float32_has(monkeypatch: pytest.MonkeyPatch) -> None:

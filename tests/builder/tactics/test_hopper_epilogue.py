@@ -28,3 +28,16 @@ def test_lanes_leave_results_where_the_copy_engine_looks(results: int, *, residu
     staged = hopper_staging.finished(KERNEL, {}, sums, bias, rows=64, residual=added)
     want = 2 * sums + bias + (0 if added is None else added.astype(np.float32))
     np.testing.assert_array_equal(staged, want.astype(np.float16))
+
+
+@pytest.mark.parametrize("apart", [0, 1])
+def test_a_tail_has_the_residual_that_is_not_added(apart: int) -> None:
+    random = np.random.default_rng(3)
+    sums = random.standard_normal((64, 96)).astype(np.float16).astype(np.float32)
+    bias = np.arange(96, dtype=np.float32) / 16
+    added = random.standard_normal((64, 96)).astype(np.float16)
+    tail = {"TAIL(y, r)": "(y * 4.f - r)", "APART": apart}
+    staged = hopper_staging.finished(KERNEL, tail, sums, bias, rows=64, residual=added)
+    wide = added.astype(np.float32)
+    y = 2 * sums + bias if apart else 2 * sums + bias + wide
+    np.testing.assert_array_equal(staged, (y * 4 - wide).astype(np.float16))

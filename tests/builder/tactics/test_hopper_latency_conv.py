@@ -105,7 +105,6 @@ def test_takes(given: Problem) -> None:
         (problem(groups=2), "it is grouped"),
         (problem(outputs=12), "an operand is not NHWC with pixels in 16-byte units"),
         (problem(channels=3), "an operand is not NHWC with pixels in 16-byte units"),
-        (problem(activation="Mish"), "its activation has no device expression"),
         (problem(strides=[8, 8]), "its window is too large for a box"),
         (pooled(problem(residual=True)), hopper_latency_conv.ANOTHER_POOL),
         (problem(channels=16384), hopper_latency_conv.NOTHING_FITS),

@@ -112,7 +112,6 @@ def test_runs_on_ampere_without_dependent_launch() -> None:
         (product(dtype="int8", y="int8"), "its operands are not of one float type, or y is neither that nor float32"),
         (product(rows=9), "it has more than 8 rows"),
         (product(depth=2047), "its rows are not contiguous in units of 16 bytes"),
-        (product(activation="Mish"), "its activation has no device expression"),
     ],
 )
 def test_declines_with_a_reason(given: Problem, reason: str) -> None:

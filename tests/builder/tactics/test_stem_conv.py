@@ -73,7 +73,6 @@ def test_a_stem_without_a_pool_is_offered() -> None:
         (stem(stride=4), "its horizontal stride is not 1 or 2"),
         (stem(channels=5), "it has too many input channels"),
         (stem(kernel=13), "its kernel is larger than 11"),
-        (stem(activation="Mish"), "its activation has no device expression"),
         (stem(whole=True, halves=True), "it pools halves"),
     ],
 )

@@ -201,7 +201,8 @@ def test_a_builder_without_triton_offers_nothing() -> None:
         (product(0, 8, 8), "it has an operand without elements"),
         (product(8, 8, 8, dtype="float32"), "its operands are not of one half type"),
         (product(8, 8, 8, activation="Mish"), "its activation is not in the kernel"),
-        (dataclasses.replace(pixels(8, 8), attributes={**pixels(8, 8).attributes, "pool": POOL}), "a pair or a pool"),
+        (dataclasses.replace(pixels(8, 8), attributes={**pixels(8, 8).attributes, "pool": POOL}), "a pair, a pool"),
+        (product(8, 8, 8, tail=("Exp(v)",)), "it has a pair, a pool or a tail"),
         (product(1 << 16, 1 << 14, 8), "an operand has 2 GiB or more"),
     ],
 )  # fmt: skip
