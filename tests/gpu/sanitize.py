@@ -28,6 +28,7 @@ _ABREAST = "test_hopper_latency_conv.py::test_tiles_abreast_are_right"
 _RING = "test_hopper_latency_conv.py::test_weights_that_take_the_place_of_others_are_right"
 _MATRICES = "test_hopper_gemm.py::test_candidates_are_right"
 _ATTENTION = "test_attention.py::test_every_candidate_is_right"
+_TAILS = "test_tails.py::test_every_tactic_gives_what_the_layer_says"
 _GENERATED = "test_generated.py::test_every_schedule_computes_what_the_expression_means"
 SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrices runs gemm, split gemm and halo
     "attention": (f"{_ATTENTION}[7 rows, 299 keys]", f"{_ATTENTION}[causal, more rows than keys]"),
@@ -96,6 +97,11 @@ SELECTIONS: dict[str, tuple[str, ...]] = {  # tests by kernel; a test of matrice
     "stem in bands": (
         "test_hopper_latency_conv.py::test_every_stem_is_right[even]",
         "test_hopper_latency_conv.py::test_every_stem_is_right[even, kernel of three]",
+    ),
+    "tails": (
+        f"{_TAILS}[3x3, 2 pictures-turned-fp16]",
+        f"{_TAILS}[3x3 of many channels-residual, then erf-fp16]",
+        f"{_TAILS}[3 rows-exp-fp16]",
     ),
     "generated": (_GENERATED,),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enginewright_builder.device import compile as compiler
 from enginewright_builder.device.implementation import Implementation
 from enginewright_builder.device.problem import Problem
-from enginewright_builder.tactics import stem_geometry
+from enginewright_builder.tactics import epilogue_text, stem_geometry
 from enginewright_builder.tactics.kernel_text import kernel_text
 from enginewright_builder.tactics.stem_geometry import OUTPUTS, WEIGHTS, Pool, X, conv_size, given, pool_of, two
 from enginewright_runtime.engine.cuda.program import Argument, Kernel, Step
@@ -138,7 +138,9 @@ def source(problem: Problem, band: Band) -> str:
         "GROUPS": GROUPS,
         "PAD_W": _pad(problem),
     }
-    return kernel_text("stem_band.cu", {**stem_geometry.macros(problem), **choices})
+    return kernel_text(
+        "stem_band.cu", {**stem_geometry.macros(problem), **choices}, epilogue_text.function(problem.attributes)
+    )
 
 
 def _pad(problem: Problem) -> int:
