@@ -50,10 +50,13 @@ def offered(x: Shape, w: Shape, y: Shape, body: str, capability: int) -> dict[st
          HOPPERS - {"hopper halo convolution"}),
         ((1, 3, 64, 64), (16, 3, 3, 3), (1, 16, 64, 64), f"c = {PADDED} a = Abs(c) y = Add(a, h)",
          {"hopper stem convolution"}),
+        ((1, 3, 64, 64), (64, 3, 7, 7), (1, 64, 16, 16),
+         "c = Conv<pads = [3, 3, 3, 3], strides = [2, 2]>(x, w) a = Selu(c) "
+         "y = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)", {"hopper stem convolution"}),
         ((3, 256), (256, 512), (3, 512), "c = MatMul(x, w) a = Sin(c) y = Sub(h, a)",
          {"row product", "hopper gemm", "hopper split gemm"}),
     ],
-    ids=["3x3", "3x3 of many channels", "of a picture", "rows"],
+    ids=["3x3", "3x3 of many channels", "of a picture", "of a picture, in bands", "rows"],
 )  # fmt: skip
 def test_on_hopper_all_fast_kernels_take_a_tail_and_compile(
     x: Shape, w: Shape, y: Shape, body: str, wanted: set[str]
