@@ -19,7 +19,9 @@ from enginewright_runtime.engine.values import Array, dtype_of
 from enginewright_runtime.errors import InputError
 
 FLUSH_BYTES = 256 << 20  # more than any GPU's L2: written before each cold sample
-TRIES = 3  # of a measurement, where the host was too slow for most samples
+# How often that block is written first, while samples are put on the stream (64 us a time on an H200): at each try of a
+# measurement, where the host was too slow for most samples of the one before.
+AHEAD = (1, 16, 256)
 KEPT_BYTES = 1 << 30  # of weights that wait on the device for the next session
 
 
@@ -134,16 +136,17 @@ class Session:
 
         `repeats` passes stand in one graph and their time is divided by it: short kernels need it, since the events
         themselves take about a microsecond. `cold` overwrites the L2 cache before every sample. All samples are put
-        on the stream before the first is waited for. Processors that are busy with something else may still leave the
-        device without work in the middle of one: such a sample counts only where most are so, after some tries, or
-        where `every` one is asked for. Raises CaptureError.
+        on the stream before the first is waited for, behind work that takes the device longer than that takes the host.
+        Processors that are busy with something else may still leave the device without work in the middle of one: then
+        it is given more to do first, and such a sample counts only where most are so to the last, or where `every` one
+        is asked for. Raises CaptureError.
         """
         self._driver.use()
         replay = self._graph(repeats)
         flush = memory.allocate(self._driver, FLUSH_BYTES, "The block that overwrites the L2 cache")
         try:
-            for _ in range(TRIES):
-                taken = self._samples(replay, samples, flush, cold=cold)
+            for ahead in AHEAD:
+                taken = self._samples(replay, samples, flush, ahead, cold=cold)
                 steady = [milliseconds for milliseconds, waited in taken if every or not waited]
                 if len(steady) * 3 >= samples:
                     return [each / repeats for each in steady]
@@ -152,12 +155,15 @@ class Session:
             self._bound.stream.synchronize()
             flush.free()
 
-    def _samples(self, replay: Graph, samples: int, flush: Block, *, cold: bool) -> list[tuple[float, bool]]:
+    def _samples(
+        self, replay: Graph, samples: int, flush: Block, ahead: int, *, cold: bool
+    ) -> list[tuple[float, bool]]:
         """Milliseconds of each, and whether the device may have waited for the host in it."""
         handle = self._bound.stream.handle
         pairs = [(self._driver.event(), self._driver.event()) for _ in range(samples)]
         before = self._driver.event()
-        self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)  # busy while the samples are put on the stream
+        for _ in range(ahead):  # busy while the samples are put on the stream
+            self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)
         replay.launch(handle)
         before.record(handle)
         waited = []

@@ -27,7 +27,7 @@ from enginewright_runtime.engine.cuda.program import (
     TensorMap,
 )
 from enginewright_runtime.engine.cuda.seam import Borrowed, CaptureError, DeviceError, DeviceMemoryError
-from enginewright_runtime.engine.cuda.session import Loaded, Session
+from enginewright_runtime.engine.cuda.session import FLUSH_BYTES, Loaded, Session
 from enginewright_runtime.engine.executor import Limits
 from enginewright_runtime.errors import InputError, PlanError, UsageError
 from enginewright_runtime.plan import records
@@ -321,21 +321,22 @@ def test_a_session_times_repeats_in_one_graph(gpu: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("late", "counted", "tries"),
+    ("late", "counted", "tries", "ahead"),
     [
-        ([], 6, 1),
-        ([True] * 3 + [False] * 3, 3, 1),  # the others may have waited for the host
-        ([True] * 6 + [False] * 6, 6, 2),
-        ([True] * 18, 6, 3),  # the host is never quick enough: as good as it gets
+        ([], 6, 1, 1),
+        ([True] * 3 + [False] * 3, 3, 1, 1),  # the others may have waited for the host
+        ([True] * 6 + [False] * 6, 6, 2, 1 + 16),  # the device has more to do before the second try
+        ([True] * 18, 6, 3, 1 + 16 + 256),  # the host is never quick enough: as good as it gets
     ],
 )
 def test_samples_for_which_the_gpu_may_have_waited_count_only_where_most_are_such(
-    gpu: Any, late: list[bool], counted: int, tries: int
+    gpu: Any, late: list[bool], counted: int, tries: int, ahead: int
 ) -> None:
     gpu.free_memory, gpu.log, gpu.late = 1 << 30, [], late
     with Session(PROGRAM, BLOBS, driver=gpu) as session:
         assert len(session.time(6)) == counted
     assert gpu.log.count("graph of 2") == tries * 7
+    assert gpu.log.count(f"fill {FLUSH_BYTES} with 0") == ahead
 
 
 def test_every_sample_counts_where_that_is_asked_for(gpu: Any) -> None:
