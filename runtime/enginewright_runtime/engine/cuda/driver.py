@@ -190,6 +190,13 @@ class CudaDriver:
         """Raises DeviceError."""
         check(cuda.cuMemsetD8Async(address, value, count, stream), "fill device memory")
 
+    def hold(self, flag: Bytes, stream: int) -> None:
+        """Nothing waits where the GPU cannot (cuStreamWaitValue32). Raises DeviceError."""
+        equal = cuda.CUstreamWaitValue_flags.CU_STREAM_WAIT_VALUE_EQ
+        (code,) = cuda.cuStreamWaitValue32(stream, flag.ctypes.data, 1, equal)  # where the host has it the GPU has it
+        if code != cuda.CUresult.CUDA_ERROR_NOT_SUPPORTED:
+            check((code,), "hold a stream")
+
     def copy(self, target: int, source: int, count: int, stream: int) -> None:
         """Raises DeviceError."""
         check(cuda.cuMemcpyDtoDAsync(target, source, count, stream), "copy on the device")

@@ -153,6 +153,9 @@ class Driver(Protocol):
     def fill(self, address: int, value: int, count: int, stream: int) -> None:
         """`count` bytes become `value`, in the stream's order."""
 
+    def hold(self, flag: Bytes, stream: int) -> None:
+        """What comes behind on the stream waits until the first of these four bytes, page-locked, is 1 (others 0)."""
+
     def copy(self, target: int, source: int, count: int, stream: int) -> None:
         """Device to device, in the stream's order."""
 

@@ -4,7 +4,9 @@ The builder's tuner makes hundreds of these in one process, on the path that ser
 the arena and the outputs are poisoned, so a kernel that leaves something unwritten, or reads what nobody wrote, shows.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -14,14 +16,13 @@ from enginewright_runtime.engine.cuda import memory, validation
 from enginewright_runtime.engine.cuda.bound import BoundProgram, Modules, blobs_of
 from enginewright_runtime.engine.cuda.memory import Weights
 from enginewright_runtime.engine.cuda.program import DeviceProgram
-from enginewright_runtime.engine.cuda.seam import Block, Bytes, Driver, Graph
+from enginewright_runtime.engine.cuda.seam import Block, Bytes, Driver, Event, Graph
 from enginewright_runtime.engine.values import Array, dtype_of
 from enginewright_runtime.errors import InputError
 
 FLUSH_BYTES = 256 << 20  # more than any GPU's L2: written before each cold sample
-# How often that block is written first, while samples are put on the stream (64 us a time on an H200): at each try of a
-# measurement, where the host was too slow for most samples of the one before.
-AHEAD = (1, 16, 256)
+TRIES = 3  # of a measurement, where the host was too slow for most samples
+HELD_SECONDS = 0.25  # that the device waits for the host at most: a queue that were full would wait for the device
 KEPT_BYTES = 1 << 30  # of weights that wait on the device for the next session
 
 
@@ -91,6 +92,7 @@ class Session:
             loaded.keep(blobs_of(program))
         self.program = program
         self._graphs: dict[int, Graph] = {}
+        self._flag = driver.pinned(4)
 
     def set_inputs(self, inputs: Mapping[str, Array]) -> None:
         """Copy each input to the device: dtype and shape as the program says. Raises InputError."""
@@ -135,48 +137,62 @@ class Session:
         """Milliseconds of one pass over the steps, at most `samples` times, as graph replays between two events.
 
         `repeats` passes stand in one graph and their time is divided by it: short kernels need it, since the events
-        themselves take about a microsecond. `cold` overwrites the L2 cache before every sample. All samples are put
-        on the stream before the first is waited for, behind work that takes the device longer than that takes the host.
-        Processors that are busy with something else may still leave the device without work in the middle of one: then
-        it is given more to do first, and such a sample counts only where most are so to the last, or where `every` one
-        is asked for. Raises CaptureError.
+        themselves take about a microsecond. `cold` overwrites the L2 cache before every sample. The device waits until
+        all samples are on the stream: processors that are busy with something else would leave it without work in the
+        middle of one. Where it may have been so nonetheless a sample counts only if most are such, after some tries.
+        With `every` nothing waits, and every sample counts. Raises CaptureError.
         """
         self._driver.use()
         replay = self._graph(repeats)
         flush = memory.allocate(self._driver, FLUSH_BYTES, "The block that overwrites the L2 cache")
         try:
-            for ahead in AHEAD:
-                taken = self._samples(replay, samples, flush, ahead, cold=cold)
-                steady = [milliseconds for milliseconds, waited in taken if every or not waited]
+            for _ in range(TRIES):
+                with nullcontext() if every else self._held():
+                    taken = self._put(replay, samples, flush, cold=cold)
+                self._bound.stream.synchronize()
+                steady = [end.since(start) for start, end, waited in taken if every or not waited]
                 if len(steady) * 3 >= samples:
                     return [each / repeats for each in steady]
-            return [each / repeats for each, _ in taken]
+            return [end.since(start) / repeats for start, end, _ in taken]
         finally:
             self._bound.stream.synchronize()
             flush.free()
 
-    def _samples(
-        self, replay: Graph, samples: int, flush: Block, ahead: int, *, cold: bool
-    ) -> list[tuple[float, bool]]:
-        """Milliseconds of each, and whether the device may have waited for the host in it."""
+    def _put(self, replay: Graph, samples: int, flush: Block, *, cold: bool) -> list[tuple[Event, Event, bool]]:
+        """Samples on the stream: their begins and ends, and whether the device may have waited for the host in each."""
         handle = self._bound.stream.handle
         pairs = [(self._driver.event(), self._driver.event()) for _ in range(samples)]
         before = self._driver.event()
-        for _ in range(ahead):  # busy while the samples are put on the stream
-            self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)
+        self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)  # busy while the samples are put on the stream
         replay.launch(handle)
         before.record(handle)
-        waited = []
+        taken = []
         for start, end in pairs:
             if cold:
                 self._driver.fill(flush.address, 0, FLUSH_BYTES, handle)
             start.record(handle)
             replay.launch(handle)
             end.record(handle)
-            waited.append(before.done())  # else all of this sample was there before the device could begin it
+            taken.append((start, end, before.done()))  # else all of it was there before the device could begin it
             before = end
-        self._bound.stream.synchronize()
-        return [(end.since(start), late) for (start, end), late in zip(pairs, waited, strict=True)]
+        return taken
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """What the block puts on the stream begins when it ends, or after HELD_SECONDS."""
+
+        def go() -> None:
+            self._flag[0] = 1
+
+        self._flag[0] = 0
+        limit = threading.Timer(HELD_SECONDS, go)
+        limit.start()
+        try:
+            self._driver.hold(self._flag, self._bound.stream.handle)
+            yield
+        finally:
+            limit.cancel()
+            go()
 
     def close(self) -> None:
         """Free all."""

@@ -61,6 +61,7 @@ class FakeGraph:
 
     def launch(self, stream: int) -> None:
         self.driver.log.append(f"graph of {len(self.works)}")
+        self.driver.at_launch()
         for _, work in self.works:
             work()
 
@@ -116,6 +117,8 @@ class FakeDriver:
     held: int = 0
     streams: int = 0
     late: list[bool] = field(default_factory=list)
+    flag: Bytes | None = None  # of the last hold
+    at_launch: Callable[[], object] = lambda: None  # what a graph's launch does besides
     kernels: dict[str, Any] = field(default_factory=dict)
     memory: bytearray = field(default_factory=lambda: bytearray(1 << 22))
     top: int = 0
@@ -166,6 +169,10 @@ class FakeDriver:
         self.later(
             f"fill {count} with {value}", lambda: self.memory.__setitem__(slice(at, at + count), bytes([value]) * count)
         )(stream)
+
+    def hold(self, flag: Bytes, stream: int) -> None:
+        self.flag = flag
+        self.log.append(f"hold until {flag.tolist()} is 1")
 
     def copy(self, target: int, source: int, count: int, stream: int) -> None:
         a, b = target - BASE, source - BASE

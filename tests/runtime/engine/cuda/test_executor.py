@@ -3,6 +3,7 @@
 import gc
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from enginewright_runtime.engine.cuda import memory, steps
+from enginewright_runtime.engine.cuda import session as sessions
 from enginewright_runtime.engine.cuda.arrays import DeviceArray, foreign
 from enginewright_runtime.engine.cuda.executor import CudaExecutor
 from enginewright_runtime.engine.cuda.program import (
@@ -27,7 +29,7 @@ from enginewright_runtime.engine.cuda.program import (
     TensorMap,
 )
 from enginewright_runtime.engine.cuda.seam import Borrowed, CaptureError, DeviceError, DeviceMemoryError
-from enginewright_runtime.engine.cuda.session import FLUSH_BYTES, Loaded, Session
+from enginewright_runtime.engine.cuda.session import Loaded, Session
 from enginewright_runtime.engine.executor import Limits
 from enginewright_runtime.errors import InputError, PlanError, UsageError
 from enginewright_runtime.plan import records
@@ -321,22 +323,54 @@ def test_a_session_times_repeats_in_one_graph(gpu: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("late", "counted", "tries", "ahead"),
+    ("late", "counted", "tries"),
     [
-        ([], 6, 1, 1),
-        ([True] * 3 + [False] * 3, 3, 1, 1),  # the others may have waited for the host
-        ([True] * 6 + [False] * 6, 6, 2, 1 + 16),  # the device has more to do before the second try
-        ([True] * 18, 6, 3, 1 + 16 + 256),  # the host is never quick enough: as good as it gets
+        ([], 6, 1),
+        ([True] * 3 + [False] * 3, 3, 1),  # the others may have waited for the host
+        ([True] * 6 + [False] * 6, 6, 2),
+        ([True] * 18, 6, 3),  # the host is never quick enough: as good as it gets
     ],
 )
 def test_samples_for_which_the_gpu_may_have_waited_count_only_where_most_are_such(
-    gpu: Any, late: list[bool], counted: int, tries: int, ahead: int
+    gpu: Any, late: list[bool], counted: int, tries: int
 ) -> None:
     gpu.free_memory, gpu.log, gpu.late = 1 << 30, [], late
     with Session(PROGRAM, BLOBS, driver=gpu) as session:
         assert len(session.time(6)) == counted
     assert gpu.log.count("graph of 2") == tries * 7
-    assert gpu.log.count(f"fill {FLUSH_BYTES} with 0") == ahead
+    assert gpu.log.count("hold until [0, 0, 0, 0] is 1") == tries
+
+
+def test_the_device_goes_on_when_all_samples_are_there(gpu: Any) -> None:
+    gpu.free_memory, gpu.log = 1 << 30, []
+    with Session(PROGRAM, BLOBS, driver=gpu) as session:
+        session.time(2)
+        assert gpu.log.index("hold until [0, 0, 0, 0] is 1") < gpu.log.index("graph of 2")
+        assert gpu.flag.tolist() == [1, 0, 0, 0]
+
+
+def test_the_device_does_not_wait_for_a_host_that_waits_for_it(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "HELD_SECONDS", 0.01)
+
+    def full() -> None:  # the queue, until the device goes on
+        until = time.monotonic() + 10
+        while gpu.flag[0] == 0 and time.monotonic() < until:
+            time.sleep(0.001)
+        assert gpu.flag[0] == 1
+
+    gpu.free_memory, gpu.at_launch = 1 << 30, full
+    with Session(PROGRAM, BLOBS, driver=gpu) as session:
+        assert len(session.time(2)) == 2
+
+
+def test_the_device_goes_on_where_a_launch_fails(gpu: Any) -> None:
+    def fails() -> None:
+        raise DeviceError("no launch")
+
+    gpu.free_memory, gpu.at_launch = 1 << 30, fails
+    with Session(PROGRAM, BLOBS, driver=gpu) as session, pytest.raises(DeviceError, match="no launch"):
+        session.time(2)
+    assert gpu.flag[0] == 1
 
 
 def test_every_sample_counts_where_that_is_asked_for(gpu: Any) -> None:
@@ -344,6 +378,7 @@ def test_every_sample_counts_where_that_is_asked_for(gpu: Any) -> None:
     with Session(PROGRAM, BLOBS, driver=gpu) as session:
         assert len(session.time(6, every=True)) == 6
     assert gpu.log.count("graph of 2") == 7
+    assert gpu.flag is None  # nothing waits
 
 
 def test_sessions_that_share_what_is_loaded_bring_it_to_the_device_once(gpu: Any) -> None:
