@@ -22,6 +22,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TOOLS = ("memcheck", "racecheck", "synccheck")
+OPTIONS = {
+    "memcheck": ("--report-api-errors", "no"),
+    "synccheck": ("--num-cuda-barriers", str(1 << 16)),  # of a launch; triples have more than it tracks by itself
+}
 SILENT = "nothing"  # the tool did not come to its end
 _CONVOLUTION = "test_hopper_latency_conv.py::test_every_convolution_is_right"
 _ABREAST = "test_hopper_latency_conv.py::test_tiles_abreast_are_right"
@@ -146,7 +150,7 @@ def sanitized(tool: str, kernel: str, logs: Path, ends: float) -> Outcome:
     """One tool over the tests of one kernel."""
     log = logs / f"{tool}.{re.sub('[^a-z0-9]+', '-', kernel)}.txt"
     command = ["compute-sanitizer", "--tool", tool, "--log-file", str(log), "--print-limit", "20"]
-    command += ["--report-api-errors", "no"] if tool == "memcheck" else []
+    command += OPTIONS.get(tool, ())
     command += [sys.executable, __file__.replace("sanitize.py", "sanitized.py"), *SELECTIONS[kernel]]
     started = time.monotonic()
     tests = ended(command, log.with_suffix(".tests"), max(ends - started, 0.1))

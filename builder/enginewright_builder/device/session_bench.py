@@ -68,5 +68,5 @@ class Timer:
         """The median of samples; short replays get more of them, since they are noisier."""
         taken = list(self.session.time(samples=_SAMPLES, repeats=repeats))
         if statistics.median(taken) * 1000 * repeats < _QUICK:
-            taken = list(self.session.time(samples=4 * _SAMPLES, repeats=repeats))
+            taken += self.session.time(samples=3 * _SAMPLES, repeats=repeats)
         return statistics.median(taken) * 1000

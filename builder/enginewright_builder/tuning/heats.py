@@ -26,14 +26,23 @@ def first(candidates: Sequence[Candidate], effort: Effort) -> list[Candidate]:
 
 
 def second(candidates: Sequence[Candidate], effort: Effort, results: Sequence[Timed]) -> list[Candidate]:
-    """The others, in turns, of the tactics that came near the best of these results; of all where nothing was right."""
+    """The others, in turns, of the tactics that came near the best of these results; of all where nothing was right. And
+    the first guesses that no time was left for, unless their tactic is known to be far."""
     times: dict[str, float] = {}
     for each in results:
         if not each.dropped:
             times[each.tactic] = min(each.microseconds, times.get(each.tactic, each.microseconds))
     most = min(times.values()) * NEAR if times else 0.0
     near = {tactic for tactic, time in times.items() if time <= most} if times else {c.tactic for c in candidates}
-    return [each for each, turn in _in_turns(candidates) if turn >= FIRST[effort] and each.tactic in near]
+    unseen = {c.tactic for c in candidates} - set(times)
+    done = {(each.tactic, each.name) for each in results if each.dropped != NO_TIME}
+    late = {(each.tactic, each.name) for each in results if each.dropped == NO_TIME and each.tactic in near | unseen}
+    return [
+        each
+        for each, turn in _in_turns(candidates)
+        if (each.tactic, each.name) in late
+        or (turn >= FIRST[effort] and each.tactic in near and (each.tactic, each.name) not in done)
+    ]
 
 
 def last(candidates: Sequence[Candidate], results: Sequence[Timed]) -> list[Candidate]:

@@ -151,6 +151,7 @@ class Tuner:
             jury.ahead.begin(heats.first(contest.candidates, self.effort))
         for number, contest in enumerate(contests):
             self.step(contest.layer.name)
+            jury.prepare(contest)
             share = max(least, (until - jury.clock()) / (len(contests) - number) * _AHEAD)
             jury.first(contest, min(jury.clock() + share, until + least))
             others = jury.others(contest)
@@ -162,6 +163,7 @@ class Tuner:
         waiting = [each for each in contests if not unknown[each.problem].timed]
         left = {each.problem: each.best * len(unknown[each.problem].layers) for each in waiting}
         for contest in sorted(waiting, key=lambda each: -left[each.problem]):
+            jury.prepare(contest)
             share = (until - jury.clock()) * left[contest.problem] / max(sum(left.values()), _NOTHING) * _AHEAD
             self._decide(unknown[contest.problem], contest, jury, jury.clock() + share)
             del left[contest.problem]
