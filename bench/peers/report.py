@@ -1,6 +1,5 @@
 """The record as a page and a picture: pure but for writing the picture; needs no card and no torch."""
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ def _peers(record: Record) -> list[str]:
 def _legend(record: Record) -> Iterator[str]:
     yield (
         "A peer's cell: its time, and how many times longer that is than ours in the same race. Where a network has "
-        "several races, ours is the median of them, with the least and the most."
+        "several races, a time is of the last one; ours with the least and the most of all."
     )
     missed = [
         f"{NETWORKS[network].title} at {batch} ({_number(ours)} of {goal:g})"
@@ -156,16 +155,12 @@ def _legend(record: Record) -> Iterator[str]:
 
 
 def _times(races: Sequence[Race], name: str) -> list[float]:
-    return sorted(race.results[name].ms for race in races if name in race.results and race.results[name].right)
+    return [race.results[name].ms for race in races if name in race.results and race.results[name].right]
 
 
 def _ms(races: Sequence[Race], name: str) -> float | None:
-    """Of ours the median of its races, of a peer its last."""
-    times = _times(races, name)
-    if not times:
-        return None
-    last = next(race.results[name].ms for race in reversed(races) if name in race.results and race.results[name].right)
-    return statistics.median(times) if name == OURS else last
+    """Of its last race."""
+    return next(reversed(_times(races, name)), None)
 
 
 def _ratio(races: Sequence[Race], name: str) -> float | None:
@@ -176,7 +171,7 @@ def _ours(races: Sequence[Race]) -> str:
     ms, times = _ms(races, OURS), _times(races, OURS)
     if ms is None:
         return "**wrong**" if any(race.ours for race in races) else "not built"
-    return f"**{_number(ms)}**" + (f" ({_number(times[0])} to {_number(times[-1])})" if len(times) > 1 else "")
+    return f"**{_number(ms)}**" + (f" ({_number(min(times))} to {_number(max(times))})" if len(times) > 1 else "")
 
 
 def _peer(races: Sequence[Race], name: str) -> str:

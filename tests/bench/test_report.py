@@ -22,7 +22,7 @@ def test_a_row_has_ours_the_goal_each_peer_with_its_ratio_and_the_best_peer() ->
 def test_a_peers_ratio_is_of_its_own_race_when_ours_ran_twice() -> None:
     table = report.speed(record(race(ours=0.10, eager=1.0), race(ours=0.20, compile=0.6)))
     assert cells(table[2])[4:6] == ["1.000 (10.0x)", "0.600 (3.0x)"]
-    assert cells(table[2])[2] == "**0.150** (0.100 to 0.200)"
+    assert cells(table[2])[2] == "**0.200** (0.100 to 0.200)"
 
 
 def test_a_wrong_contender_has_no_time() -> None:

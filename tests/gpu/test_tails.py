@@ -72,16 +72,18 @@ def test_every_tactic_gives_what_the_layer_says(
         tried[candidate.tactic] = tried.get(candidate.tactic, 0) + 1
         judged = trial.judge(subject, made, SessionBench())
         said = f"{candidate.tactic}, {candidate.name}: {judged.error:.3f} of the bound, {judged.microseconds:.2f} us"
-        if not _rounds_between(candidate, layer):
+        if not _rounds_more(candidate, layer):
             wrong += [f"{said}: {judged.wrong}"] if judged.wrong else []
     assert not wrong
     assert tried
 
 
-def _rounds_between(candidate: Candidate, layer: DeviceLayer) -> bool:
-    """Whether it rounds before the tail, as two layers would: where a tail's terms cancel, the tuner drops it."""
-    dtype = layer.problem.outputs[0].dtype
-    return candidate.tactic == then_tail.NAME and dtype != "float32" and f" | {dtype} | " in candidate.name
+def _rounds_more(candidate: Candidate, layer: DeviceLayer) -> bool:
+    """Whether it may be wrong, and the tuner drops it then: it rounds before the tail, as two layers do, and a tail's
+    terms cancel; or it is cuDNN's for float32, which has products that round to TF32 whatever is asked of it."""
+    if layer.problem.outputs[0].dtype == "float32":
+        return candidate.risky
+    return candidate.tactic == then_tail.NAME and f" | {layer.problem.outputs[0].dtype} | " in candidate.name
 
 
 def layer_of(
