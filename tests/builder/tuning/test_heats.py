@@ -1,5 +1,7 @@
 """In which order candidates are tried, and which are spared: turns, heats, last resorts."""
 
+from dataclasses import replace
+
 import pytest
 
 from enginewright_builder.device.implementation import Candidate, Implementation
@@ -66,7 +68,7 @@ def test_where_nothing_is_right_everything_is_tried_and_then_the_last_resorts() 
 
 
 def test_first_guesses_that_had_no_time_come_again_unless_their_tactic_is_far() -> None:
-    late = [Timed(tactic=name.rstrip("0123456789"), name=name, dropped=NO_TIME) for name in ("a2", "b0", "b1", "vendor1")]
+    late = [replace(each, dropped=NO_TIME) for each in _took(a2=0.0, b0=0.0, b1=0.0, vendor1=0.0)]
     results = [*_took(a0=10.0, a1=12.0, vendor0=99.0), *late]
     assert _names(heats.second(OFFERED, Effort.BALANCED, results)) == "b0 b1 a2 a3 a4"
     tried = [*results[:3], *_took(b0=9.0, b1=8.0, a2=9.5, a3=9.5), Timed(tactic="a", name="a4", dropped=NO_TIME)]
