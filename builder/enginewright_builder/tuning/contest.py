@@ -34,6 +34,11 @@ class Contest:
     unchecked: str = ""  # why nothing can be checked
 
     @property
+    def cut(self) -> bool:
+        """Whether no time was left for some of its candidates."""
+        return any(each.dropped == NO_TIME for each in self.results)
+
+    @property
     def best(self) -> float:
         """Microseconds of the fastest that is right; 0 where nothing is yet."""
         return min((each.microseconds for each in self.results if not each.dropped), default=0.0)
@@ -63,6 +68,7 @@ class Jury:
 
     def rest(self, contest: Contest) -> None:
         """Between its heats a contest keeps what it is checked with, if there is room."""
+        self._forget(contest)
         size = contest.subject.bytes if contest.subject is not None else 0
         if self.held + size > _HELD:
             contest.subject = None
@@ -74,16 +80,19 @@ class Jury:
         """Who runs in the second heat."""
         return heats.second(contest.candidates, self.effort, contest.results)
 
-    def second(self, contest: Contest, until: float) -> Entry:
-        """The second heat, and the last resorts where nothing is right. Everything is named in the entry."""
+    def second(self, contest: Contest, until: float) -> None:
+        """The second heat; where time runs out another one may go on with what was not tried."""
         for _ in range(_SECOND):
             heat = self.others(contest)
             contest.results = [each for each in contest.results if each.dropped != NO_TIME]
             self._run(contest, heat, until)
+
+    def ended(self, contest: Contest, until: float) -> Entry:
+        """After its heats: the last resorts, where nothing is right. Everything is named in the entry."""
         self._run(contest, heats.last(contest.candidates, contest.results), until)
         contest.results += heats.spared(contest.candidates, contest.results)
-        self.held -= contest.kept
-        contest.subject, contest.kept = None, 0
+        self._forget(contest)
+        contest.subject = None
         return Entry(timed=tuple(sorted(contest.results, key=lambda each: (bool(each.dropped), each.microseconds))))
 
     def check(self, problem: str, layer: DeviceLayer, candidate: Candidate) -> str:
@@ -94,6 +103,10 @@ class Jury:
             return trial.check(tried, made, self.bench, self._rehearsals(problem, candidate))[0]
         except EnginewrightError as failure:
             return failure.message
+
+    def _forget(self, contest: Contest) -> None:
+        self.held -= contest.kept
+        contest.kept = 0
 
     def _run(self, contest: Contest, heat: Sequence[Candidate], until: float) -> None:
         """When the time is over, candidates are tried until one is right."""

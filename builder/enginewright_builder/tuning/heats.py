@@ -26,8 +26,8 @@ def first(candidates: Sequence[Candidate], effort: Effort) -> list[Candidate]:
 
 
 def second(candidates: Sequence[Candidate], effort: Effort, results: Sequence[Timed]) -> list[Candidate]:
-    """The others, in turns, of the tactics that came near the best of these results; of all where nothing was right. And
-    the first guesses that no time was left for, unless their tactic is known to be far."""
+    """The others, in turns, of the tactics that came near the best of these results; of all where nothing was right.
+    And the first guesses that no time was left for, unless their tactic is known to be far."""
     times: dict[str, float] = {}
     for each in results:
         if not each.dropped:

@@ -144,11 +144,13 @@ class Tuner:
     def _measure(
         self, problems: Sequence[Problem], layers: Sequence[DeviceLayer], jury: Jury, until: float, least: float
     ) -> None:
-        """Both heats of what is not known yet. `least` seconds are everybody's, whatever the time."""
+        """Both heats of what is not known yet. `least` seconds are everybody's, whatever the time. What others left of
+        their shares goes to those that were cut short, the heaviest first."""
         unknown = {problem.key: problem for problem in problems if not self._known(problem, layers)}
         contests = [self._contest(problem, layers) for problem in unknown.values()]
         for contest in contests:
             jury.ahead.begin(heats.first(contest.candidates, self.effort))
+        waiting: list[Contest] = []
         for number, contest in enumerate(contests):
             self.step(contest.layer.name)
             jury.prepare(contest)
@@ -158,19 +160,28 @@ class Tuner:
             jury.ahead.begin(others)
             if others:
                 jury.rest(contest)
+                waiting.append(contest)
             else:
                 self._decide(unknown[contest.problem], contest, jury, until)
-        waiting = [each for each in contests if not unknown[each.problem].timed]
         left = {each.problem: each.best * len(unknown[each.problem].layers) for each in waiting}
-        for contest in sorted(waiting, key=lambda each: -left[each.problem]):
+        heaviest = sorted(waiting, key=lambda each: -left[each.problem])
+        for contest in heaviest:
             jury.prepare(contest)
             share = (until - jury.clock()) * left[contest.problem] / max(sum(left.values()), _NOTHING) * _AHEAD
-            self._decide(unknown[contest.problem], contest, jury, jury.clock() + share)
+            jury.second(contest, jury.clock() + share)
             del left[contest.problem]
+            if contest.cut:
+                jury.rest(contest)
+            else:
+                self._decide(unknown[contest.problem], contest, jury, until)
+        for contest in (each for each in heaviest if not unknown[each.problem].timed):
+            if jury.clock() < until:
+                jury.second(contest, until)
+            self._decide(unknown[contest.problem], contest, jury, until)
 
     def _decide(self, problem: Problem, contest: Contest, jury: Jury, until: float) -> None:
-        """The second heat, and what is known from now on."""
-        found = jury.second(contest, until)
+        """The end of its heats, and what is known from now on."""
+        found = jury.ended(contest, until)
         problem.timed = _offered(problem, self.timings.put(problem.key, found, keep=not self._cut(found.timed)))
 
     def _known(self, problem: Problem, layers: Sequence[DeviceLayer]) -> bool:

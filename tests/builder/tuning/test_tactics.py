@@ -297,3 +297,29 @@ def test_where_time_runs_out_every_layer_has_shown_its_first_guesses_and_the_hea
     tried = {each.layers: 1 + sum(not rival.dropped for rival in each.rivals) for each in chosen}
     assert tried == {("Relu0", "Relu2"): 5, ("Neg1",): 3}
     assert {rival.dropped for each in chosen for rival in each.rivals if rival.dropped} == {NO_TIME}
+
+
+def test_what_a_light_layer_leaves_of_its_share_goes_to_a_heavy_one_that_was_cut_short() -> None:
+    layers, places = _layers()  # Relu, twice, and Neg
+    clock = [0.0]
+
+    def made(name: str, microseconds: int, seconds: float) -> Candidate:
+        ready = _candidate(name, RIGHT, microseconds)
+
+        def build() -> Implementation:
+            clock[0] += seconds
+            return ready.build()
+
+        return replace(ready, build=build, serial=True)
+
+    slow = [made(f"slow {number}", 10, seconds=10) for number in range(10)]
+    quick = [made(f"quick {number}", 19, seconds=0) for number in range(10)]
+    tuner = replace(
+        _tuner(slow, Pretending({10: 10.0, 19: 19.0}), Timings(None)),
+        offer=lambda layer, _tactic: slow if "Relu" in layer.name else quick,
+        deadline=Deadline(at=100.0, clock=lambda: clock[0]),
+    )
+    _, chosen = tuner.tune(layers, places, lambda _made: 1.0)
+    tried = {each.layers: 1 + sum(not rival.dropped for rival in each.rivals) for each in chosen}
+    # 74 seconds are for chains: 30 went to three first guesses, 29 are the share of what is left, the next 15 nobody's
+    assert tried == {("Relu0", "Relu2"): 8, ("Neg1",): 10}
