@@ -5,6 +5,7 @@ product with a tensor. The expression grows over pointwise layers that read noth
 tensor of the result's shape, and ends in the one value that anybody else reads (network/tail.py).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -28,6 +29,7 @@ class _Growth:
     one value, and `residual` is the tensor that these read."""
 
     begin: ir.Value
+    places: Mapping[ir.Node, int]  # of all layers, in order
     has_residual: bool
     known: dict[ir.Value, Operand]
     taken: list[ir.Node] = field(default_factory=list)
@@ -62,26 +64,28 @@ class FuseTails:
         """Counts layers that got a tail; declines pointwise layers behind one that stay, with the reason."""
         details: list[str] = []
         declined: list[str] = []
-        for node in list(network.layers()):
+        places = {node: place for place, node in enumerate(network.layers())}
+        for node in list(places):
             base = not node.domain and node.op_type in fused.BASES
             if not (base or fused.is_fused(node)) or node.outputs[0].dtype not in _FLOATS:
                 continue
-            grown = self._grown(network, node)
+            grown = self._grown(network, node, places)
             parts = [node, *grown.taken[: grown.whole]]
             why = _left(grown)
             declined += [f"{'+'.join(name for part in parts for name in fused.layers_of(part))}: {why}"] if why else []
             if grown.whole:
                 details.append(" + ".join(f"{part.name} ({part.op_type})" for part in parts))
                 made = fused.with_tail(node, parts[1:], grown.residual, tuple(grown.steps[: grown.whole]))
+                places[made] = places[parts[-1]]
                 rewire.put(network, made, parts[-1], parts[::-1])
         if details:
             network.graph.opset_imports[FUSED_DOMAIN] = fused.VERSION
         return PassReport(name=self.name, changed=len(details), details=tuple(details), declined=tuple(declined))
 
-    def _grown(self, network: Network, node: ir.Node) -> _Growth:
+    def _grown(self, network: Network, node: ir.Node, places: Mapping[ir.Node, int]) -> _Growth:
         begin = node.outputs[0]
         has_residual = fused.is_fused(node) and fused.padded_inputs(node)[3] is not None
-        grown = _Growth(begin=begin, has_residual=has_residual, known={begin: tails.SUM})
+        grown = _Growth(begin=begin, places=places, has_residual=has_residual, known={begin: tails.SUM})
         front = [begin]
         while front:
             for reader in dict.fromkeys(use.node for use in front.pop(0).uses()):
@@ -138,7 +142,7 @@ def _is_step(node: ir.Node) -> bool:
 
 def _refusal(grown: _Growth, node: ir.Node, value: ir.Value | None, beside: ir.Value | None) -> str:
     """Why a tensor cannot be the tail's residual, as a sentence; "" where it can."""
-    if value is None or _depends(value, grown.begin):
+    if value is None or _depends(value, grown.begin, grown.places):
         return _LATER
     if not _alike(grown.begin, value):
         return f"{node.name} reads {value.name}, which is neither one number nor of the result's shape and type"
@@ -160,8 +164,10 @@ def _left(grown: _Growth) -> str:
     return f"{end.name} is {also}, so it has to be in memory"
 
 
-def _depends(value: ir.Value, begin: ir.Value) -> bool:
-    """Whether a value is computed of `begin`."""
+def _depends(value: ir.Value, begin: ir.Value, places: Mapping[ir.Node, int]) -> bool:
+    """Whether a value is computed of `begin`, which nothing before its layer is."""
+    first = begin.producer()
+    assert first is not None, "a layer's result"
     seen: set[ir.Node] = set()
     pending = [value]
     while pending:
@@ -169,7 +175,7 @@ def _depends(value: ir.Value, begin: ir.Value) -> bool:
         if each is begin:
             return True
         node = each.producer()
-        if node is not None and node not in seen:
+        if node is not None and node not in seen and places.get(node, 0) > places[first]:
             seen.add(node)
             pending += reads(node)
     return False

@@ -7,7 +7,9 @@ import pytest
 from enginewright_builder import passes
 from enginewright_builder.device import layout, lower
 from enginewright_builder.network import expansion, fused, lowering
+from enginewright_builder.network.network import reads
 from enginewright_builder.network.tail import texts
+from enginewright_builder.passes import fuse_tails
 from enginewright_builder.passes.fuse_epilogues import FuseEpilogues
 from enginewright_builder.passes.fuse_tails import FuseTails
 from enginewright_runtime.plan.recipe import Precision
@@ -187,3 +189,16 @@ def test_in_a_half_type_a_tail_is_computed_in_float32(network_of):
     types = {made.op_type: made.outputs[0].dtype for made in expansion.expand(network, node)}
     half, single = ir.DataType.FLOAT16, ir.DataType.FLOAT
     assert types == {"Conv": half, "Exp": single, "Add": single, "Cast": half}
+
+
+def test_a_deep_network_is_not_searched_from_its_begin_for_every_layer(network_of, monkeypatch):
+    deep = 60
+    body = " ".join(
+        f"a{n} = MatMul(z{n}, w) b{n} = Exp(a{n}) c{n} = Add(b{n}, z{n}) z{n + 1} = Softmax(c{n})" for n in range(deep)
+    )
+    text = f'<ir_version: 8, opset_import: ["" : 18]> net (float[4,8] z0) => (float[4,8] z{deep}) {{ {body} }}'
+    network = network_of(text, w=floats(8, 8))
+    looked = []
+    monkeypatch.setattr(fuse_tails, "reads", lambda node: looked.append(node) or reads(node))
+    assert FuseTails().apply(network).changed == deep
+    assert len(looked) <= 3 * deep
