@@ -61,3 +61,14 @@ def test_the_whole_is_left_as_it_was(whole: Network) -> None:
     before = ir.to_proto(whole.model).SerializeToString(deterministic=True)
     alone(whole, next(iter(whole.layers())))
     assert ir.to_proto(whole.model).SerializeToString(deterministic=True) == before
+
+
+def test_a_layer_with_a_body_alone_takes_no_copy_of_the_whole(whole: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "copy", lambda _network: pytest.fail("the whole network is copied"))
+    node = next(node for node in whole.layers() if node.op_type == "If")
+    part = alone(whole, node)
+    assert [value.name for value in part.inputs] == ["go", "b"]
+    assert [node.op_type for node in part.layers()] == ["If"]
+    given = np.ones((2, 3), np.float32)
+    (no,) = _run(part, {"b": given, "go": np.array(False)})
+    np.testing.assert_array_equal(no, given - np.array([1, 2, 3], np.float32))

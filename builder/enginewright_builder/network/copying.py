@@ -63,7 +63,7 @@ def _node(node: ir.Node, made: _Made) -> ir.Node:
         node.domain,
         node.op_type,
         [None if value is None else made[value] for value in node.inputs],
-        [_attribute(attribute, made) for attribute in node.attributes.values()],
+        [copied_attribute(attribute, made) for attribute in node.attributes.values()],
         overload=node.overload,
         outputs=[made[value] for value in node.outputs],
         version=node.version,
@@ -73,8 +73,8 @@ def _node(node: ir.Node, made: _Made) -> ir.Node:
     )
 
 
-def _attribute(attribute: ir.Attr, made: _Made) -> ir.Attr:
-    """Itself, but for bodies."""
+def copied_attribute(attribute: ir.Attr, made: Mapping[ir.Value, ir.Value]) -> ir.Attr:
+    """Itself, but for bodies: these capture what was made of the values that they captured."""
     if attribute.is_ref():
         return attribute
     if attribute.type is ir.AttributeType.GRAPH:

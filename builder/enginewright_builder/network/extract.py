@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from enginewright_builder.network.network import Network, bodies, is_constant, reads
+from enginewright_builder.network import copying
+from enginewright_builder.network.network import Network, is_constant, reads
 
 
 def extract(
@@ -12,11 +13,8 @@ def extract(
 ) -> Network:
     """Copies of `layers` (in an order in which they can run) between copies of these inputs and outputs.
 
-    Constants are shared. Layers with bodies come along as they are: what their bodies capture must be in `inputs` or
-    constant.
+    Constants are shared. Bodies come along: what they capture must be in `inputs`, constant, or of these layers.
     """
-    if any(bodies(node) for node in layers):
-        return _through_clone(network, layers, inputs, outputs, name)
     copies: dict[ir.Value, ir.Value] = {}
 
     def copy(value: ir.Value) -> ir.Value:
@@ -25,12 +23,15 @@ def extract(
         return copies[value]
 
     given = [copy(value) for value in inputs]
+    read = dict.fromkeys(value for node in layers for value in reads(node))
+    for value in read:  # before the bodies that capture it
+        copy(value)
     nodes = [
         ir.Node(
             node.domain,
             node.op_type,
             [None if value is None else copy(value) for value in node.inputs],
-            list(node.attributes.values()),
+            [copying.copied_attribute(attribute, copies) for attribute in node.attributes.values()],
             overload=node.overload,
             name=node.name,
             outputs=[copy(value) for value in node.outputs],
@@ -38,7 +39,7 @@ def extract(
         )
         for node in layers
     ]
-    constants = dict.fromkeys(value for node in layers for value in reads(node) if is_constant(value))
+    constants = dict.fromkeys(value for value in read if is_constant(value))
     kept = [copies[value] for value in constants if value not in inputs]
     results = [copy(value) for value in outputs]
     kept += [copies[value] for value in outputs if is_constant(value) and value not in constants]
@@ -54,49 +55,3 @@ def alone(network: Network, node: ir.Node) -> Network:
     taken = dict.fromkeys(value for value in reads(node) if not is_constant(value))
     given = [value for value in node.outputs if value.name]
     return extract(network, [node], list(taken), given, name=node.name or node.op_type)
-
-
-def _through_clone(
-    network: Network, layers: Sequence[ir.Node], inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], name: str
-) -> Network:
-    """By cutting down a clone of the whole: slower, and bodies keep what they capture."""
-    order = {node: number for number, node in enumerate(network.layers())}
-    whole = network.copy()
-    nodes = list(whole.layers())
-    keep = {nodes[order[node]] for node in layers}
-    values = {
-        old: new
-        for before, after in zip(network.layers(), nodes, strict=True)
-        for old, new in zip(before.outputs, after.outputs, strict=True)
-    }
-    values |= {
-        value: whole.graph.initializers[value.name or ""]
-        for value in (*inputs, *outputs)
-        if value.is_initializer() and value.name in whole.graph.initializers
-    }
-    values |= dict(zip(network.graph.inputs, whole.graph.inputs, strict=True))
-    graph = whole.graph
-    graph.outputs.clear()
-    graph.outputs.extend(values[value] for value in outputs)
-    fresh = []
-    for value in inputs:
-        inner = values[value]
-        if inner.is_graph_input():
-            fresh.append(inner)
-            continue
-        stand_in = ir.Value(name=None, shape=inner.shape, type=inner.type)
-        for use in tuple(inner.uses()):
-            use.node.replace_input_with(use.idx, stand_in)
-        inner.name, stand_in.name = whole.fresh(f"{inner.name}_before"), value.name
-        fresh.append(stand_in)
-    graph.inputs.clear()
-    graph.inputs.extend(fresh)
-    for node in reversed(nodes):
-        if node not in keep:
-            graph.remove(node, safe=False)
-    used = {value for node in graph.all_nodes() for value in node.inputs if value is not None} | set(graph.outputs)
-    for initializer in list(graph.initializers.values()):
-        if initializer not in used:
-            del graph.initializers[initializer.name or ""]
-    graph.name = name
-    return whole
