@@ -1,6 +1,7 @@
 """The thin edges, as far as they can be seen without a GPU: TMA descriptors' arguments, NVML's answers, the target."""
 
 import ctypes
+import importlib
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -166,3 +167,29 @@ def test_only_the_libraries_that_are_asked_for_are_looked_at(monkeypatch: pytest
     everything = describing.describe(4, None)
     assert set(everything.libraries) == {"cuda", "cublaslt", "onnxruntime"}
     assert everything.processors == 4
+
+
+def test_a_stream_goes_back_to_those_that_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    class Stream:
+        def __init__(self, *, non_blocking: bool) -> None:
+            made.append(self)
+            self.ptr = len(made)
+
+    failure = type("CUDARuntimeError", (RuntimeError,), {})
+    runtime = SimpleNamespace(CUDARuntimeError=failure)
+    name = "enginewright_runtime.engine.cuda.driver"
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Stream=Stream, runtime=runtime)))
+    monkeypatch.setitem(sys.modules, name, sys)  # what is put there is gone after the test
+    monkeypatch.setattr("enginewright_runtime.engine.cuda.driver", None, raising=False)
+    del sys.modules[name]
+    driver = importlib.import_module(name)
+
+    idle: list[Any] = []
+    first, second = driver.CudaStream(idle), driver.CudaStream(idle)
+    assert (first.handle, second.handle) == (1, 2)
+    first.close()
+    first.close()
+    assert driver.CudaStream(idle).handle == 1
+    assert driver.CudaStream(idle).handle == 3
