@@ -81,7 +81,7 @@ def run(told: argparse.Namespace) -> None:
                 return
             budget = min(told.budget or float("inf"), left)
             until = time.monotonic() + budget
-            orders = contenders.Orders(device=told.device, effort=told.effort, budget=told.budget, workdir=workdir)
+            orders = contenders.Orders(device=told.device, effort=told.effort, workdir=workdir)
             raced = racing.race(
                 networks.subject(name, batch, told.device, pictures),
                 peers, orders, conditions=conditions, seconds=told.seconds, until=until, meter=meter,

@@ -79,7 +79,7 @@ def build(
             samples=samples,
             right=right,
             blobs=blobs,
-            allowance=Allowance(seconds, len(shapes)),
+            allowance=Allowance(seconds, len(shapes), wished=request.budget_seconds > 0),
             say=progress.note,
         )
         schedule, steps = _on_gpu if here.kind is TargetKind.CUDA else _on_cpu, 0

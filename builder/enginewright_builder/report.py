@@ -63,7 +63,8 @@ def cut(schedules: Iterable[ScheduleFacts]) -> list[str]:
         if count := dropped.count(NO_TIME):
             said.append(
                 f"Time ran out for {facts.shapes}: {count} of the candidates were not tried, and the best of the "
-                "others was taken; give a larger --budget (in a manifest, build.deadline) or less effort."
+                "others was taken; give a larger --budget or another --effort (in a manifest, build.deadline or "
+                "effort)."
             )
     return said
 

@@ -178,7 +178,7 @@ def _device_part(
         workspace=recipe.workspace,
         builder=recipe.builder,
         step=workshop.step,
-        deadline=deadline.unless_over_in(SECONDS[recipe.effort]),
+        deadline=deadline.instead_of(SECONDS[recipe.effort]),
         rehearsals=workshop.rehearsals,
     )
     feed = inputs.random(border.inputs, inputs.LADDER[0])

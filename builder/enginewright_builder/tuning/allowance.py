@@ -1,15 +1,15 @@
 """The time that a build may spend on trying tactics, as the person who asked for it set it; pure but for its clock.
 
-A budget says so itself; a deadline of the whole build leaves three quarters of it less what went before, so that there
-is time to prove and store the plan, and to fetch an image. What is left is shared evenly among the schedules that are
-still to come, so that the last one is not starved. A trial that has begun is not cut off: a budget is kept up to the
-length of one.
+A budget says so itself, and may be more than an effort takes without one; a deadline of the whole build leaves three
+quarters of it less what went before, so that there is time to prove and store the plan, and to fetch an image. What is
+left is shared evenly among the schedules that are still to come, so that the last one is not starved. A trial that has
+begun is not cut off: a budget is kept up to the length of one.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NO_TIME = "no time was left"  # why a candidate was not tried
 KEPT = 0.25  # of a build's deadline, for what is not trying tactics
@@ -18,9 +18,11 @@ _LEAST = 0.001  # seconds: something is right for every layer before any budget 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
-    """When one schedule's trials must be over, on a clock in seconds."""
+    """When one schedule's trials must be over, on a clock in seconds. `wished`: somebody asked for so much, and not
+    only for no more."""
 
     at: float = math.inf
+    wished: bool = False
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -37,9 +39,13 @@ class Deadline:
         """Itself; an endless one where what takes so many seconds ends before it anyway."""
         return self if self.left < seconds else Deadline(clock=self.clock)
 
+    def instead_of(self, seconds: float) -> "Deadline":
+        """Itself where it was wished for, or is sooner than the `seconds` that an effort takes; else an endless one."""
+        return self if self.wished else self.unless_over_in(seconds)
+
     def share(self, part: float) -> "Deadline":
         """An earlier one, after this part of what is left."""
-        return Deadline(at=self.clock() + self.left * part, clock=self.clock) if self.is_set else self
+        return replace(self, at=self.clock() + self.left * part) if self.is_set else self
 
 
 def seconds(budget: float, deadline: float, gone: float) -> float:
@@ -50,10 +56,12 @@ def seconds(budget: float, deadline: float, gone: float) -> float:
 
 
 class Allowance:
-    """`seconds` (0: no budget) for so many `schedules`, from now on."""
+    """`seconds` (0: no budget) for so many `schedules`, from now on; `wished` as of a Deadline."""
 
-    def __init__(self, seconds: float, schedules: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._whole = Deadline(at=clock() + seconds if seconds else math.inf, clock=clock)
+    def __init__(
+        self, seconds: float, schedules: int, clock: Callable[[], float] = time.monotonic, *, wished: bool = False
+    ) -> None:
+        self._whole = Deadline(at=clock() + seconds if seconds else math.inf, clock=clock, wished=wished)
         self._schedules = schedules
 
     def next(self) -> Deadline:

@@ -60,6 +60,15 @@ def test_a_deadline_of_the_build_leaves_time_to_prove_and_store(
     assert allowance.seconds(budget, deadline, gone) == left
 
 
+def test_a_budget_may_be_more_than_the_effort_takes_by_itself_and_a_deadline_is_only_a_limit() -> None:
+    clock = Clock()
+    budget, deadline = Allowance(110.0, 1, clock, wished=True).next(), Allowance(110.0, 1, clock).next()
+    assert budget.instead_of(46.0).left == pytest.approx(110.0)
+    assert not deadline.instead_of(46.0).is_set
+    assert deadline.instead_of(900.0).left == pytest.approx(110.0)
+    assert budget.share(0.5).instead_of(46.0).left == pytest.approx(55.0)
+
+
 def test_a_deadline_that_comes_after_the_effort_is_over_changes_nothing() -> None:
     clock = Clock()
     deadline = Deadline(at=140.0, clock=clock)
