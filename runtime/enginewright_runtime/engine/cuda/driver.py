@@ -90,7 +90,7 @@ class CudaEvent:
 
 class CudaStream:
     """A stream that does not wait for the legacy default stream: one of `idle` if there is any, to which it goes back.
-    Each weight that is uploaded asks for one, and to make 2,249 of them took 3.7 s of a build (docs/performance.md)."""
+    Each weight that is uploaded asks for one, and making them took seconds of a build (docs/performance.md)."""
 
     def __init__(self, idle: list[Any]) -> None:
         """Raises DeviceError: also where a kernel that ran before has made the GPU unusable for this process."""
