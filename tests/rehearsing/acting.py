@@ -80,7 +80,7 @@ class _Acting:
                 pass
         return {}
 
-    def microseconds(self, repeats: int) -> float:
+    def microseconds(self, repeats: int, *, cold: bool = False) -> float:
         return float(repeats)
 
 

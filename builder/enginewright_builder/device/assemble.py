@@ -15,25 +15,17 @@ from hashlib import sha256
 import numpy as np
 
 from enginewright_builder import memory
-from enginewright_builder.device import later, retention
+from enginewright_builder.device import later, pointing, retention
 from enginewright_builder.device.implementation import Array, Implementation
 from enginewright_builder.device.layout import Place
 from enginewright_builder.device.lower import DeviceLayer
+from enginewright_builder.device.pointing import Move
 from enginewright_builder.device.tensors import ITEM_BYTES
 from enginewright_builder.emit import Blobs
 from enginewright_builder.tactics import hopper_order
 from enginewright_runtime.engine import available, values
-from enginewright_runtime.engine.cuda.program import (
-    Argument,
-    DeviceProgram,
-    Pointer,
-    Space,
-    Step,
-    Tensor,
-)
+from enginewright_runtime.engine.cuda.program import DeviceProgram, Pointer, Space, Step, Tensor
 from enginewright_runtime.plan.manifest import Arena, Binding
-
-Move = Callable[[Pointer], Pointer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,41 +224,14 @@ def _bound(step: Step, layer: DeviceLayer, made: Implementation, move: Move, blo
         needed.append(added)
         return added
 
-    moved = replace(step, layer=layer.name)
+    named = replace(step, layer=layer.name)
     if (kernel := step.kernel) is not None:
-        cubin = kept(f"cubins/{kernel.function}", made.cubins[kernel.cubin])
-        arguments = tuple(_argument(each, move) for each in kernel.arguments)
-        return replace(moved, kernel=replace(kernel, cubin=cubin, arguments=arguments))
-    if (graph := step.cudnn) is not None:
-        name = kept(f"graphs/{layer.name}", made.graphs[graph.graph])
-        tensors = {uid: move(pointer) for uid, pointer in graph.tensors.items()}
-        workspace = None if graph.workspace is None else move(graph.workspace)
-        return replace(moved, cudnn=replace(graph, graph=name, tensors=tensors, workspace=workspace))
-    if (product := step.product) is not None:
-        given = {
-            "a": move(product.a),
-            "b": move(product.b),
-            "c": move(product.c),
-            "d": move(product.d),
-            "bias": None if product.bias is None else move(product.bias),
-            "workspace": None if product.workspace is None else move(product.workspace),
-        }
-        return replace(moved, product=replace(product, **given))  # type: ignore[arg-type]  # fields of one type
-    if step.fill is not None:
-        return replace(moved, fill=replace(step.fill, pointer=move(step.fill.pointer)))
-    if step.copy is not None:
-        copy = replace(step.copy, source=move(step.copy.source), target=move(step.copy.target))
-        return replace(moved, copy=copy)
-    raise AssertionError(f"a step of {layer.name} launches nothing")
-
-
-def _argument(argument: Argument, move: Move) -> Argument:
-    if argument.pointer is not None:
-        return replace(argument, pointer=move(argument.pointer))
-    if argument.tensor_map is not None:
-        described = replace(argument.tensor_map, pointer=move(argument.tensor_map.pointer))
-        return replace(argument, tensor_map=described)
-    return argument
+        named = replace(
+            named, kernel=replace(kernel, cubin=kept(f"cubins/{kernel.function}", made.cubins[kernel.cubin]))
+        )
+    elif (graph := step.cudnn) is not None:
+        named = replace(named, cudnn=replace(graph, graph=kept(f"graphs/{layer.name}", made.graphs[graph.graph])))
+    return pointing.moved(named, move)
 
 
 def _tensor(binding: Binding) -> Tensor:

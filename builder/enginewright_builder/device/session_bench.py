@@ -64,9 +64,9 @@ class Timer:
         """Outputs of one run over poisoned memory. Raises DeviceError where a kernel fails."""
         return self.session.run(feed)
 
-    def microseconds(self, repeats: int) -> float:
+    def microseconds(self, repeats: int, *, cold: bool = False) -> float:
         """The median of samples; short replays get more of them, since they are noisier."""
-        taken = list(self.session.time(samples=_SAMPLES, repeats=repeats))
+        taken = list(self.session.time(samples=_SAMPLES, repeats=repeats, cold=cold))
         if statistics.median(taken) * 1000 * repeats < _QUICK:
-            taken += self.session.time(samples=3 * _SAMPLES, repeats=repeats)
+            taken += self.session.time(samples=3 * _SAMPLES, repeats=repeats, cold=cold)
         return statistics.median(taken) * 1000

@@ -4,15 +4,15 @@ The operands lie in memory as they will in the network, strides and all: each is
 flat, as long as its span, and is packed and unpacked here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from enginewright_builder.device import assemble
+from enginewright_builder.device import assemble, cold
 from enginewright_builder.device.implementation import Implementation
 from enginewright_builder.device.judging import Check
 from enginewright_builder.device.layout import Place
@@ -34,8 +34,9 @@ class Running(Protocol):
     def run(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
         """Outputs of one run, every other byte of the arena and of the outputs poisoned before it."""
 
-    def microseconds(self, repeats: int) -> float:
-        """Of one pass over the steps on the inputs of before: the median of replays of `repeats` passes in a graph."""
+    def microseconds(self, repeats: int, *, cold: bool = False) -> float:
+        """Of one pass over the steps on the inputs of before: the median of replays of `repeats` passes in a graph.
+        `cold`: the L2 cache is overwritten before each replay."""
 
 
 class Bench(Protocol):
@@ -103,32 +104,44 @@ class Judged:
     microseconds: float
 
 
-def judge(tried: Subject, implementation: Implementation, bench: Bench, rehearsals: Rehearsing | None = None) -> Judged:
-    """Check an implementation and, if it is right, time it, first in `rehearsals`. Raises EnginewrightError where it
-    fails."""
-    with _opened(tried, implementation, bench, rehearsals) as running:
+def judge(
+    tried: Subject,
+    implementation: Implementation,
+    bench: Bench,
+    rehearsals: Rehearsing | None = None,
+    *,
+    leaves: int = 0,
+) -> Judged:
+    """Check an implementation and, if it is right, time it, first in `rehearsals`. `leaves` is the size in bytes of an
+    L2 cache that the layer's weights have left when they are read again; 0 where they have not. Raises
+    EnginewrightError where it fails."""
+    alone = _rehearsed(tried, implementation, rehearsals)
+    row = cold.row(*alone, CHAIN, asks=implementation.fetches_later, l2_bytes=leaves)
+    with bench.opened(row.program, row.blobs) as running:
         wrong, error = _checked(tried, running)
-        return Judged(wrong=wrong, error=error, microseconds=0.0 if wrong else running.microseconds(CHAIN))
+        if wrong:
+            return Judged(wrong=wrong, error=error, microseconds=0.0)
+        taken = running.microseconds(CHAIN // row.launches, cold=row.launches > 1) / row.launches
+        return Judged(wrong="", error=error, microseconds=taken)
 
 
 def check(
     tried: Subject, implementation: Implementation, bench: Bench, rehearsals: Rehearsing | None = None
 ) -> tuple[str, float]:
     """Only check an implementation: why it is wrong, and its error. Raises EnginewrightError where it fails."""
-    with _opened(tried, implementation, bench, rehearsals) as running:
+    with bench.opened(*_rehearsed(tried, implementation, rehearsals)) as running:
         return _checked(tried, running)
 
 
-@contextmanager
-def _opened(
-    tried: Subject, implementation: Implementation, bench: Bench, rehearsals: Rehearsing | None
-) -> Iterator[Running]:
+def _rehearsed(
+    tried: Subject, implementation: Implementation, rehearsals: Rehearsing | None
+) -> tuple[DeviceProgram, dict[str, bytes]]:
+    """The program of the layer alone and its blobs."""
     made = _assembled(tried, implementation)
     blobs = {name: bytes(data) for name, data in tried.packing.blobs.only(made.blobs).items()}
     if rehearsals is not None:
         rehearsals.rehearse(made.program, blobs, tried.feed)
-    with bench.opened(made.program, blobs) as running:
-        yield running
+    return made.program, blobs
 
 
 def _checked(tried: Subject, running: Running) -> tuple[str, float]:

@@ -56,6 +56,7 @@ class Jury:
     clock: Callable[[], float]
     rehearsals: Rehearsing | None
     ahead: Ahead
+    leaves: int = 0  # bytes of an L2 cache that the network's weights leave from one inference to the next (cold.py)
     held: int = 0  # bytes
 
     def prepare(self, contest: Contest) -> None:
@@ -126,7 +127,8 @@ class Jury:
             if made.workspace_bytes > self.workspace and not candidate.last_resort:
                 greedy = f"takes {made.workspace_bytes} bytes of workspace, and {self.workspace} are allowed"
                 return replace(named, dropped=greedy)
-            judged = trial.judge(tried, made, self.bench, self._rehearsals(contest.problem, candidate))
+            rehearsals = self._rehearsals(contest.problem, candidate)
+            judged = trial.judge(tried, made, self.bench, rehearsals, leaves=self.leaves)
         except EnginewrightError as failure:
             if probe.stuck(self.bench, failure):
                 raise suspects.accuse(

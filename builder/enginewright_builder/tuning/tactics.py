@@ -1,7 +1,8 @@
 """Choosing a tactic for every layer of a network on a GPU.
 
 Equal layers are one problem, tuned once. Each problem's candidates are checked against the reference and then timed in
-chains of themselves (contest.py); what is wrong or fails is dropped and named. The first heats of all problems come
+chains of themselves (contest.py), with weights that come from memory each time if those of the network do not stay in
+the L2 cache (device/cold.py); what is wrong or fails is dropped and named. The first heats of all problems come
 before the second heat of any, and those in the order of what there is to gain, so that where time runs out it is the
 later guesses of cheap layers that were not tried. Chains of one layer mislead where layers overlap (programmatic
 dependent launch) or share a cache, so the fastest few of each problem are tried inside the whole network (race.py).
@@ -10,6 +11,7 @@ dependent launch) or share a cache, so the fastest few of each problem are tried
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from enginewright_builder.device import cold
 from enginewright_builder.device.couples import Couple
 from enginewright_builder.device.implementation import Candidate, Device
 from enginewright_builder.device.layout import Place
@@ -60,20 +62,21 @@ class Tuner:
         until = self.deadline.at if self.deadline.is_set else clock() + SECONDS[self.effort]
         least = 0.0 if self.deadline.is_set else 0.2
         couples = couples if FINALISTS[self.effort] > 1 else ()  # only the race lets one stand
+        leaves = self.device.l2_bytes if cold.leaves(layers, self.device.l2_bytes) else 0
         layers = [*layers, *(couple.layer for couple in couples)]
-        problems = self._problems(layers)
+        problems = self._problems(layers, leaves)
         lineup = Lineup(layers=layers, couples=couples, problems=problems)
         if self._settled(lineup):
             return lineup.line(), lineup.chosen()
         with Ahead() as ahead:
-            jury = self._jury(places, ahead)
+            jury = self._jury(places, leaves, ahead)
             inside = _INSIDE if FINALISTS[self.effort] > 1 else 0.0
             measured = clock() + (until - clock()) * (1 - inside)
             self._measure(problems, layers, jury, measured, least)
         self._require_all(lineup)
         lineup.add_apart()
         name = self._refine(lineup, whole, until)
-        if all([self._proven(problem, layers, places, until) for problem in problems]):
+        if all([self._proven(problem, layers, places, leaves, until) for problem in problems]):
             self.timings.prove(name)
         else:
             self.timings.forget(name)
@@ -87,12 +90,11 @@ class Tuner:
         """Whether a budget that somebody set left candidates untried: nothing to be kept for builds with more time."""
         return self.deadline.is_set and any(each.dropped == NO_TIME for each in timed)
 
-    def _problems(self, layers: Sequence[DeviceLayer]) -> list[Problem]:
+    def _problems(self, layers: Sequence[DeviceLayer], leaves: int) -> list[Problem]:
         found: dict[str, Problem] = {}
+        everywhere = (self.device, self.builder, self.effort, self.workspace, leaves)
         for number, layer in enumerate(layers):
-            name = timings.key(
-                layer.problem, sorted(layer.constants), self.device, self.builder, self.effort, self.workspace
-            )
+            name = timings.key(layer.problem, sorted(layer.constants), *everywhere)
             found.setdefault(name, Problem(layers=[], key=name)).layers.append(number)
         return list(found.values())
 
@@ -129,7 +131,7 @@ class Tuner:
         """The key of what was decided inside the network."""
         return timings.key([each.key for each in problems], [each.layers for each in problems], FINALISTS[self.effort])
 
-    def _jury(self, places: Mapping[str, Place], ahead: Ahead) -> Jury:
+    def _jury(self, places: Mapping[str, Place], leaves: int, ahead: Ahead) -> Jury:
         return Jury(
             bench=self.bench,
             places=places,
@@ -139,6 +141,7 @@ class Tuner:
             clock=self.deadline.clock,
             rehearsals=self.rehearsals,
             ahead=ahead,
+            leaves=leaves,
         )
 
     def _measure(
@@ -198,14 +201,14 @@ class Tuner:
         return Contest(problem=problem.key, layer=layers[problem.layers[0]], candidates=list(problem.offered.values()))
 
     def _proven(
-        self, problem: Problem, layers: Sequence[DeviceLayer], places: Mapping[str, Place], until: float
+        self, problem: Problem, layers: Sequence[DeviceLayer], places: Mapping[str, Place], leaves: int, until: float
     ) -> bool:
         """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
         if not self.timings.unproven(problem.key) or problem.chosen == APART:
             return True
         layer = layers[problem.layers[0]]
         with Ahead() as ahead:
-            jury = self._jury(places, ahead)
+            jury = self._jury(places, leaves, ahead)
             wrong = jury.check(problem.key, layer, problem.offered[problem.chosen])
             if not wrong:
                 self.timings.prove(problem.key)

@@ -57,7 +57,7 @@ class _Running:
         off = np.float32(np.nan) if acting.act_of(self.program) is Act.NAN else np.float32(0)
         return {self.program.outputs[0].name: -x + off}
 
-    def microseconds(self, repeats: int) -> float:
+    def microseconds(self, repeats: int, *, cold: bool = False) -> float:
         return 1.0
 
 

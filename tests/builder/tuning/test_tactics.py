@@ -65,7 +65,7 @@ class _Running:
         right = -x if "Neg" in step.layer else np.maximum(x, 0)
         return {self.program.outputs[0].name: right + (step.fill.value == WRONG)}
 
-    def microseconds(self, repeats: int) -> float:
+    def microseconds(self, repeats: int, *, cold: bool = False) -> float:
         return sum(self.bench.times[step.fill.bytes] for step in self.program.steps if step.fill is not None)
 
 
