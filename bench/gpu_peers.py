@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stop-after", type=float, default=0.0, help="seconds after which no race is begun")
     parser.add_argument("--seconds", type=float, default=1.0, help="of turns, and of running alone, a contender")
     parser.add_argument("--effort", default="balanced", help="of our build")
+    parser.add_argument("--build-budget", default="", metavar="TIME", help="of our build's trials, such as 120s")
     parser.add_argument("--plans", type=Path, metavar="FOLDER", help="keep the models and our plans there, to inspect")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--record", type=Path, default=Path("gpu-peers.json"))
@@ -81,7 +82,9 @@ def run(told: argparse.Namespace) -> None:
                 return
             budget = min(told.budget or float("inf"), left)
             until = time.monotonic() + budget
-            orders = contenders.Orders(device=told.device, effort=told.effort, workdir=workdir)
+            orders = contenders.Orders(
+                device=told.device, effort=told.effort, build_budget=told.build_budget, workdir=workdir
+            )
             raced = racing.race(
                 networks.subject(name, batch, told.device, pictures),
                 peers, orders, conditions=conditions, seconds=told.seconds, until=until, meter=meter,

@@ -33,10 +33,11 @@ class Contender(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a run wants of everyone: effort of our build, where files go."""
+    """What a run wants of everyone: effort and time of our build, where files go."""
 
     device: str
     effort: str
+    build_budget: str
     workdir: Path
 
 
@@ -100,6 +101,7 @@ def ours(each: Subject, orders: Orders, told: dict[str, Any]) -> Iterator[Conten
     request = command_line.request(
         model=model, output=plan, target=orders.device, shapes=(), batches=str(batch), calibration=None, outputs=(),
         precisions="fp16" if orders.device == "cuda" else "", gate_words=(), effort=orders.effort,
+        budget=orders.build_budget,
     )  # fmt: skip
     result = build.build(request, progress=Silent(), workdir=orders.workdir, overwrite=True)
     told["layers"] = f"{result.layers_before} → {result.layers_after}"
