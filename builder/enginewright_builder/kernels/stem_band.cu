@@ -88,15 +88,10 @@ struct Pixels {
   }
 };
 
-// Brings the weights, every block beginning with others of them: all want the same, and at once.
+// Brings the weights, in one copy: the thread that asks for pixels next should not be kept by many.
 DEVICE void bring_weights(u32 shared, const u8* weights) {
-  const int lane = threadIdx.x & 31, turned = (blockIdx.x + (blockIdx.y + blockIdx.z * gridDim.y) * gridDim.x) % STEPS;
-  if (lane == 0) barrier_expect(shared, WEIGHT_BYTES);
-  __syncwarp();
-  for (int i = lane; i < STEPS; i += 32) {
-    const int step = i + turned < STEPS ? i + turned : i + turned - STEPS;
-    copy_to_shared(shared + WEIGHTS_AT + step * 2048, weights + step * 2048, 2048, shared);
-  }
+  barrier_expect(shared, WEIGHT_BYTES);
+  copy_to_shared(shared + WEIGHTS_AT, weights, WEIGHT_BYTES, shared);
 }
 
 // Starts the products of a row of the convolution, whose windows begin in `slot` of the ring.
@@ -133,13 +128,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const int image = blockIdx.z / sizes.output_tiles, tile = blockIdx.z % sizes.output_tiles;
   const u32 shared = shared_address(memory);
-  if (warp_of_block == 0) {
-    if (lane == 0) {
-      barrier_init(shared);
-      for (int i = 0; i < 2 * PHASED; i++) barrier_init(shared + THERE + i * 8, 128);
-      barriers_are_ready();
-    }
-    __syncwarp();
+  if (warp_of_block == 0 && lane == 0) {
+    barrier_init(shared);
+    for (int i = 0; i < 2 * PHASED; i++) barrier_init(shared + THERE + i * 8, 128);
+    barriers_are_ready();
     bring_weights(shared, weights + (u64)tile * WEIGHT_BYTES);
   }
   const float2 added = *(const float2*)(bias + tile * 64 + warp * 16 + 2 * g);
