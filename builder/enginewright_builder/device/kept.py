@@ -3,6 +3,7 @@
 The folder may be deleted at any time, and one that cannot be written to only costs time.
 """
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 
 CACHE = Path.home() / ".cache" / "enginewright" / "cubins"
 CACHE_BYTES = 512 << 20  # a cubin is 5 to 100 kB: some ten thousand kernels
+TRIMMED_AFTER = 256  # kernels, and at a process's first: to look at ten thousand files holds all its threads for 60 ms
+_stored = itertools.count()
 
 
 def kept(key: Sequence[str], make: Callable[[], bytes]) -> bytes:
@@ -32,7 +35,8 @@ def _keep(path: Path, content: bytes) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(content)
         Path(file.name).replace(path)
-        _trim(path.parent)
+        if next(_stored) % TRIMMED_AFTER == 0:
+            _trim(path.parent)
     except OSError:
         return
 

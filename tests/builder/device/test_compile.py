@@ -1,5 +1,7 @@
 """Compiling: cached by content, refused with one sentence."""
 
+import itertools
+
 import pytest
 
 from enginewright_builder.device import compile as compiler
@@ -42,11 +44,22 @@ def test_another_architecture_is_another_cubin(cache):
 
 
 def test_the_least_recently_used_leave_a_full_cache(cache, monkeypatch):
+    monkeypatch.setattr(kept, "TRIMMED_AFTER", 1)
     size = len(compiler.compile(KERNEL, "sm_80"))
     monkeypatch.setattr(kept, "CACHE_BYTES", 2 * size + size // 2)
     for number in range(4):
         compiler.compile(KERNEL.replace("1.0f", f"{number}.5f"), "sm_80")
     assert len(list(cache.iterdir())) <= 3
+
+
+def test_the_whole_cache_is_looked_at_once_in_many_kernels(cache, monkeypatch):
+    looked = []
+    monkeypatch.setattr(kept, "_trim", looked.append)
+    monkeypatch.setattr(kept, "_stored", itertools.count())
+    monkeypatch.setattr(kept, "TRIMMED_AFTER", 5)
+    for number in range(11):
+        kept.kept([str(number)], lambda: b"a cubin")
+    assert looked == [cache] * 3  # at the first, the sixth and the eleventh
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch):
