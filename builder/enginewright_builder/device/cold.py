@@ -1,9 +1,9 @@
 """A layer's launches as a network has them whose weights do not stay in the L2 cache from one inference to the next.
 
-A chain of one layer reads the same weights again and again, and finds them in the cache: in such a network it would be
-told how long the layer takes where it never runs. So each launch of the chain has weights of its own, the cache is
-overwritten before the chain begins, and kernels that can ask for the weights of a later launch ask for theirs, as they
-do there (later.py). Operands stay warm: the layer before has just written them. Pure.
+A chain of one layer reads the same weights again and again, and finds them in the cache, which in such a network it
+never does. So each launch of the chain has weights of its own, the cache is overwritten before the chain begins, and
+kernels that can ask for the weights of a later launch do so, as they do there (later.py). Operands are warm from the
+second launch on: in the network the layer before has just written them. Pure.
 """
 
 from collections.abc import Mapping, Sequence
