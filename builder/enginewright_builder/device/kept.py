@@ -7,6 +7,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,8 +43,12 @@ def _keep(path: Path, content: bytes) -> None:
 
 
 def _trim(folder: Path) -> None:
-    """The least recently used leave until the rest fits CACHE_BYTES."""
-    found = [(each.stat().st_mtime, each.stat().st_size, each) for each in folder.iterdir()]
+    """The least recently used leave until the rest fits CACHE_BYTES; other builders' come and go meanwhile."""
+    found = []
+    for each in folder.iterdir():
+        with suppress(FileNotFoundError):
+            said = each.stat()
+            found.append((said.st_mtime, said.st_size, each))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= CACHE_BYTES:
