@@ -17,6 +17,7 @@ from enginewright_builder.tuning.problems import Problem
 _TRUST = 0.06  # of a candidate's time in its chain: how far it may be off inside the network
 _REST = 0.1  # of the network's time: how far the rest may be
 _NOISE = 0.004  # of the network's time
+_NOTHING = 1e-9  # of the network's time: a deviation that keeps the covariance positive definite as it is rounded
 _CLIPPED = 3.0  # standard deviations beyond which a time is believed no more
 _SEED = 20261129
 
@@ -37,6 +38,7 @@ class Mixture:
         self._mean = np.array([*believed, rest])
         self._covariance = np.diag(np.array([*(_TRUST * time for time in believed), _REST * first]) ** 2)
         self._noise = (_NOISE * first) ** 2
+        self._definite = np.eye(len(believed) + 1) * (_NOTHING * first) ** 2
         self._draws = np.random.default_rng(_SEED)
 
     def best(self) -> list[int]:
@@ -45,8 +47,8 @@ class Mixture:
 
     def next(self) -> list[int]:
         """The choices to try."""
-        draw = self._draws.multivariate_normal(self._mean, self._covariance, method="eigh", check_valid="ignore")
-        return self._least(draw)
+        factor = np.linalg.cholesky(self._covariance + self._definite)  # an eighth of what eigenvalues take
+        return self._least(self._mean + factor @ self._draws.standard_normal(len(self._mean)))
 
     def learn(self, choices: Sequence[int], taken: float) -> None:
         """The network took `taken` microseconds with these choices."""

@@ -49,3 +49,11 @@ def test_one_wild_time_is_hardly_believed() -> None:
         mixture.learn([1, 1], 101.0)
     mixture.learn([1, 1], 20.0)
     assert mixture.best() == [0, 0]
+
+
+def test_what_is_known_for_sure_can_be_drawn_too() -> None:
+    mixture = Mixture([problem(0.0, 0.0), problem(2.0, 2.1)], 4, NEAR, 10.0)
+    for _ in range(500):
+        mixture.learn([0, 0], 10.0)
+        mixture.learn([1, 1], 10.1)
+    assert len(mixture.next()) == 2
