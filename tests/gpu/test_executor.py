@@ -59,9 +59,9 @@ def test_a_step_that_cannot_be_captured_is_launched_each_time(tiny: Any, monkeyp
             return self
 
         def launch(self, stream: int, address: Any, /) -> None:
-            from enginewright_runtime.engine.cuda import driver
+            from enginewright_runtime.engine.cuda import streams
 
-            driver._stream(stream).synchronize()
+            streams.external(stream).synchronize()
 
     monkeypatch.setattr(steps, "library", lambda name: Waiting())
     program, blobs, expected = tiny.chain()

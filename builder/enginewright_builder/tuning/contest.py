@@ -44,19 +44,27 @@ class Contest:
         return min((each.microseconds for each in self.results if not each.dropped), default=0.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chains:
+    """What chains of a network's layers are like: where operands lie, and the size in bytes of an L2 cache that its
+    weights leave from one inference to the next (device/cold.py); 0 where they do not."""
+
+    places: Mapping[str, Place]
+    leaves: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Jury:
     """Who runs contests: the bench, what a candidate may take, and whom to rehearse."""
 
     bench: Bench
-    places: Mapping[str, Place]
+    chains: Chains
     timings: Timings
     effort: Effort
     workspace: int
     clock: Callable[[], float]
     rehearsals: Rehearsing | None
     ahead: Ahead
-    leaves: int = 0  # bytes of an L2 cache that the network's weights leave from one inference to the next (cold.py)
     held: int = 0  # bytes
 
     def prepare(self, contest: Contest) -> None:
@@ -99,7 +107,7 @@ class Jury:
     def check(self, problem: str, layer: DeviceLayer, candidate: Candidate) -> str:
         """Why one candidate is wrong; "" where it is right."""
         try:
-            tried = trial.subject(layer, self.places, checking.check(layer))
+            tried = trial.subject(layer, self.chains.places, checking.check(layer))
             made = self.ahead.built(candidate)
             return trial.check(tried, made, self.bench, self._rehearsals(problem, candidate))[0]
         except EnginewrightError as failure:
@@ -128,7 +136,7 @@ class Jury:
                 greedy = f"takes {made.workspace_bytes} bytes of workspace, and {self.workspace} are allowed"
                 return replace(named, dropped=greedy)
             rehearsals = self._rehearsals(contest.problem, candidate)
-            judged = trial.judge(tried, made, self.bench, rehearsals, leaves=self.leaves)
+            judged = trial.judge(tried, made, self.bench, rehearsals, leaves=self.chains.leaves)
         except EnginewrightError as failure:
             if probe.stuck(self.bench, failure):
                 raise suspects.accuse(
@@ -146,7 +154,7 @@ class Jury:
         """What candidates are checked with; None where there is no reference."""
         if contest.subject is None and not contest.unchecked:
             try:
-                contest.subject = trial.subject(contest.layer, self.places, checking.check(contest.layer))
+                contest.subject = trial.subject(contest.layer, self.chains.places, checking.check(contest.layer))
             except UncheckableError as error:
                 contest.unchecked = error.message
         return contest.subject

@@ -21,7 +21,7 @@ from enginewright_builder.device.whole import Line, Whole
 from enginewright_builder.tuning import heats, timings
 from enginewright_builder.tuning.ahead import Ahead
 from enginewright_builder.tuning.allowance import NO_TIME, Deadline
-from enginewright_builder.tuning.contest import Contest, Jury
+from enginewright_builder.tuning.contest import Chains, Contest, Jury
 from enginewright_builder.tuning.lineup import APART, Lineup
 from enginewright_builder.tuning.problems import Chosen, Problem
 from enginewright_builder.tuning.race import FINALISTS, Race
@@ -62,21 +62,21 @@ class Tuner:
         until = self.deadline.at if self.deadline.is_set else clock() + SECONDS[self.effort]
         least = 0.0 if self.deadline.is_set else 0.2
         couples = couples if FINALISTS[self.effort] > 1 else ()  # only the race lets one stand
-        leaves = self.device.l2_bytes if cold.leaves(layers, self.device.l2_bytes) else 0
+        chains = Chains(places=places, leaves=self.device.l2_bytes if cold.leaves(layers, self.device.l2_bytes) else 0)
         layers = [*layers, *(couple.layer for couple in couples)]
-        problems = self._problems(layers, leaves)
+        problems = self._problems(layers, chains.leaves)
         lineup = Lineup(layers=layers, couples=couples, problems=problems)
         if self._settled(lineup):
             return lineup.line(), lineup.chosen()
         with Ahead() as ahead:
-            jury = self._jury(places, leaves, ahead)
+            jury = self._jury(chains, ahead)
             inside = _INSIDE if FINALISTS[self.effort] > 1 else 0.0
             measured = clock() + (until - clock()) * (1 - inside)
             self._measure(problems, layers, jury, measured, least)
         self._require_all(lineup)
         lineup.add_apart()
         name = self._refine(lineup, whole, until)
-        if all([self._proven(problem, layers, places, leaves, until) for problem in problems]):
+        if all([self._proven(problem, layers, chains, until) for problem in problems]):
             self.timings.prove(name)
         else:
             self.timings.forget(name)
@@ -131,17 +131,16 @@ class Tuner:
         """The key of what was decided inside the network."""
         return timings.key([each.key for each in problems], [each.layers for each in problems], FINALISTS[self.effort])
 
-    def _jury(self, places: Mapping[str, Place], leaves: int, ahead: Ahead) -> Jury:
+    def _jury(self, chains: Chains, ahead: Ahead) -> Jury:
         return Jury(
             bench=self.bench,
-            places=places,
+            chains=chains,
             timings=self.timings,
             effort=self.effort,
             workspace=self.workspace,
             clock=self.deadline.clock,
             rehearsals=self.rehearsals,
             ahead=ahead,
-            leaves=leaves,
         )
 
     def _measure(
@@ -200,15 +199,13 @@ class Tuner:
     def _contest(self, problem: Problem, layers: Sequence[DeviceLayer]) -> Contest:
         return Contest(problem=problem.key, layer=layers[problem.layers[0]], candidates=list(problem.offered.values()))
 
-    def _proven(
-        self, problem: Problem, layers: Sequence[DeviceLayer], places: Mapping[str, Place], leaves: int, until: float
-    ) -> bool:
+    def _proven(self, problem: Problem, layers: Sequence[DeviceLayer], chains: Chains, until: float) -> bool:
         """Check a choice that rests on another builder's entry. False where it was wrong: then it is measured here."""
         if not self.timings.unproven(problem.key) or problem.chosen == APART:
             return True
         layer = layers[problem.layers[0]]
         with Ahead() as ahead:
-            jury = self._jury(places, leaves, ahead)
+            jury = self._jury(chains, ahead)
             wrong = jury.check(problem.key, layer, problem.offered[problem.chosen])
             if not wrong:
                 self.timings.prove(problem.key)

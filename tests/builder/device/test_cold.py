@@ -10,9 +10,11 @@ import onnx_ir as ir
 import pytest
 
 from enginewright_builder.device import checking, cold, layout, lower, retention, trial
-from enginewright_builder.device.implementation import Array, Implementation
+from enginewright_builder.device.implementation import Array, Candidate, Device, Implementation
 from enginewright_builder.network import shapes
 from enginewright_builder.network.network import Network
+from enginewright_builder.tuning.tactics import Tuner
+from enginewright_builder.tuning.timings import Timings
 from enginewright_runtime.engine.cuda import validation
 from enginewright_runtime.engine.cuda.program import (
     Argument,
@@ -25,16 +27,20 @@ from enginewright_runtime.engine.cuda.program import (
     Tensor,
     TensorMap,
 )
+from enginewright_runtime.plan.recipe import Effort
 
 BLOBS = {"k": b"cubin", "w": bytes(4096), "b": bytes(64)}
 L2 = 1 << 20
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
-shifted (float[4, 4] x) => (float[4, 4] y) <float[4, 4] c = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}>
+shifted (float[4] x) => (float[4] y) <float[4] c = {1, 2, 3, 4}, float[4] d = {5, 6, 7, 8}, float[4] e = {9, 8, 7, 6}>
 {
-    y = Add (x, c)
+    a = Add (x, c)
+    b = Add (a, d)
+    y = Add (b, e)
 }
 """
+HELD = 16  # bytes of a layer's weights
 
 
 def pointer(space: Space, name: str) -> Argument:
@@ -87,18 +93,21 @@ def test_who_has_no_weights_or_more_than_the_cache_holds_stays_as_it_is(given: D
     assert (row.program, row.blobs, row.launches) == (given, BLOBS, 1)
 
 
-def layers(times: int = 1) -> tuple[list[lower.DeviceLayer], Mapping[str, layout.Place]]:
+def layers() -> tuple[list[lower.DeviceLayer], Mapping[str, layout.Place]]:
+    """Three layers, each with weights of its own."""
     network = Network(ir.from_onnx_text(MODEL))
     shapes.infer(network)
+    for number, node in enumerate(network.layers()):
+        node.name = f"add {number}"
     placed = layout.assign(network)
-    return lower.lower(network, placed.places, placed.free) * times, placed.places
+    return lower.lower(network, placed.places, placed.free), placed.places
 
 
 def test_weights_leave_a_cache_of_half_their_size_and_count_once() -> None:
-    held = 4 * 4 * 4
-    assert cold.leaves(layers()[0], held // cold.TIMES)
-    assert not cold.leaves(layers()[0], held // cold.TIMES + 1)
-    assert not cold.leaves(layers(times=2)[0], held // cold.TIMES + 1)
+    (first, second, _), _ = layers()
+    assert cold.leaves([first, second], 2 * HELD // cold.TIMES)
+    assert not cold.leaves([first, second], 2 * HELD // cold.TIMES + 1)
+    assert not cold.leaves([first, first, first], 2 * HELD // cold.TIMES)
 
 
 @dataclass
@@ -122,7 +131,8 @@ class _Running:
         copy = self.program.steps[-1].copy
         assert copy is not None
         added = np.frombuffer(self.blobs[copy.source.name], np.float32)
-        return {self.program.outputs[0].name: feed["x"] + added}
+        (x,) = feed.values()
+        return {self.program.outputs[0].name: x + added}
 
     def microseconds(self, repeats: int, *, cold: bool = False) -> float:
         self.bench.timed.append((len(self.program.steps), repeats, cold))
@@ -131,16 +141,33 @@ class _Running:
 
 COPY = Step(
     layer="",
-    copy=Copy(source=Pointer(space=Space.OPERAND, name="1"), target=Pointer(space=Space.OPERAND, name="2"), bytes=64),
+    copy=Copy(source=Pointer(space=Space.OPERAND, name="1"), target=Pointer(space=Space.OPERAND, name="2"), bytes=HELD),
 )
+IMPLEMENTATION = Implementation(steps=(COPY,))
+COLD, WARM = (trial.CHAIN, 1, True), (1, trial.CHAIN, False)
 
 
-@pytest.mark.parametrize(
-    ("leaves", "timed"), [(L2, (trial.CHAIN, 1, True)), (63, (1, trial.CHAIN, False)), (0, (1, trial.CHAIN, False))]
-)
+@pytest.mark.parametrize(("leaves", "timed"), [(L2, COLD), (HELD - 1, WARM), (0, WARM)])
 def test_a_candidate_is_timed_cold_where_the_weights_leave(leaves: int, timed: tuple[int, int, bool]) -> None:
-    (layer,), places = layers()
+    (layer, *_), places = layers()
     bench, tried = Watching(), trial.subject(layer, places, checking.check(layer))
-    judged = trial.judge(tried, Implementation(steps=(COPY,)), bench, leaves=leaves)
+    judged = trial.judge(tried, IMPLEMENTATION, bench, leaves=leaves)
     assert (judged.wrong, judged.microseconds) == ("", 2.0)
     assert bench.timed == [timed]
+
+
+@pytest.mark.parametrize(("l2_bytes", "timed"), [(3 * HELD // cold.TIMES, COLD), (3 * HELD // cold.TIMES + 1, WARM)])
+def test_a_tuners_chains_are_cold_where_its_networks_weights_leave(l2_bytes: int, timed: tuple[int, int, bool]) -> None:
+    bench = Watching()
+    tuner = Tuner(
+        offer=lambda _layer, _tactic: [Candidate(tactic="test", name="it", build=lambda: IMPLEMENTATION)],
+        bench=bench,
+        device=Device(capability=90, multiprocessors=132, l2_bytes=l2_bytes, shared_bytes=227 << 10),
+        timings=Timings(None),
+        effort=Effort.FAST,
+        workspace=0,
+        builder="test",
+        step=lambda _what: None,
+    )
+    tuner.tune(*layers(), lambda _line: 1.0)
+    assert set(bench.timed) == {timed}

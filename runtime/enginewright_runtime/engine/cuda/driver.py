@@ -1,11 +1,11 @@
-"""The GPU: memory, streams and graphs through cupy, copies through CUDA's driver API. The only module with cupy.
+"""The GPU: memory through cupy, copies through CUDA's driver API. Only this module and streams.py import cupy.
 
 It holds no policy: what is allocated, launched and captured is decided by its callers.
 """
 
 import ctypes
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -20,14 +20,14 @@ from enginewright_runtime.engine.cuda.program import TensorMap
 from enginewright_runtime.engine.cuda.seam import (
     Borrowed,
     Bytes,
-    CaptureError,
     DeviceError,
     DeviceMemoryError,
     Resources,
     Shortage,
 )
+from enginewright_runtime.engine.cuda.streams import CudaEvent, CudaStream, external
 from enginewright_runtime.engine.values import dtype_of
-from enginewright_runtime.errors import EnginewrightError, InputError
+from enginewright_runtime.errors import InputError
 from enginewright_runtime.plan.target import Target, TargetKind, product_of
 
 
@@ -48,100 +48,6 @@ class CudaBlock:
     def free(self) -> None:
         """Back to the pool."""
         self._memory = None
-
-
-class CudaGraph:
-    """An instantiated graph. Its first launch brings it to the device: one that is there and was never launched makes
-    each launch of all other graphs of the process slower, by 0.12 us on an H200 (docs/performance.md)."""
-
-    def __init__(self, native: Any, stream: Any) -> None:
-        self._native = native
-        self._streams = {int(stream.ptr): stream}
-
-    def launch(self, stream: int) -> None:
-        """Raises DeviceError."""
-        known = self._streams.get(stream)
-        if known is None:
-            known = self._streams[stream] = _stream(stream)
-        try:
-            self._native.launch(known)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(failed("launch a CUDA graph", str(error))) from error
-
-
-class CudaEvent:
-    """An event with a time."""
-
-    def __init__(self) -> None:
-        self._native = cupy.cuda.Event()
-
-    def record(self, stream: int) -> None:
-        """Put it on a stream."""
-        cupy.cuda.runtime.eventRecord(self._native.ptr, stream)
-
-    def done(self) -> bool:
-        """Whether the device is past it."""
-        return bool(self._native.done)
-
-    def since(self, other: "CudaEvent") -> float:
-        """Milliseconds, to half a microsecond."""
-        return float(cupy.cuda.get_elapsed_time(other._native, self._native))
-
-
-class CudaStream:
-    """A stream that does not wait for the legacy default stream: one of `idle` if there is any, to which it goes back.
-    Each weight that is uploaded asks for one, and making them took seconds of a build (docs/performance.md)."""
-
-    def __init__(self, idle: list[Any]) -> None:
-        """Raises DeviceError: also where a kernel that ran before has made the GPU unusable for this process."""
-        self._idle = idle
-        try:
-            self._native = idle.pop()
-        except IndexError:
-            self._native = self._made()
-        self.handle = int(self._native.ptr)
-
-    def synchronize(self) -> None:
-        """Wait, without holding Python's lock. Raises DeviceError where a kernel failed."""
-        try:
-            self._native.synchronize()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(failed("run the steps", str(error))) from error
-
-    def capture(self, work: Callable[[], None]) -> CudaGraph:
-        """Raises CaptureError where something in `work` cannot be captured; the stream stays usable."""
-        self._native.begin_capture()
-        try:
-            work()
-        except (EnginewrightError, cupy.cuda.runtime.CUDARuntimeError) as error:
-            self._abandon()
-            raise CaptureError(failed("capture the steps into a CUDA graph", str(error))) from error
-        except BaseException:
-            self._abandon()
-            raise
-        try:
-            return CudaGraph(self._native.end_capture(), self._native)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise CaptureError(failed("capture the steps into a CUDA graph", str(error))) from error
-
-    def close(self) -> None:
-        """Back to those that nobody uses."""
-        native, self._native = self._native, None
-        if native is not None:
-            self._idle.append(native)
-
-    @staticmethod
-    def _made() -> Any:
-        try:
-            return cupy.cuda.Stream(non_blocking=True)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(failed("make a stream", str(error))) from error
-
-    def _abandon(self) -> None:
-        # Ended whatever comes of it: a stream in capture would refuse all further work.
-        code, graph = cuda.cuStreamEndCapture(self.handle)
-        if code == cuda.CUresult.CUDA_SUCCESS:
-            cuda.cuGraphDestroy(graph)
 
 
 class CudaDriver:
@@ -225,7 +131,7 @@ class CudaDriver:
     def borrow(self, value: Any, stream: int) -> Borrowed:
         """Raises InputError where the array is of a dtype that the exchange does not know."""
         try:
-            with _stream(stream):
+            with external(stream):
                 array = cupy.from_dlpack(value) if hasattr(value, "__dlpack__") else cupy.asarray(value)
         except (BufferError, TypeError, ValueError) as error:
             raise InputError(f"The array on the device cannot be read ({error}): give it as a NumPy array.") from error
@@ -242,7 +148,7 @@ class CudaDriver:
         count = int(np.prod(array.shape, dtype=np.int64)) * dtype_of(array.dtype).itemsize
         memory = cupy.cuda.UnownedMemory(array.address, count, array.owner)
         view = cupy.ndarray(array.shape, dtype_of(array.dtype), cupy.cuda.MemoryPointer(memory, 0))
-        with _stream(array.stream):
+        with external(array.stream):
             return view.__dlpack__(stream=stream, **options)
 
     def free_bytes(self) -> int:
@@ -289,17 +195,3 @@ class CudaDriver:
     def event(self) -> CudaEvent:
         """A new one."""
         return CudaEvent()
-
-
-class _Handle:
-    """A stream's handle as cupy takes it: by the protocol that NVIDIA's cuda.core defines."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return (0, self._handle)  # version 0 of the protocol
-
-
-def _stream(handle: int) -> Any:
-    return cupy.cuda.Stream.from_external(_Handle(handle))

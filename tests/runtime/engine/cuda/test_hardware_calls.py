@@ -179,17 +179,17 @@ def test_a_stream_goes_back_to_those_that_nobody_uses(monkeypatch: pytest.Monkey
 
     failure = type("CUDARuntimeError", (RuntimeError,), {})
     runtime = SimpleNamespace(CUDARuntimeError=failure)
-    name = "enginewright_runtime.engine.cuda.driver"
+    name = "enginewright_runtime.engine.cuda.streams"
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Stream=Stream, runtime=runtime)))
     monkeypatch.setitem(sys.modules, name, sys)  # what is put there is gone after the test
-    monkeypatch.setattr("enginewright_runtime.engine.cuda.driver", None, raising=False)
+    monkeypatch.setattr("enginewright_runtime.engine.cuda.streams", None, raising=False)
     del sys.modules[name]
-    driver = importlib.import_module(name)
+    streams = importlib.import_module(name)
 
     idle: list[Any] = []
-    first, second = driver.CudaStream(idle), driver.CudaStream(idle)
+    first, second = streams.CudaStream(idle), streams.CudaStream(idle)
     assert (first.handle, second.handle) == (1, 2)
     first.close()
     first.close()
-    assert driver.CudaStream(idle).handle == 1
-    assert driver.CudaStream(idle).handle == 3
+    assert streams.CudaStream(idle).handle == 1
+    assert streams.CudaStream(idle).handle == 3
